@@ -1,0 +1,105 @@
+"""The records of a run: plain values, no torch, no SQL.
+
+A *run* is a folder. `Manifest` is its ``run.json``; the other records are rows of
+``records.sqlite``. Votes are stored, not only radii, so that every certificate can be
+recomputed by anybody who has the folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from phalanx.verdicts import Verdict
+
+SCHEMA_VERSION = 1
+SELECTION = "selection"
+ESTIMATION = "estimation"
+INVALID = -1
+"""Key under which votes with NaN or infinite logits are counted: a miss, never a class."""
+
+Counts = Mapping[int, int]
+"""Votes by class index (absent = 0), plus `INVALID` where logits were not finite."""
+
+
+@dataclass(frozen=True)
+class ClassifierRecord:
+    """One base classifier of the run: a member alone, or members under a reducer.
+
+    Attributes:
+        name: unique in the run and shown in tables: ``"member-0"``, ``"mean"``, ...
+        identity: everything that makes it this classifier and no other: member digests in
+            order, reducer and its options, dtype, folding, source names. JSON values only.
+        digest: SHA-256 hex of the canonical JSON of ``identity``.
+        primary: the classifier a one-line summary of the run speaks of.
+    """
+
+    name: str
+    identity: Mapping[str, Any]
+    digest: str
+    primary: bool = False
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """``run.json``: what was asked, of what, on what.
+
+    ``config`` decides every count and radius (sigma, n, n0, alpha, seed, chunk, batch,
+    noise, precision, ...); a run is joined or resumed only under an equal ``config``,
+    equal classifier digests and equal data. The rest is provenance.
+    """
+
+    kind: str
+    command: str
+    config: Mapping[str, Any]
+    classifiers: tuple[ClassifierRecord, ...]
+    data: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    created: str = ""
+    schema: int = SCHEMA_VERSION
+
+
+@dataclass(frozen=True)
+class SampleRecord:
+    """One image of the sweep. ``thumbnail`` is a PNG small enough to store, or None."""
+
+    image: int
+    label: int | None = None
+    thumbnail: bytes | None = None
+
+
+@dataclass(frozen=True)
+class ChunkRecord:
+    """Votes of one classifier on one chunk of noise; the unit of work and of commit."""
+
+    classifier: str
+    image: int
+    phase: str
+    chunk: int
+    rows: int
+    counts: Counts
+
+
+@dataclass(frozen=True)
+class CertificateRecord:
+    """What is proven for one image and one classifier.
+
+    ``radius`` is float64, rounded towards zero, 0.0 when abstained and None on an error.
+    ``radius_text`` is the published string of an imported row. ``n_a`` is None where the
+    counts are unknown (imported): such a row cannot be rechecked. ``correct`` is None
+    without a label; on an error it is False, because an errored sample is not certified.
+    """
+
+    classifier: str
+    image: int
+    verdict: Verdict
+    predicted: int | None
+    correct: bool | None
+    radius: float | None
+    n_a: int | None = None
+    n: int | None = None
+    p_lower: float | None = None
+    seconds: float | None = None
+    reason: str = ""
+    radius_text: str | None = None
