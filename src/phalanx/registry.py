@@ -17,7 +17,6 @@ from typing import Generic, TypeVar
 
 from phalanx.errors import ParameterError
 
-
 T = TypeVar("T")
 
 

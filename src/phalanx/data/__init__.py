@@ -1,0 +1,1 @@
+"""Data sets: readers for the field's formats, cards, and downloads."""

@@ -1,0 +1,1 @@
+"""Why an ensemble helps or does not: correlation, variance, predicted radii."""

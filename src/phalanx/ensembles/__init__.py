@@ -1,0 +1,1 @@
+"""Ensembles: members are a tensor axis, reducers decide."""

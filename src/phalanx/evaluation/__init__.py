@@ -1,0 +1,1 @@
+"""Sweeps over a data set; the only writer of certify rows."""

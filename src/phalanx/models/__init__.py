@@ -1,0 +1,1 @@
+"""Models: a network with its input bounds and normalisation inside."""

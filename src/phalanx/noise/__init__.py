@@ -1,0 +1,1 @@
+"""Keyed, counter-based noise."""

@@ -1,0 +1,1 @@
+"""Runs: records, store, provenance, query, export and recheck; never torch."""

@@ -1,0 +1,1 @@
+"""Device, keys, progress, batch tuning, executors."""

@@ -1,0 +1,1 @@
+"""Randomized smoothing: votes, counts, confidence bounds, radii, stopping rules, engine."""

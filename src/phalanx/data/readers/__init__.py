@@ -1,0 +1,1 @@
+"""One file a format; each registers a reader under its name."""

@@ -1,0 +1,1 @@
+"""The literature's networks, one file a family."""

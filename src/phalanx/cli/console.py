@@ -1,0 +1,43 @@
+"""Answers go to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+_err = Console(stderr=True, highlight=False, soft_wrap=True)
+_out = Console(highlight=False, soft_wrap=True)
+
+
+def log(message: str) -> None:
+    """One line for the person watching, on stderr."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def answer(text: str) -> None:
+    """A plain answer on stdout."""
+    print(text, flush=True)
+
+
+def answer_json(value: Any) -> None:
+    """One JSON object on stdout; NaN is refused, absent numbers are null."""
+    print(json.dumps(value, indent=1, allow_nan=False, default=str), flush=True)
+
+
+def answer_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    """A table on stdout: first column left, the others right."""
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index == 0 else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    _out.print(table)
+
+
+def err_console() -> Console:
+    """The stderr console, for progress bars (they vanish when it is no terminal)."""
+    return _err

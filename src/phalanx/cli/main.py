@@ -1,0 +1,71 @@
+"""The ``phalanx`` command: every file of this package with a ``register(app)`` is a command."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from importlib import import_module
+
+import click
+import typer
+
+from phalanx import __version__
+from phalanx.cli.console import log
+from phalanx.errors import PhalanxError
+
+SUMMARY = "Train, certify and explain neural networks and ensembles, and say what is proven."
+COMMANDS = ("demo", "data", "train", "certify", "diagnose", "doctor", "runs", "listing")
+
+
+def build() -> typer.Typer:
+    """The whole command tree; importing it imports no torch."""
+    app = typer.Typer(
+        name="phalanx",
+        help=SUMMARY,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback(invoke_without_command=True)(_root)
+    for command in COMMANDS:
+        import_module(f"phalanx.cli.{command}").register(app)
+    return app
+
+
+def _root(
+    version: bool = typer.Option(False, "--version", help="Print the version and exit."),
+) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run a command; every `PhalanxError` becomes its message and its exit code."""
+    try:
+        code = build()(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except PhalanxError as error:
+        log(f"error: {error}")
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        log("interrupted: the same command continues where it stopped")
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception:
+        traceback.print_exc()
+        log("internal error: this is a bug in phalanx, please report the lines above")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
