@@ -68,6 +68,7 @@ class Dataset:
 
     @property
     def labelled(self) -> bool:
+        """Whether accuracy can be computed."""
         return self._labels is not None
 
     def images(self, indices: Sequence[int]) -> Tensor:

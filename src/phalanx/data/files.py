@@ -1,0 +1,77 @@
+"""Reading files that were downloaded or made by others: bounded, hashed, with typed errors."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import zlib
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from phalanx.errors import DataError
+
+GZIP_MAGIC = b"\x1f\x8b"
+
+
+def read_bytes(path: Path, *, limit: int, repair: str = "") -> tuple[bytes, str]:
+    """The whole file and its SHA-256 hex digest.
+
+    Args:
+        path: the file.
+        limit: largest size accepted, in bytes; a larger file is refused before it is read.
+        repair: what the error suggests.
+
+    Raises:
+        DataError: the file is missing, unreadable or larger than ``limit``.
+    """
+    try:
+        size = path.stat().st_size
+        if size > limit:
+            raise DataError(
+                f"{path} has {size} bytes", why=f"at most {limit} are accepted", repair=repair
+            )
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read", why=str(error), repair=repair) from error
+    return content, hashlib.sha256(content).hexdigest()
+
+
+def read_exactly(stream: BinaryIO, size: int, path: Path, repair: str) -> bytes:
+    """``size`` bytes of an open (perhaps gzipped) stream; fewer are a `DataError`."""
+    content = _read(stream, size, path, repair)
+    if len(content) != size:
+        raise DataError(
+            f"{path} is truncated",
+            why=f"{size} bytes were expected and {len(content)} are there",
+            repair=repair,
+        )
+    return content
+
+
+def read_end(stream: BinaryIO, path: Path, repair: str) -> None:
+    """Check that the stream ends here; for gzip this also compares its CRC and length."""
+    if _read(stream, 1, path, repair):
+        raise DataError(f"{path} is longer than its header announces", repair=repair)
+
+
+def _read(stream: BinaryIO, size: int, path: Path, repair: str) -> bytes:
+    try:
+        return stream.read(size)
+    except EOFError as error:
+        raise DataError(f"{path} is truncated", why=str(error), repair=repair) from error
+    except (OSError, zlib.error) as error:
+        raise DataError(
+            f"{path} is damaged", why=f"its compressed data is broken ({error})", repair=repair
+        ) from error
+
+
+def open_plain(content: bytes) -> BinaryIO:
+    """A stream of ``content``, decompressed while it is read if it is gzipped.
+
+    The magic bytes decide, not the file name: browsers unpack ``.gz`` files silently.
+    """
+    stream = io.BytesIO(content)
+    if content[:2] == GZIP_MAGIC:
+        return cast(BinaryIO, gzip.GzipFile(fileobj=stream))
+    return stream
