@@ -6,6 +6,7 @@ space, whatever the network was trained on.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,6 +78,9 @@ class Model(nn.Module):
         card: provenance; a default one is made from the network's class name.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(
         self, network: nn.Module, inputs: InputSpec, classes: int, card: ModelCard | None = None
     ) -> None:
@@ -97,10 +101,12 @@ class Model(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits ``(B, classes)`` of inputs ``(B, *shape)`` in ``inputs.range`` units."""
-        if self.inputs.mean:
-            x = (x - self.mean) / self.std
-        return self.network(x)
+        return self.network(self.normalise(x))
+
+    def normalise(self, x: Tensor) -> Tensor:
+        """Inputs in the units the network was trained on."""
+        return (x - self.mean) / self.std if self.inputs.mean else x
 
 
 def _finite(value: float) -> bool:
-    return value == value and abs(value) != float("inf")
+    return math.isfinite(value)

@@ -1,0 +1,25 @@
+"""Lower confidence bounds on a probability from counts; one file a bound."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from phalanx.registry import Registry
+
+
+class Bound(Protocol):
+    """One-sided bounds on the success probability of a binomial.
+
+    Both hold with probability at least ``1 - alpha`` each, whatever the true probability is.
+    """
+
+    def lower(self, successes: int, trials: int, alpha: float) -> float:
+        """A number in [0, 1) that exceeds the true probability at most alpha of the time."""
+        ...
+
+    def upper(self, successes: int, trials: int, alpha: float) -> float:
+        """A number in (0, 1] that falls short of it at most alpha of the time."""
+        ...
+
+
+bounds: Registry[Bound] = Registry("bounds", "phalanx.smoothing.confidence")

@@ -1,0 +1,57 @@
+"""Clopper-Pearson: the exact one-sided binomial bound (Clopper & Pearson, 1934)."""
+
+from __future__ import annotations
+
+import math
+
+from scipy.special import betaincinv
+
+from phalanx.errors import ParameterError
+from phalanx.smoothing.confidence import bounds
+
+# scipy's inverse incomplete beta is accurate to a few ulp; the bound is moved outward by
+# far more than that, and by far less than any count could show.
+SLACK = 1e-13
+
+
+class ClopperPearson:
+    """``lower`` is the p at which ``successes`` or more has probability exactly alpha."""
+
+    def lower(self, successes: int, trials: int, alpha: float) -> float:
+        """``BetaInv(alpha; k, n - k + 1)``, rounded down; 0 when ``k = 0``.
+
+        >>> round(ClopperPearson().lower(100, 100, 0.001), 12)
+        0.933254300797
+        """
+        check_counts(successes, trials, alpha)
+        if successes == 0:
+            return 0.0
+        p = float(betaincinv(successes, trials - successes + 1, alpha))
+        return max(0.0, p * (1 - SLACK))
+
+    def upper(self, successes: int, trials: int, alpha: float) -> float:
+        """``BetaInv(1 - alpha; k + 1, n - k)``, rounded up; 1 when ``k = n``."""
+        check_counts(successes, trials, alpha)
+        return 1.0 - self.lower(trials - successes, trials, alpha)
+
+
+def check_counts(successes: int, trials: int, alpha: float) -> None:
+    """Refuse counts and levels for which no bound exists."""
+    check_alpha(alpha)
+    if trials < 1:
+        raise ParameterError(f"a confidence bound from {trials} samples", why="it needs 1 or more")
+    if not 0 <= successes <= trials:
+        raise ParameterError(f"{successes} successes in {trials} samples")
+
+
+def check_alpha(alpha: float) -> None:
+    """Refuse a failure probability outside (0, 1)."""
+    if not (math.isfinite(alpha) and 0 < alpha < 1):
+        raise ParameterError(
+            f"alpha is {alpha}",
+            why="it is the probability that a certificate may be wrong, between 0 and 1",
+            repair="--alpha 0.001",
+        )
+
+
+bounds.register("clopper-pearson")(ClopperPearson())
