@@ -7,6 +7,7 @@ space, whatever the network was trained on.
 from __future__ import annotations
 
 import math
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,7 +35,7 @@ class InputSpec:
 
     def __post_init__(self) -> None:
         low, high = self.range
-        if not (low < high and all(map(_finite, (low, high)))):
+        if not (low < high and all(map(math.isfinite, (low, high)))):
             raise ModelError(
                 f"the input range is {low} .. {high}",
                 why="it must be two finite numbers in increasing order",
@@ -46,8 +47,8 @@ class InputSpec:
                 why="there must be one of each per channel",
                 repair="--mean 0.5 0.5 0.5 --std 0.25 0.25 0.25",
             )
-        if not all(_finite(m) for m in self.mean) or not all(
-            _finite(s) and s > 0 for s in self.std
+        if not all(math.isfinite(m) for m in self.mean) or not all(
+            math.isfinite(s) and s > 0 for s in self.std
         ):
             raise ModelError(f"normalisation mean {self.mean} std {self.std} is not usable")
 
@@ -106,7 +107,3 @@ class Model(nn.Module):
     def normalise(self, x: Tensor) -> Tensor:
         """Inputs in the units the network was trained on."""
         return (x - self.mean) / self.std if self.inputs.mean else x
-
-
-def _finite(value: float) -> bool:
-    return math.isfinite(value)

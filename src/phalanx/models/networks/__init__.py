@@ -1,1 +1,1 @@
-"""The literature's networks, one file a family."""
+"""The literature's networks: one file a name (files with a leading underscore are shared)."""

@@ -1,0 +1,154 @@
+"""Checkpoints: ``NAME.safetensors`` (weights, never pickled) and ``NAME.card.json``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from phalanx.errors import CheckpointError, PhalanxError, StorageError
+from phalanx.models.build import build, lay_out
+from phalanx.models.card import CheckpointCard, card_path, read_card, with_digest, write_card
+from phalanx.models.digest import tensors_digest, weights_digest
+from phalanx.models.model import Model
+
+WEIGHTS_SUFFIX = ".safetensors"
+
+
+def save(model: Model, path: Path | str) -> Path:
+    """Write ``model`` as ``path`` (``.safetensors`` is appended if missing) and its card.
+
+    Both files are written beside their place and renamed, the card last: a reader sees the
+    old checkpoint, the new one, or a digest that does not match; never half a file.
+    ``model.card`` gets the digest of its weights.
+
+    Returns:
+        The path of the weights.
+
+    Raises:
+        CheckpointError: the network was not built by name, or its input shape is not known,
+            so that nothing could load it again.
+        StorageError: the disk refused.
+    """
+    if not model.card.architecture or model.inputs.shape is None:
+        raise CheckpointError(
+            f"model {model.card.name!r} cannot be saved as a checkpoint",
+            why="its card names no architecture, or its input shape is not known",
+            repair="build it with phalanx.models.build and give InputSpec(shape=...)",
+        )
+    weights = weights_path(path)
+    tensors = {
+        name: value.detach().cpu().contiguous() for name, value in _tensors(model.network).items()
+    }
+    model.card = with_digest(model.card, weights_digest(model.network))
+    text = write_card(CheckpointCard(model.card, model.inputs, model.classes))
+    try:
+        weights.parent.mkdir(parents=True, exist_ok=True)
+        _replace(weights, safetensors.torch.save(tensors))
+        _replace(card_path(weights), text.encode())
+    except OSError as error:
+        raise StorageError(f"checkpoint {weights} could not be written: {error}") from error
+    return weights
+
+
+def load(path: Path | str) -> Model:
+    """Read a checkpoint back, in evaluation mode.
+
+    Raises:
+        CheckpointError: a file is missing, truncated or corrupted, the digest does not match,
+            the architecture is unknown, or keys or shapes do not fit; the message says which.
+    """
+    weights = weights_path(path)
+    if not weights.is_file():
+        raise CheckpointError(f"there is no checkpoint {weights}")
+    content = read_card(card_path(weights))
+    tensors = read_safetensors(weights)
+    if tensors_digest(tensors) != content.card.digest:
+        raise CheckpointError(
+            f"the weights in {weights} are not those its card describes",
+            why="their SHA-256 differs from the card's digest: the file was changed or mixed up",
+            repair="copy both files again",
+        )
+    network = _rebuild(weights, content, tensors)
+    return Model(network, content.inputs, content.classes, content.card).eval()
+
+
+def weights_path(path: Path | str) -> Path:
+    """``path`` ending in ``.safetensors``."""
+    path = Path(path)
+    return path if path.suffix == WEIGHTS_SUFFIX else path.with_name(path.name + WEIGHTS_SUFFIX)
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """The named tensors of a safetensors file.
+
+    Raises:
+        CheckpointError: it is not one, or it is truncated.
+    """
+    try:
+        return safetensors.torch.load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} is not a readable safetensors file: {error}",
+            why="it is truncated, corrupted or of another kind",
+        ) from error
+
+
+def mismatch(expected: dict[str, Tensor], given: dict[str, Tensor]) -> str:
+    """What differs between two sets of named tensors, or an empty string.
+
+    >>> mismatch({"a": torch.zeros(2)}, {"a": torch.zeros(3), "b": torch.zeros(1)})
+    'unexpected: b; wrong shape: a is (3,), expected (2,)'
+    """
+    missing = [name for name in expected if name not in given]
+    unexpected = [name for name in given if name not in expected]
+    shapes = [
+        f"{name} is {tuple(given[name].shape)}, expected {tuple(value.shape)}"
+        for name, value in expected.items()
+        if name in given and given[name].shape != value.shape
+    ]
+    lists = (("missing", missing), ("unexpected", unexpected), ("wrong shape", shapes))
+    return "; ".join(f"{label}: {_some(names)}" for label, names in lists if names)
+
+
+def _rebuild(path: Path, content: CheckpointCard, tensors: dict[str, Tensor]) -> nn.Module:
+    card, shape = content.card, content.inputs.shape or ()
+    try:
+        with torch.device("meta"):  # a card that asks for terabytes is refused for free
+            expected = _tensors(lay_out(card.architecture, content.classes, shape, **card.options))
+        difference = mismatch(expected, tensors)
+        if not difference:
+            network = build(card.architecture, content.classes, shape, **card.options)
+    except PhalanxError as error:
+        raise CheckpointError(f"the card of {path} cannot be followed: {error}") from error
+    if difference:
+        raise CheckpointError(
+            f"the weights in {path} do not fit {card.architecture!r}", why=difference
+        )
+    network.load_state_dict(tensors)
+    return network
+
+
+def _tensors(network: nn.Module) -> dict[str, Tensor]:
+    return dict(network.state_dict())
+
+
+def _replace(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _some(names: list[str], limit: int = 5) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
