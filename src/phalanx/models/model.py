@@ -7,7 +7,6 @@ space, whatever the network was trained on.
 from __future__ import annotations
 
 import math
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
