@@ -12,7 +12,8 @@ from typing import Any
 
 from torch import Tensor
 
-from phalanx.ensembles.ensemble import Ensemble, Reducer, decide, reducers
+from phalanx.ensembles.ensemble import Reducer, decide, reducers
+from phalanx.errors import ParameterError
 from phalanx.models.digest import model_identity
 from phalanx.models.model import Model
 from phalanx.runs.provenance import digest_of
@@ -58,25 +59,32 @@ class BaseClassifier:
 
 
 def classifiers_of(
-    model: Model | Ensemble, *, each: bool = False, others: Sequence[str] = ()
+    members: int,
+    *,
+    reducer_names: Sequence[str] = ("mean",),
+    options: Mapping[str, Any] | None = None,
+    each: bool = False,
 ) -> list[BaseClassifier]:
-    """The classifiers to certify; the first is the primary one.
+    """The classifiers to certify in one pass; the first is the primary one.
 
     Args:
-        model: a model, or an ensemble under its reducer.
+        members: how many models there are; a single one is certified as it is.
+        reducer_names: the ensemble under each of these (names or aliases).
+        options: options of the first reducer, for example ``weights``.
         each: also every member alone.
-        others: also the same members under these reducers.
     """
-    if isinstance(model, Model):
+    if members == 1:
         return [BaseClassifier("model", (0,))]
-    everybody = tuple(range(len(model.members)))
+    everybody = tuple(range(members))
+    names = list(dict.fromkeys(reducers.aliases.get(name, name) for name in reducer_names))
     found = [
-        BaseClassifier(model.reducer_name, everybody, model.reducer_name, model.reducer_options)
+        BaseClassifier(name, everybody, name, dict(options or {}) if position == 0 else {})
+        for position, name in enumerate(names)
     ]
-    for alias in others:
-        name = reducers.aliases.get(alias, alias)
-        if name not in {classifier.name for classifier in found}:
-            found.append(BaseClassifier(name, everybody, name))
     if each:
         found += [BaseClassifier(f"member-{index}", (index,)) for index in everybody]
+    if not found:
+        raise ParameterError("nothing to certify", repair="--reducer mean, or --each")
+    for classifier in found:
+        classifier.voter()  # refuses an unknown reducer or option before anything is spent
     return found

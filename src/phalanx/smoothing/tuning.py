@@ -1,0 +1,102 @@
+"""Batch size and memory format, measured on the members themselves.
+
+Precision is never chosen here: it is part of the classifier's identity.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from phalanx.models.model import Model
+from phalanx.smoothing.bank import Layout, MemberBank
+
+CPU_BATCHES = (32, 64, 100, 128, 256, 512, 1024, 2048)
+GPU_BATCHES = (256, 512, 1024, 2048, 4096, 8192)
+SECONDS_EACH = 0.12
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """The fastest shape found, and how many inputs a second the members take at it."""
+
+    batch: int
+    layout: Layout
+    rate: float
+
+
+@torch.inference_mode()
+def tune(
+    models: Sequence[Model],
+    shape: Sequence[int],
+    layout: Layout,
+    device: torch.device,
+    *,
+    batch: int | None = None,
+) -> Tuned:
+    """Try both memory formats and growing batches; stop a series once it keeps getting slower.
+
+    Args:
+        batch: fix the batch size and choose the memory format alone.
+
+    A candidate that runs out of memory ends its series; nothing has been counted yet.
+    """
+    best: Tuned | None = None
+    for channels_last in (True, False) if len(shape) == 3 else (False,):
+        candidate = replace(layout, channels_last=channels_last)
+        bank = MemberBank(models, candidate, device)
+        for size, rate in _series(bank, shape, (batch,) if batch else _batches(device)):
+            if best is None or rate > best.rate:
+                best = Tuned(size, candidate, rate)
+    if best is None:
+        smallest = batch or _batches(device)[0]
+        raise torch.OutOfMemoryError(f"a batch of {smallest} does not fit on {device}")
+    return best
+
+
+def _batches(device: torch.device) -> tuple[int, ...]:
+    return CPU_BATCHES if device.type == "cpu" else GPU_BATCHES
+
+
+def _series(
+    bank: MemberBank, shape: Sequence[int], sizes: Sequence[int]
+) -> Iterator[tuple[int, float]]:
+    worse, top = 0, 0.0
+    for size in sizes:
+        try:
+            rate = throughput(bank, shape, size)
+        except torch.OutOfMemoryError:
+            return
+        yield size, rate
+        worse, top = (worse + 1, top) if rate < top else (0, rate)
+        if worse == 2:
+            return
+
+
+def throughput(
+    bank: MemberBank, shape: Sequence[int], batch: int, seconds: float = SECONDS_EACH
+) -> float:
+    """Inputs a second through all members; the median of three short rounds."""
+    x = bank.buffer(batch, shape).uniform_(generator=_generator(bank.device))
+    bank.logits(x)
+    rounds = sorted(_round(bank, x, seconds / 3) for _ in range(3))
+    return rounds[1]
+
+
+def _round(bank: MemberBank, x: torch.Tensor, seconds: float) -> float:
+    passes, start = 0, time.perf_counter()
+    while True:
+        bank.logits(x)
+        if bank.device.type == "cuda":
+            torch.cuda.synchronize(bank.device)
+        passes += 1
+        elapsed = time.perf_counter() - start
+        if elapsed >= seconds:
+            return passes * len(x) / elapsed
+
+
+def _generator(device: torch.device) -> torch.Generator:
+    return torch.Generator(device).manual_seed(0)
