@@ -1,0 +1,71 @@
+"""A run's folder: what may be in it, and how processes agree on its manifest."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from phalanx.errors import RunError
+from phalanx.runs.database import Database, typed_errors
+from phalanx.runs.manifest import (
+    FILE_NAME,
+    TEMPORARY_PREFIX,
+    identity_digest,
+    read_manifest,
+    require_same,
+    write_manifest,
+)
+from phalanx.runs.provenance import canonical_json
+from phalanx.runs.schema import Manifest
+
+RECORDS = "records.sqlite"
+WEIGHTS = "weights"
+REPORT = "report.html"
+IDENTITY = "identity"
+"""The note under which the records keep the digest of the manifest they were made under."""
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder, or see that only a run (or a run being made) is in it."""
+    with typed_errors(folder):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise RunError(f"{folder} is a file", repair="name a folder") from None
+        names = {entry.name for entry in folder.iterdir()}
+    if FILE_NAME in names:
+        return
+    ours = (RECORDS, WEIGHTS, TEMPORARY_PREFIX)
+    foreign = sorted(name for name in names if not name.startswith(ours))
+    if foreign:
+        raise RunError(
+            f"{folder} holds something that is not a run: {', '.join(foreign[:3])}",
+            why=f"there is no {FILE_NAME} in it",
+            repair="name an empty or a new folder",
+        )
+
+
+def agree(folder: Path, asked: Manifest, database: Database) -> Manifest:
+    """Write ``run.json``, or agree with the one there; the write lock admits one at a time."""
+    with database.transaction() as connection:
+        if (folder / FILE_NAME).exists():
+            stored = read_manifest(folder)
+            require_same(stored, asked, folder)
+            _note_identity(connection, stored)
+            return stored
+        for table in ("samples", "chunks", "certificates"):
+            if connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone():
+                raise RunError(
+                    f"{folder} holds records but no {FILE_NAME}",
+                    why="nobody can say what they were counted on",
+                    repair="restore the file, or name a new folder",
+                )
+        _note_identity(connection, asked)
+        write_manifest(folder, asked)
+        return asked
+
+
+def _note_identity(connection: sqlite3.Connection, manifest: Manifest) -> None:
+    """Tie the records to the manifest, so that a ``run.json`` edited later is noticed."""
+    text = canonical_json(identity_digest(manifest))
+    connection.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (IDENTITY, text))
