@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from phalanx.errors import ModelError
 from phalanx.models.model import Model
 from phalanx.smoothing.bank import Layout, MemberBank
 
@@ -43,6 +44,9 @@ def tune(
         batch: fix the batch size and choose the memory format alone.
 
     A candidate that runs out of memory ends its series; nothing has been counted yet.
+
+    Raises:
+        ModelError: not even the smallest batch fits.
     """
     best: Tuned | None = None
     for channels_last in (True, False) if len(shape) == 3 else (False,):
@@ -53,7 +57,10 @@ def tune(
                 best = Tuned(size, candidate, rate)
     if best is None:
         smallest = batch or _batches(device)[0]
-        raise torch.OutOfMemoryError(f"a batch of {smallest} does not fit on {device}")
+        raise ModelError(
+            f"a batch of {smallest} does not fit in the memory of {device}",
+            repair="--batch with a smaller number, or --device cpu",
+        )
     return best
 
 

@@ -1,0 +1,197 @@
+"""The Python front door: ``certify``, its result, and ``load``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+from torch import Tensor, nn
+
+from phalanx.data.arrays import from_arrays
+from phalanx.data.dataset import Dataset
+from phalanx.ensembles.ensemble import Ensemble
+from phalanx.errors import MissingDependencyError, ParameterError
+from phalanx.evaluation.certify import Request, Sweep, check_request, open_run, settle
+from phalanx.evaluation.config import CertifyConfig
+from phalanx.models.model import Model
+from phalanx.models.resolve import Declaration, resolve_all, wrap
+from phalanx.reporting.tables import summary_table
+from phalanx.runs.query import Summary, summarise
+from phalanx.runs.schema import CertificateRecord
+from phalanx.runs.store import RunStore
+from phalanx.runtime.device import resolve_device
+from phalanx.smoothing.classifiers import classifiers_of
+from phalanx.smoothing.smoothed import Smoothed
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["CertifyResult", "Smoothed", "certify", "load"]
+
+Models = Model | Ensemble | nn.Module | Sequence[Model | nn.Module]
+
+
+class CertifyResult(Sequence[CertificateRecord]):
+    """Certificates of one classifier, in the order of the inputs.
+
+    ``res[i].radius``, ``res[i].predicted`` and ``res[i].verdict`` speak of input ``i``;
+    ``res.of(name)`` of another classifier of the same pass.
+    """
+
+    def __init__(self, store: RunStore, classifier: str | None = None) -> None:
+        self.store = store
+        names = [record.name for record in store.manifest.classifiers]
+        if classifier is not None and classifier not in names:
+            raise ParameterError(
+                f"there is no classifier {classifier!r}", repair=f"one of {', '.join(names)}"
+            )
+        self.classifiers, self.classifier = names, classifier or names[0]
+        self._records = store.certificates(self.classifier)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __iter__(self) -> Iterator[CertificateRecord]:
+        return iter(self._records)
+
+    @overload
+    def __getitem__(self, index: int) -> CertificateRecord: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[CertificateRecord]: ...
+    def __getitem__(self, index: int | slice) -> CertificateRecord | list[CertificateRecord]:
+        return self._records[index]
+
+    def of(self, classifier: str) -> CertifyResult:
+        """The certificates of another classifier that shared the pass."""
+        return CertifyResult(self.store, classifier)
+
+    def summary(self) -> Summary:
+        """Certified accuracy at radii with intervals, average certified radius, counts."""
+        return summarise(self.store, self.classifier)
+
+    def table(self) -> str:
+        """All classifiers of the pass, as text."""
+        return summary_table(self.store)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """One row per input. Needs pandas."""
+        try:
+            import pandas as pd
+        except ImportError:
+            raise MissingDependencyError(
+                "to_pandas needs pandas", repair="pip install 'phalanx[frames]'"
+            ) from None
+        rows = [{**vars(record), "verdict": str(record.verdict)} for record in self._records]
+        return pd.DataFrame(rows)
+
+
+def certify(
+    model: Models,
+    x: Tensor | Dataset | Any,
+    y: Tensor | Any | None = None,
+    *,
+    sigma: float | None = None,
+    n: int = 100_000,
+    n0: int = 100,
+    alpha: float = 0.001,
+    seed: int = 0,
+    reducers: Sequence[str] = ("mean",),
+    each: bool = False,
+    out: str | os.PathLike[str] | None = None,
+    device: str = "auto",
+    allow_sigma_mismatch: bool = False,
+    input_range: tuple[float, float] | None = None,
+    mean: Sequence[float] = (),
+    std: Sequence[float] = (),
+    classes: int | None = None,
+    normalised_inside: bool = False,
+    **options: Any,
+) -> CertifyResult:
+    """Certify a model, or an ensemble before smoothing, on a batch of inputs.
+
+    Cohen, Rosenfeld & Kolter (ICML 2019): Gaussian noise, l2 balls, each certificate wrong
+    with probability at most ``alpha``.
+
+    Args:
+        model: a `Model`, an `Ensemble`, a bare module (then declare its input below), or a
+            sequence of models, which is an ensemble.
+        x: inputs ``(B, *shape)`` in input units, or a `Dataset`.
+        y: labels ``(B,)``, or None: certified for the predicted class, accuracy absent.
+        sigma: noise level in input units; taken from the model's card when it has one.
+        n, n0, alpha, seed: see `CertifyConfig`.
+        reducers: the ensemble under each of these, all in one pass; the first is primary.
+        each: also every member alone.
+        out: a run folder to make or continue; in memory when None.
+        options: further fields of `CertifyConfig`, such as ``precision="bf16"``.
+
+    Raises:
+        ParameterError, ModelError, DataError, ConfigurationError: what, why and the repair.
+    """
+    declaration = Declaration(
+        input_range=input_range,
+        mean=tuple(mean),
+        std=tuple(std),
+        classes=classes,
+        normalised_inside=normalised_inside,
+    )
+    members, reducers, reducer_options = _members(model, declaration, reducers)
+    config = CertifyConfig(
+        sigma=sigma_of(members, sigma, allow_mismatch=allow_sigma_mismatch),
+        n=n,
+        n0=n0,
+        alpha=alpha,
+        seed=seed,
+    ).with_options(options)
+    dataset = x if isinstance(x, Dataset) else from_arrays(x, y)
+    found = classifiers_of(len(members), reducer_names=reducers, options=reducer_options, each=each)
+    request = Request(members, found, dataset, range(len(dataset)), config, resolve_device(device))
+    check_request(request)
+    folder = None if out is None else Path(out)
+    request, _ = settle(request, folder)
+    store = open_run(request, folder, command="phalanx.certify(...)", kind="certify")
+    Sweep(request, store).run()
+    return CertifyResult(store)
+
+
+def load(*specs: str, **declaration: Any) -> Model | list[Model]:
+    """Models from MODEL strings: checkpoints, folders, ``file.py:factory``, built-in names."""
+    models = resolve_all(specs, Declaration(**declaration))
+    return models[0] if len(models) == 1 else models
+
+
+def sigma_of(models: Sequence[Model], sigma: float | None, *, allow_mismatch: bool) -> float:
+    """The noise level to certify at: asked for, else the one the models were trained for.
+
+    Raises:
+        ParameterError: neither is known, or they differ and that was not allowed.
+    """
+    trained = sorted({model.sigma for model in models if model.sigma is not None})
+    if sigma is None:
+        if len(trained) != 1:
+            raise ParameterError(
+                "no sigma was given",
+                why=f"the models were trained for {trained}" if trained else "no card says one",
+                repair="--sigma 0.5",
+            )
+        return trained[0]
+    if any(level != sigma for level in trained) and not allow_mismatch:
+        raise ParameterError(
+            f"sigma is {sigma:g} and the models were trained for "
+            + ", ".join(f"{level:g}" for level in trained),
+            why="a mismatch is usually a mistake, and always costs radius",
+            repair=f"--sigma {trained[0]:g}, or --allow-sigma-mismatch",
+        )
+    return sigma
+
+
+def _members(
+    model: Models, declaration: Declaration, reducer_names: Sequence[str]
+) -> tuple[list[Model], Sequence[str], dict[str, Any]]:
+    if isinstance(model, Ensemble):
+        names = (model.reducer_name, *reducer_names[1:])
+        return list(model.members), names, dict(model.reducer_options)  # type: ignore[arg-type]
+    several = list(model) if isinstance(model, Sequence) else [model]
+    wrapped = [m if isinstance(m, Model) else wrap(m, declaration) for m in several]
+    return wrapped, reducer_names, {}

@@ -1,0 +1,109 @@
+"""What is asked of a certification run: frozen, typed, validated before anything is spent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from phalanx.errors import ConfigurationError, ParameterError
+from phalanx.noise.gaussian import check_sigma
+from phalanx.smoothing.bank import PRECISIONS
+from phalanx.smoothing.confidence.clopper_pearson import check_alpha
+
+CHUNK = 10_000
+"""Rows of a chunk. Runs of fewer samples use the first rows of the same noise."""
+
+
+@dataclass(frozen=True)
+class CertifyConfig:
+    """Everything that decides a count or a radius.
+
+    Attributes:
+        sigma: noise level in input units, > 0.
+        n: estimation samples per image, >= n0.
+        n0: selection samples per image, >= 1.
+        alpha: failure probability of each certificate, in (0, 1).
+        seed: run seed; every noise key is hashed from it.
+        chunk: rows of a chunk of noise, the unit of work and of commit.
+        stop, bound, certificate, noise: names of the engine's parts.
+        precision: arithmetic of the members, ``fp32`` or ``bf16``.
+        fold: fold BatchNorm into the layer before it.
+        batch, channels_last, generator: None until the run has chosen and recorded them.
+    """
+
+    sigma: float
+    n: int = 100_000
+    n0: int = 100
+    alpha: float = 0.001
+    seed: int = 0
+    chunk: int = CHUNK
+    stop: str = "fixed"
+    bound: str = "clopper-pearson"
+    certificate: str = "neyman-pearson"
+    noise: str = "gaussian"
+    precision: str = "fp32"
+    fold: bool = True
+    batch: int | None = None
+    channels_last: bool | None = None
+    generator: str | None = None
+
+    def __post_init__(self) -> None:
+        check_sigma(self.sigma)
+        check_alpha(self.alpha)
+        for name in ("n", "n0", "chunk"):
+            _check_count(name, getattr(self, name))
+        if self.batch is not None:
+            _check_count("batch", self.batch)
+        if self.n < self.n0:
+            raise ParameterError(
+                f"n is {self.n} and n0 is {self.n0}",
+                why="fewer samples would bound the probability than choose the class",
+                repair=f"--n {max(1000, 10 * self.n0)} or a smaller --n0",
+            )
+        if self.precision not in PRECISIONS:
+            raise ParameterError(
+                f"precision {self.precision!r}", repair=f"one of {', '.join(PRECISIONS)}"
+            )
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON values for the manifest."""
+        return asdict(self)
+
+    def adopting(self, recorded: Mapping[str, Any]) -> CertifyConfig:
+        """This configuration with what an existing run chose where this one leaves it open."""
+        open_fields = [f.name for f in fields(self) if getattr(self, f.name) is None]
+        return replace(self, **{name: recorded.get(name) for name in open_fields})
+
+    def with_options(self, options: Mapping[str, Any]) -> CertifyConfig:
+        """A copy with options of a configuration file or of ``--set``, checked by type."""
+        kinds = {f.name: str(f.type) for f in fields(self)}
+        for name, value in options.items():
+            if name not in kinds:
+                raise ConfigurationError(
+                    f"there is no option {name!r}", repair=f"one of {', '.join(sorted(kinds))}"
+                )
+            if not _fits(kinds[name], value):
+                raise ConfigurationError(f"{name} is {value!r}", why=f"expected {kinds[name]}")
+        return replace(self, **options)
+
+
+def _check_count(name: str, value: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ParameterError(
+            f"{name} is {value!r}", why="it is a number of samples, a whole number of at least 1"
+        )
+
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    "int": (int,),
+    "float": (int, float),
+    "str": (str,),
+    "bool": (bool,),
+    "None": (type(None),),
+}
+
+
+def _fits(kind: str, value: Any) -> bool:
+    allowed = [t for part in kind.split(" | ") for t in _TYPES[part]]
+    return type(value) in allowed

@@ -1,0 +1,138 @@
+"""What a run will cost and the most it can prove, said before anything is spent."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from phalanx.errors import ParameterError
+from phalanx.evaluation.certify import Request
+from phalanx.evaluation.config import CertifyConfig
+from phalanx.smoothing.certificate import largest_radius
+
+RESERVE = 0.9
+"""Share of a budget that is planned for; machines are noisy."""
+FEWEST_SAMPLES = 1000
+"""Below this the largest certifiable radius shrinks faster than images are gained."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Cost and reach of a certification run.
+
+    Attributes:
+        forward_passes: inputs through one member, over all images and members.
+        seconds: estimate on this machine at the tuned batch shape, one process.
+        largest_radius: what unanimous votes would certify, in input units.
+    """
+
+    images: int
+    members: int
+    classifiers: int
+    n: int
+    n0: int
+    alpha: float
+    sigma: float
+    batch: int
+    rate: float
+    forward_passes: int
+    seconds: float
+    largest_radius: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return asdict(self)
+
+    def lines(self) -> list[str]:
+        """The plan in words."""
+        return [
+            f"{self.images} images x ({self.n0} + {self.n:,}) samples x {self.members} members"
+            f" = {self.forward_passes:,} forward passes",
+            f"about {duration(self.seconds)} at {self.rate:,.0f} samples/s"
+            f" (batch {self.batch}, all members)",
+            f"largest radius these n and alpha allow: {int(self.largest_radius * 1e4) / 1e4}"
+            f" (sigma {self.sigma:g}, alpha {self.alpha:g})",
+        ]
+
+
+def plan(request: Request, rate: float) -> Plan:
+    """The plan of a settled request; ``rate`` is inputs a second through all members."""
+    config, images, members = request.config, len(request.indices), len(request.models)
+    samples = images * (config.n0 + config.n)
+    return Plan(
+        images=images,
+        members=members,
+        classifiers=len(request.classifiers),
+        n=config.n,
+        n0=config.n0,
+        alpha=config.alpha,
+        sigma=config.sigma,
+        batch=config.batch or 1,
+        rate=rate,
+        forward_passes=samples * members,
+        seconds=samples / rate,
+        largest_radius=_cap(config),
+    )
+
+
+def fit_budget(request: Request, rate: float, seconds: float) -> Request:
+    """The request cut to a time: fewer samples first, then fewer images, evenly spread.
+
+    The number of samples is fixed here, before the first one is drawn, so the level of every
+    certificate holds. All images are kept as long as each can have 1,000 samples.
+    """
+    config, images = request.config, len(request.indices)
+    rows = rate * seconds * RESERVE
+    affordable = int(rows / images) - config.n0
+    if affordable >= config.n:
+        return request
+    floor = max(min(FEWEST_SAMPLES, config.n), config.n0)
+    if affordable >= floor:
+        return replace(request, config=replace(config, n=_two_digits(affordable)))
+    kept = max(1, int(rows / (floor + config.n0)))
+    stride = -(-images // kept)
+    return replace(
+        request, config=replace(config, n=floor), indices=list(request.indices)[::stride]
+    )
+
+
+def seconds_of(text: str) -> float:
+    """A duration such as ``90s``, ``10m`` or ``2h`` in seconds.
+
+    >>> seconds_of("10m")
+    600.0
+    """
+    scale = {"s": 1, "m": 60, "h": 3600}.get(text[-1:], 0)
+    number = text[:-1] if scale else text
+    try:
+        value = float(number) * (scale or 1)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise ParameterError(f"a budget of {text!r}", repair="--budget 90s, 10m or 2h")
+    return value
+
+
+def duration(seconds: float) -> str:
+    """A duration for people.
+
+    >>> duration(75), duration(7300)
+    ('1 min 15 s', '2 h 2 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{max(whole, 1)} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _cap(config: CertifyConfig) -> float:
+    return largest_radius(
+        config.n, config.sigma, config.alpha, bound=config.bound, certificate=config.certificate
+    )
+
+
+def _two_digits(value: int) -> int:
+    scale = 10 ** max(len(str(value)) - 2, 0)
+    return value // scale * scale
