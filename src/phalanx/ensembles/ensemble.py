@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from phalanx.errors import ModelError
-from phalanx.models.model import Model
+from phalanx.ensembles.finite import finite_rows
+from phalanx.errors import ModelError, ParameterError
+from phalanx.models.digest import model_identity
+from phalanx.models.model import InputSpec, Model
 from phalanx.registry import Registry
 
 Reducer = Callable[[Tensor], Tensor]
@@ -34,8 +37,23 @@ def decide(reducer: Reducer, logits: Tensor) -> Tensor:
     reducer may hide a broken member (a NaN must never become a class).
     """
     scores = reducer(logits.float())
-    finite = torch.isfinite(logits).all(-1).all(0) & torch.isfinite(scores).all(-1)
+    finite = finite_rows(logits) & torch.isfinite(scores).all(-1)
     return torch.where(finite, scores.argmax(-1), INVALID_VOTE)
+
+
+def make_reducer(name: str, options: Mapping[str, Any]) -> Reducer:
+    """The reducer called ``name`` (or an alias) with its options.
+
+    Raises:
+        ParameterError: no such reducer, or an option it does not take.
+    """
+    factory = reducers.get(name)
+    try:
+        return factory(**options)
+    except TypeError as error:
+        raise ParameterError(
+            f"reducer {name!r} does not take the options {dict(options)}: {error}"
+        ) from error
 
 
 class Ensemble(nn.Module):
@@ -44,19 +62,53 @@ class Ensemble(nn.Module):
     Args:
         members: models that agree on input range, shape and classes (architectures may differ).
         reducer: name or alias of a registered reducer.
-        options: the reducer's options.
+        options: the reducer's options, JSON values.
+
+    Raises:
+        ModelError: no members, or members that disagree.
+        ParameterError: no such reducer, or options it does not take.
     """
 
-    def __init__(self, members: Sequence[Model], reducer: str = "mean", **options: object) -> None:
+    def __init__(self, members: Sequence[Model], reducer: str = "mean", **options: Any) -> None:
         super().__init__()
         _check_members(members)
         self.members = nn.ModuleList(members)
-        self.reducer_name, self.reducer_options = reducer, options
-        self.reducer = reducers.get(reducer)(**options)
+        self.reducer_name = reducers.aliases.get(reducer, reducer)
+        self.reducer_options = options
+        self.reducer = make_reducer(reducer, options)
+
+    @classmethod
+    def from_models(
+        cls, models: Sequence[Model | Ensemble], reducer: str = "mean", **options: Any
+    ) -> Ensemble:
+        """An ensemble of models and of the members of other ensembles, in order."""
+        members: list[Model] = []
+        for model in models:
+            members += model.models if isinstance(model, Ensemble) else [model]
+        return cls(members, reducer, **options)
+
+    @property
+    def models(self) -> tuple[Model, ...]:
+        """The members, in the order of the member axis."""
+        return tuple(cast(Model, member) for member in self.members)
 
     @property
     def classes(self) -> int:
-        return self.members[0].classes  # type: ignore[return-value]
+        """Number of classes of every member."""
+        return self.models[0].classes
+
+    @property
+    def inputs(self) -> InputSpec:
+        """Range and shape that the members share (each normalises for itself)."""
+        return self.models[0].inputs
+
+    def identity(self) -> dict[str, Any]:
+        """JSON values: the members in order, the reducer and its options."""
+        return {
+            "members": [model_identity(member) for member in self.models],
+            "reducer": self.reducer_name,
+            "options": dict(self.reducer_options),
+        }
 
     def member_logits(self, x: Tensor) -> Tensor:
         """Logits ``(M, B, C)`` of inputs ``(B, *shape)``."""
@@ -69,12 +121,17 @@ class Ensemble(nn.Module):
 
 def _check_members(members: Sequence[Model]) -> None:
     if not members:
-        raise ModelError("an ensemble without members")
-    first = members[0]
+        raise ModelError("an ensemble without members", repair="name at least one model")
+    first = _agreement(members[0])
     for index, member in enumerate(members[1:], 1):
-        if member.classes != first.classes or member.inputs.range != first.inputs.range:
-            raise ModelError(
-                f"member {index} ({member.card.name}) has {member.classes} classes and range"
-                f" {member.inputs.range}",
-                why=f"member 0 has {first.classes} and {first.inputs.range}",
-            )
+        for (what, expected), given in zip(first.items(), _agreement(member).values(), strict=True):
+            if given != expected and None not in (given, expected):
+                raise ModelError(
+                    f"member {index} ({member.card.name}) has {what} {given}",
+                    why=f"member 0 ({members[0].card.name}) has {expected}; members see one input",
+                )
+
+
+def _agreement(member: Model) -> dict[str, object]:
+    inputs = member.inputs
+    return {"classes": member.classes, "input range": inputs.range, "input shape": inputs.shape}

@@ -1,1 +1,1 @@
-"""One file a reducer."""
+"""Reducers, one file a name: member logits ``(M, B, C)`` to scores ``(B, C)``."""
