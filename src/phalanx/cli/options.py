@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from phalanx.errors import ParameterError
+
+if TYPE_CHECKING:
+    from phalanx.models.resolve import Declaration
 
 
 def number(text: str) -> float:
@@ -55,3 +58,33 @@ NormalisedInside = Annotated[
 Weights = Annotated[
     Path | None, typer.Option("--weights", help="state dict for a built-in network")
 ]
+
+
+def numbers(text: str | None) -> tuple[float, ...]:
+    """Numbers separated by commas or spaces; none where there is no text.
+
+    >>> numbers("0.5, 1/4")
+    (0.5, 0.25)
+    """
+    return tuple(number(part) for part in (text or "").replace(",", " ").split())
+
+
+def declaration(
+    input_range: tuple[float, float] | None,
+    mean: str | None,
+    std: str | None,
+    classes: int | None,
+    normalised_inside: bool,
+    weights: Path | None,
+) -> Declaration:
+    """What the command line says about a network's input."""
+    from phalanx.models.resolve import Declaration
+
+    return Declaration(
+        input_range=input_range,
+        mean=numbers(mean),
+        std=numbers(std),
+        classes=classes,
+        normalised_inside=normalised_inside,
+        weights=weights,
+    )

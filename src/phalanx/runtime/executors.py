@@ -10,10 +10,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 
-from phalanx.errors import Interrupted, ParameterError
+from phalanx.errors import ParameterError
 from phalanx.runtime.device import cores
 
 THREADS_VARIABLE = "PHALANX_THREADS"
@@ -47,18 +46,12 @@ def start_workers(arguments: Sequence[str], workers: int) -> list[subprocess.Pop
     ]
 
 
-def wait_workers(processes: Sequence[subprocess.Popen[bytes]], poll: float = 0.2) -> list[int]:
-    """Exit codes of all workers; interrupting stops them all, and their run can be resumed."""
-    try:
-        while any(process.poll() is None for process in processes):
-            time.sleep(poll)
-    except KeyboardInterrupt:
-        for process in processes:
-            process.send_signal(signal.SIGINT)
-        for process in processes:
-            process.wait()
-        raise Interrupted("stopped", repair="the same command continues") from None
-    return [process.returncode for process in processes]
+def stop_workers(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Interrupt every worker and wait for it; their run can be resumed."""
+    for process in processes:
+        process.send_signal(signal.SIGINT)
+    for process in processes:
+        process.wait()
 
 
 def threads_for_worker() -> int | None:
