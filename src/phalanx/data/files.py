@@ -25,16 +25,22 @@ def read_bytes(path: Path, *, limit: int, repair: str = "") -> tuple[bytes, str]
     Raises:
         DataError: the file is missing, unreadable or larger than ``limit``.
     """
+    _check_size(path, limit, repair)
     try:
-        size = path.stat().st_size
-        if size > limit:
-            raise DataError(
-                f"{path} has {size} bytes", why=f"at most {limit} are accepted", repair=repair
-            )
         content = path.read_bytes()
     except OSError as error:
-        raise DataError(f"{path} cannot be read", why=str(error), repair=repair) from error
+        raise _unreadable(path, error, repair) from error
     return content, hashlib.sha256(content).hexdigest()
+
+
+def digest_file(path: Path, *, limit: int, repair: str = "") -> str:
+    """SHA-256 hex digest of a file that is too large to be held; errors as in `read_bytes`."""
+    _check_size(path, limit, repair)
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise _unreadable(path, error, repair) from error
 
 
 def read_exactly(stream: BinaryIO, size: int, path: Path, repair: str) -> bytes:
@@ -75,3 +81,18 @@ def open_plain(content: bytes) -> BinaryIO:
     if content[:2] == GZIP_MAGIC:
         return cast(BinaryIO, gzip.GzipFile(fileobj=stream))
     return stream
+
+
+def _check_size(path: Path, limit: int, repair: str) -> None:
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise _unreadable(path, error, repair) from error
+    if size > limit:
+        raise DataError(
+            f"{path} has {size} bytes", why=f"at most {limit} are accepted", repair=repair
+        )
+
+
+def _unreadable(path: Path, error: OSError, repair: str) -> DataError:
+    return DataError(f"{path} cannot be read", why=str(error), repair=repair)

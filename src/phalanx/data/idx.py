@@ -16,7 +16,7 @@ import torch
 
 from phalanx.data.dataset import DataCard, Dataset
 from phalanx.data.files import open_plain, read_bytes, read_end, read_exactly
-from phalanx.data.locate import find_folder
+from phalanx.data.folders import find_files
 from phalanx.data.memory import byte_images, check_split
 from phalanx.errors import DataError
 
@@ -77,7 +77,7 @@ def read_pair(
 
     Args:
         name: the registered name, also what ``phalanx data fetch`` calls it.
-        folder: where to look, or None for the usual places (see `find_folder`).
+        folder: where to look, or None for the usual places (see `find_files`).
         split: "train" or "test".
         subfolders: places below a folder where such files usually lie.
         class_names: ten names, in label order.
@@ -86,7 +86,7 @@ def read_pair(
     check_split(name, split)
     repair = f"phalanx data fetch {name}"
     stems = [f"{PREFIX[split]}-{part}-ubyte" for part in ("images-idx3", "labels-idx1")]
-    paths = find_folder(name, folder, subfolders, [(s, f"{s}.gz") for s in stems], repair=repair)
+    paths = find_files(name, folder, subfolders, [(s, f"{s}.gz") for s in stems], repair=repair)
     images, images_digest = read_idx(paths[0], repair=repair)
     labels, labels_digest = read_idx(paths[1], repair=repair)
     if images.ndim != 3 or images.shape[1:] != (28, 28) or labels.shape != images.shape[:1]:

@@ -25,8 +25,8 @@ def byte_images(
         labels: int64 ``(images,)`` or None.
         white: the byte that stands for 1.0.
     """
-    # frombuffer arrays are read-only and torch wants to own what it may write to
-    kept = torch.from_numpy(np.array(pixels, dtype=np.uint8))
+    # bytes read from a file are read-only and torch wants memory that it may write to
+    kept = torch.from_numpy(np.require(pixels, np.uint8, ["C", "W"]))
 
     def fetch(indices: Sequence[int]) -> Tensor:
         chosen = kept[torch.as_tensor(indices, dtype=torch.int64)]
