@@ -1,0 +1,154 @@
+"""What every registered confidence bound and radius rule must satisfy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from statistics import NormalDist
+
+import numpy as np
+import pytest
+from scipy.stats import binom
+
+from phalanx.errors import ParameterError
+from phalanx.smoothing.confidence import Bound
+from phalanx.smoothing.radii import RadiusRule
+
+TRIALS = (1, 2, 10, 100, 1000)
+ALPHAS = (0.5, 0.05, 0.001)
+ROUNDING = 1e-9
+MOST_PROBABILITIES = 300
+
+
+def coverage(bound: Bound) -> None:
+    """The lower bound exceeds the true p with probability at most alpha, for every p.
+
+    The failure rate is the binomial sum over the counts whose bound is too high, computed
+    exactly; it can only peak just below one of the bounds, so those p are tried.
+    """
+    for trials in TRIALS:
+        for alpha in ALPHAS:
+            low = lowers(bound, trials, alpha)
+            for p in _probabilities(low, below=True):
+                rate = _probability_of(low > p, trials, p)
+                assert rate <= alpha * (1 + ROUNDING), f"n={trials} p={p}: {rate} > {alpha}"
+
+
+def upper_coverage(bound: Bound) -> None:
+    """The upper bound falls short of the true p with probability at most alpha."""
+    for trials in TRIALS:
+        for alpha in ALPHAS:
+            high = uppers(bound, trials, alpha)
+            for p in _probabilities(high, below=False):
+                rate = _probability_of(high < p, trials, p)
+                assert rate <= alpha * (1 + ROUNDING), f"n={trials} p={p}: {rate} > {alpha}"
+
+
+def range_and_order(bound: Bound) -> None:
+    """0 <= lower <= k/n <= upper <= 1, lower < 1 and upper > 0 (no count proves a certainty)."""
+    for trials in TRIALS:
+        share = np.arange(trials + 1) / trials
+        for alpha in ALPHAS:
+            low, high = lowers(bound, trials, alpha), uppers(bound, trials, alpha)
+            assert (low >= 0).all()
+            assert (low <= share).all()
+            assert (low < 1).all()
+            assert (high >= share).all()
+            assert (high <= 1).all()
+            assert (high > 0).all()
+
+
+def monotone(bound: Bound) -> None:
+    """More successes never lower a bound; a smaller alpha never raises the lower one."""
+    for trials in TRIALS:
+        assert (np.diff(lowers(bound, trials, 0.01)) >= 0).all()
+        assert (np.diff(uppers(bound, trials, 0.01)) >= 0).all()
+        assert (lowers(bound, trials, 0.001) <= lowers(bound, trials, 0.01)).all()
+
+
+def refuses_what_has_no_meaning(bound: Bound) -> None:
+    """No number comes back for alpha outside (0, 1) or for impossible counts."""
+    nan, inf = float("nan"), float("inf")
+    for alpha in (nan, inf, -inf, -0.1, 0.0, 1.0, 1.5):
+        _refused(bound, 5, 10, alpha)
+    for successes, trials in ((0, 0), (0, -1), (-1, 10), (11, 10), (nan, 10), (5, nan)):
+        _refused(bound, successes, trials, 0.01)
+
+
+BOUND_CHECKS: list[Callable[[Bound], None]] = [
+    coverage,
+    upper_coverage,
+    range_and_order,
+    monotone,
+    refuses_what_has_no_meaning,
+]
+
+
+def lowers(bound: Bound, trials: int, alpha: float) -> np.ndarray:
+    """The lower bound of every count."""
+    return np.array([bound.lower(k, trials, alpha) for k in range(trials + 1)])
+
+
+def uppers(bound: Bound, trials: int, alpha: float) -> np.ndarray:
+    """The upper bound of every count."""
+    return np.array([bound.upper(k, trials, alpha) for k in range(trials + 1)])
+
+
+def _probabilities(ends: np.ndarray, *, below: bool) -> np.ndarray:
+    """Points just inside the bounds' values (thinned) and a grid."""
+    inside = ends * (1 - 1e-12) if below else 1 - (1 - ends) * (1 - 1e-12)
+    step = -(-len(inside) // MOST_PROBABILITIES)
+    points = np.concatenate([inside[::step], inside[-20:], inside[:20], np.linspace(0, 1, 41)])
+    return np.unique(points[(points > 0) & (points < 1)])
+
+
+def _probability_of(counts: np.ndarray, trials: int, p: float) -> float:
+    return float(binom.pmf(np.flatnonzero(counts), trials, p).sum())
+
+
+def _refused(bound: Bound, successes: float, trials: float, alpha: float) -> None:
+    for side in (bound.lower, bound.upper):
+        try:
+            value = side(successes, trials, alpha)
+        except ParameterError:
+            continue
+        pytest.fail(f"({successes}, {trials}, {alpha}) gave {value}")
+
+
+def never_above_the_tight_radius(rule: RadiusRule) -> None:
+    """For Gaussian noise and l2 no rule that knows p alone can exceed ``sigma Phi^-1(p)``:
+    a linear classifier has exactly that radius.
+    """
+    for sigma in (1e-3, 0.25, 1.0, 30.0):
+        for p in (0.5 + 1e-9, 0.6, 0.9, 0.999, 1 - 1e-9, 1 - 1e-15):
+            if rule.norm == "l2":
+                assert 0 <= rule.radius(p, sigma) <= sigma * NormalDist().inv_cdf(p)
+
+
+def zero_up_to_the_threshold(rule: RadiusRule) -> None:
+    """What certifies nothing has radius zero; beyond, the radius grows with p and sigma."""
+    for p in np.linspace(0, rule.threshold, 11):
+        assert rule.radius(float(p), 0.5) == 0.0
+    above = [rule.radius(p, 0.5) for p in np.linspace(rule.threshold, 1 - 1e-9, 200).tolist()]
+    assert (np.diff(above) >= 0).all()
+    assert rule.radius(0.9, 0.5) < rule.radius(0.9, 1.0)
+
+
+def refuses_bad_noise_and_probabilities(rule: RadiusRule) -> None:
+    """No radius for a sigma that is no noise level or a p that is no probability below 1."""
+    nan, inf = float("nan"), float("inf")
+    for p, sigma in (
+        *((0.9, s) for s in (nan, inf, -inf, -0.25, 0.0)),
+        *((p, 0.5) for p in (nan, inf, -0.1, 1.0, 1.5)),
+    ):
+        try:
+            value = rule.radius(p, sigma)
+        except ParameterError:
+            continue
+        pytest.fail(f"p={p} sigma={sigma} gave a radius of {value}")
+
+
+RADIUS_CHECKS: list[Callable[[RadiusRule], None]] = [
+    never_above_the_tight_radius,
+    zero_up_to_the_threshold,
+    refuses_bad_noise_and_probabilities,
+]

@@ -1,0 +1,82 @@
+"""Unsound parts, one of each kind, each wrong in a way that tools in the field are wrong.
+
+`plant` registers them and does nothing else. ``pytest -p planted_plugin`` calls it and runs
+the harness with them on board; that it turns red is the test of the harness.
+"""
+
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+
+from torch import Tensor, nn
+
+from phalanx.ensembles.ensemble import reducers
+from phalanx.models.build import networks
+from phalanx.smoothing.confidence import bounds
+from phalanx.smoothing.radii import radii
+
+NAME = "planted"
+
+
+class Wald:
+    """The textbook interval ``p -/+ z sqrt(p (1 - p) / n)``: certain as soon as k = n."""
+
+    def lower(self, successes: int, trials: int, alpha: float) -> float:
+        """Too high for small counts and for shares near 1."""
+        return max(0.0, successes / trials - self._half_width(successes, trials, alpha))
+
+    def upper(self, successes: int, trials: int, alpha: float) -> float:
+        """Too low for the same counts."""
+        return min(1.0, successes / trials + self._half_width(successes, trials, alpha))
+
+    def _half_width(self, successes: int, trials: int, alpha: float) -> float:
+        p = successes / trials
+        return NormalDist().inv_cdf(1 - alpha) * math.sqrt(p * (1 - p) / trials)
+
+
+class RoundedRadius:
+    """Cohen's radius to three digits, as published logs store it: half of them too large."""
+
+    norm = "l2"
+    threshold = 0.5
+
+    def radius(self, p_lower: float, sigma: float) -> float:
+        """Rounded to nearest, not towards zero."""
+        return round(sigma * NormalDist().inv_cdf(max(p_lower, 0.5)), 3)
+
+
+def repaired_mean(logits: Tensor) -> Tensor:
+    """Mean logits with every NaN quietly made zero."""
+    return logits.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0).mean(0)
+
+
+class BatchCentred(nn.Module):
+    """Subtracts the mean of the batch: an image's class depends on its company."""
+
+    def __init__(self, features: int, classes: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(features, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits ``(B, classes)``."""
+        return self.linear((x - x.mean(0)).flatten(1))
+
+
+def batch_centred(classes: int, shape: tuple[int, ...]) -> nn.Module:
+    """Factory of `BatchCentred`."""
+    return BatchCentred(math.prod(shape), classes)
+
+
+def plant() -> None:
+    """Register all of them under `NAME`."""
+    bounds.register(NAME)(Wald())
+    radii.register(NAME)(RoundedRadius())
+    reducers.register(NAME)(lambda: repaired_mean)
+    networks.register(NAME)(batch_centred)
+
+
+def uproot() -> None:
+    """Take them away again."""
+    for registry in (bounds, radii, reducers, networks):
+        registry.unregister(NAME)

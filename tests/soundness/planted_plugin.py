@@ -1,0 +1,5 @@
+"""``pytest -p planted_plugin``: register the planted parts before tests are collected."""
+
+import planted
+
+planted.plant()

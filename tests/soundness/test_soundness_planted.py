@@ -1,0 +1,78 @@
+"""The test of the harness: a planted unsound part, added by registration alone, is caught."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import checks_bounds
+import checks_networks
+import checks_reducers
+import planted
+import pytest
+
+from phalanx.ensembles.ensemble import reducers
+from phalanx.models.build import networks
+from phalanx.smoothing.confidence import bounds
+from phalanx.smoothing.radii import radii
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(autouse=True)
+def _planted():
+    planted.plant()
+    yield
+    planted.uproot()
+
+
+@pytest.mark.parametrize("registry", [bounds, radii, reducers, networks], ids=lambda r: r.kind)
+def test_registering_is_enough_to_join(registry):
+    assert planted.NAME in registry.names()
+
+
+@pytest.mark.parametrize("check", [checks_bounds.coverage, checks_bounds.upper_coverage])
+def test_wald_does_not_cover(check):
+    with pytest.raises(AssertionError):
+        check(bounds.get(planted.NAME))
+
+
+def test_wald_calls_a_full_house_certain():
+    with pytest.raises(AssertionError):
+        checks_bounds.range_and_order(bounds.get(planted.NAME))
+
+
+def test_rounded_radius_exceeds_the_tight_one():
+    with pytest.raises(AssertionError):
+        checks_bounds.never_above_the_tight_radius(radii.get(planted.NAME))
+
+
+def test_hidden_nan_is_seen():
+    with pytest.raises(AssertionError, match="is hidden"):
+        checks_reducers.broken_logit_shows_in_scores(reducers.get(planted.NAME))
+
+
+def test_batch_dependence_is_seen():
+    with pytest.raises(AssertionError):
+        checks_networks.company_does_not_matter(checks_networks.built(planted.NAME))
+
+
+def test_the_whole_harness_turns_red():
+    """Run the harness as anybody would, with one plugin that registers and nothing else."""
+    places = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
+    files = ["bounds", "reducers", "networks"]
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "planted_plugin", "-k", planted.NAME, "-rf"]
+        + ["-p", "no:cacheprovider"]
+        + [str(HERE / f"test_soundness_{kind}.py") for kind in files],
+        env={**os.environ, "PYTHONPATH": places},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert run.returncode == pytest.ExitCode.TESTS_FAILED, run.stdout + run.stderr
+    for test in ("test_bound[", "test_radius_rule[", "test_reducer[", "test_network["):
+        assert f"::{test}{planted.NAME}" in run.stdout.split("short test summary")[1]
