@@ -69,9 +69,8 @@ class MemberBank:
 
     def buffer(self, batch: int, shape: Sequence[int]) -> Tensor:
         """An input buffer of the run's one batch shape, zero-filled."""
-        return torch.zeros(
-            (batch, *shape), device=self.device, memory_format=self._format(len(shape) + 1)
-        )
+        zeros = torch.zeros((batch, *shape), device=self.device)
+        return zeros.contiguous(memory_format=self._format(zeros.ndim))
 
     def _prepare(self, network: nn.Module) -> nn.Module:
         if self.layout.fold:

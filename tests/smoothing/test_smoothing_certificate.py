@@ -1,0 +1,120 @@
+"""Counts to certificates, against independent computations."""
+
+from __future__ import annotations
+
+import json
+import math
+from fractions import Fraction
+
+import pytest
+from scipy import stats
+
+from phalanx.errors import ParameterError
+from phalanx.runs.schema import INVALID
+from phalanx.smoothing.certificate import certify_counts, largest_radius, selected
+from phalanx.smoothing.confidence import bounds
+from phalanx.smoothing.radii import radii
+from phalanx.verdicts import Verdict
+
+CP = bounds.get("clopper-pearson")
+NP = radii.get("neyman-pearson")
+
+
+def exact_tail(successes: int, trials: int, p: Fraction) -> Fraction:
+    """P[Bin(trials, p) >= successes] in exact rationals."""
+    return sum(
+        (
+            math.comb(trials, k) * p**k * (1 - p) ** (trials - k)
+            for k in range(successes, trials + 1)
+        ),
+        Fraction(0),
+    )
+
+
+@pytest.mark.parametrize(("k", "n"), [(1, 1), (5, 10), (10, 10), (37, 50), (50, 50)])
+@pytest.mark.parametrize("alpha", [0.001, 0.05])
+def test_the_bound_is_just_below_the_exact_one(k, n, alpha):
+    p = Fraction(CP.lower(k, n, alpha))
+    assert exact_tail(k, n, p) <= Fraction(alpha)
+    assert exact_tail(k, n, p * Fraction(1 + 1e-9)) > Fraction(alpha)
+
+
+@pytest.mark.shared
+def test_published_unit_cases(shared):
+    for case in json.loads((shared / "golden/np_unit_cases.json").read_text()):
+        p = CP.lower(case["nA"], case["N"], case["alpha"])
+        assert p == pytest.approx(case["p_lower"], rel=1e-11)
+        assert p <= case["p_lower"]
+        radius = NP.radius(p, case["sigma"])
+        assert radius == pytest.approx(case["radius"], rel=1e-8, abs=1e-12)
+
+
+@pytest.mark.parametrize("p", [0.51, 0.75, 0.999, 1 - 1e-9])
+def test_radii_are_rounded_towards_zero(p):
+    radius = NP.radius(p, 1.0)
+    assert stats.norm.cdf(radius) <= p
+    assert radius == pytest.approx(stats.norm.ppf(p), rel=1e-12)
+
+
+@pytest.mark.parametrize("p", [0.0, 0.3, 0.5])
+def test_no_radius_without_a_majority(p):
+    assert NP.radius(p, 0.25) == 0.0
+
+
+def test_a_clear_majority_is_verified():
+    found = certify_counts({2: 90, 1: 10}, {2: 990, 1: 10}, sigma=0.5, alpha=0.001)
+    assert found.verdict is Verdict.VERIFIED
+    assert (found.predicted, found.n_a, found.n) == (2, 990, 1000)
+    reference = 0.5 * stats.norm.ppf(stats.beta.ppf(0.001, 990, 11))
+    assert found.radius == pytest.approx(reference, rel=1e-9)
+    assert found.radius < reference
+
+
+def test_the_class_comes_from_the_selection_votes_alone():
+    found = certify_counts({1: 60, 2: 40}, {2: 900, 1: 100}, sigma=0.5, alpha=0.001)
+    assert found.verdict is Verdict.ABSTAINED
+    assert (found.predicted, found.radius, found.n_a) == (None, 0.0, 100)
+
+
+def test_selection_ties_go_to_the_lowest_class():
+    assert selected({3: 50, 1: 50}) == 1
+
+
+@pytest.mark.parametrize("where", ["selection", "estimation"])
+def test_a_vote_that_is_not_finite_is_an_error_never_a_class(where):
+    counts = {"selection": {0: 100}, "estimation": {0: 1000}}
+    counts[where] = {0: 99, INVALID: 1}
+    found = certify_counts(counts["selection"], counts["estimation"], sigma=0.5, alpha=0.001)
+    assert found.verdict is Verdict.ERROR
+    assert found.predicted is None
+    assert found.radius is None
+    assert "NaN" in found.reason
+
+
+def test_the_cap_is_what_unanimous_votes_give():
+    assert largest_radius(100_000, 1.0, 0.001) == pytest.approx(3.8115, abs=1e-4)
+    cap = largest_radius(1000, 0.25, 0.01)
+    assert certify_counts({4: 10}, {4: 1000}, sigma=0.25, alpha=0.01).radius == cap
+
+
+@pytest.mark.parametrize(
+    ("k", "n", "alpha"),
+    [
+        (1, 0, 0.01),
+        (-1, 10, 0.01),
+        (11, 10, 0.01),
+        (5, 10, 0.0),
+        (5, 10, 1.0),
+        (5, 10, 1.5),
+        (5, 10, -0.1),
+        (5, 10, float("nan")),
+    ],
+)
+def test_counts_and_levels_without_a_bound_are_refused(k, n, alpha):
+    with pytest.raises(ParameterError):
+        CP.lower(k, n, alpha)
+
+
+def test_upper_mirrors_lower():
+    assert CP.upper(10, 10, 0.05) == 1.0
+    assert CP.upper(3, 10, 0.05) == pytest.approx(stats.beta.ppf(0.95, 4, 7), rel=1e-9)
