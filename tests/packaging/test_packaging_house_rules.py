@@ -39,13 +39,21 @@ def test_no_file_is_too_long(repository: Path) -> None:
     assert not {str(path): n for path, n in lengths.items() if n > LONGEST_FILE}
 
 
+def length(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Lines of a function without its docstring: explaining more must cost nothing."""
+    first = node.body[0]
+    explained = ast.get_docstring(node) is not None
+    prose = (first.end_lineno or 0) - first.lineno + 1 if explained else 0
+    return (node.end_lineno or 0) - node.lineno + 1 - prose
+
+
 def test_no_function_is_too_long(repository: Path) -> None:
-    long = {
-        f"{path.name}:{node.lineno} {node.name}": (node.end_lineno or 0) - node.lineno + 1
+    lengths = {
+        f"{path.name}:{node.lineno} {node.name}": length(node)
         for path in python_files(repository)
         for node in functions(path)
     }
-    assert not {name: lines for name, lines in long.items() if lines > LONGEST_FUNCTION}
+    assert not {name: lines for name, lines in lengths.items() if lines > LONGEST_FUNCTION}
 
 
 def test_every_module_says_what_it_is_for(repository: Path) -> None:
