@@ -9,6 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+PIPE_WIDTH = 1000
+
 _err = Console(stderr=True, highlight=False, soft_wrap=True)
 _out = Console(highlight=False, soft_wrap=True)
 
@@ -35,9 +37,18 @@ def answer_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
         table.add_column(column, justify="left" if index == 0 else "right", no_wrap=True)
     for row in rows:
         table.add_row(*row)
-    _out.print(table)
+    # a pipe has no width: nothing may be cut off there
+    _out.print(table, width=None if _out.is_terminal else PIPE_WIDTH)
 
 
 def err_console() -> Console:
     """The stderr console, for progress bars (they vanish when it is no terminal)."""
     return _err
+
+
+def answer_columns(rows: list[tuple[str, ...]]) -> None:
+    """Rows of text on stdout, padded to columns; nothing is cut, the last one may be long."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        answer("  ".join(cells).rstrip())

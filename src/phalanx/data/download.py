@@ -16,12 +16,14 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
+from http.client import HTTPMessage
 from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
 
+from phalanx.data.files import storing
 from phalanx.data.sources import RemoteFile
-from phalanx.errors import DataError, ParameterError, StorageError
+from phalanx.errors import DataError, ParameterError
 
 Progress = Callable[[str, int, int], None]
 """``progress(file name, bytes so far, bytes in all)``."""
@@ -89,7 +91,7 @@ def check_address(url: str) -> str:
     return url
 
 
-class _Attempt(Exception):  # noqa: N818  (it never leaves this module)
+class _Attempt(Exception):
     """One connection failed; ``final`` when trying the same mirror again is useless."""
 
     def __init__(self, reason: str, *, final: bool = False) -> None:
@@ -111,7 +113,7 @@ class _Part:
     def write(self, chunks: Iterator[bytes], start: int) -> None:
         """Write the chunks from offset ``start`` on; a server that sends too much is cut off."""
         written = start
-        with _storing(self.path), self.path.open("r+b" if start else "wb") as stream:
+        with storing(self.path), self.path.open("r+b" if start else "wb") as stream:
             stream.seek(start)
             stream.truncate()
             for chunk in chunks:
@@ -128,30 +130,15 @@ class _Part:
         """Check size and digest; wrong bytes are thrown away, missing ones are not."""
         if self.size() < self.file.size:
             raise _Attempt(f"interrupted after {self.size()} of {self.file.size} bytes")
-        with _storing(self.path), self.path.open("rb") as stream:
+        with storing(self.path), self.path.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         if digest != self.file.sha256:
             self.path.unlink()
             raise _Attempt(f"SHA-256 {digest} instead of {self.file.sha256}", final=True)
 
     def finish(self, target: Path) -> None:
-        with _storing(target):
+        with storing(target):
             os.replace(self.path, target)
-
-
-class _storing:  # noqa: N801  (reads as a statement)
-    """Turn the disk's refusals into `StorageError`; network errors pass through unchanged."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, OSError):
-            raise StorageError(
-                f"{self.path} cannot be written", why=str(error), repair="free space, run it again"
-            ) from error
 
 
 def _continue(url: str, part: _Part, timeout: float) -> None:
@@ -178,7 +165,7 @@ def _open(url: str, start: int, timeout: float) -> http.client.HTTPResponse:
         return _opener().open(urllib.request.Request(url, headers=headers), timeout=timeout)
     except urllib.error.HTTPError as error:
         error.close()
-        final = error.code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and error.code < 500
+        final = error.code < HTTPStatus.INTERNAL_SERVER_ERROR
         raise _Attempt(f"HTTP {error.code} {error.reason}", final=final) from error
     except (OSError, http.client.HTTPException) as error:
         raise _Attempt(str(error) or type(error).__name__) from error
@@ -206,9 +193,18 @@ def _chunks(response: IO[bytes]) -> Iterator[bytes]:
 
 
 class _WebOnly(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, req, fp, code, msg, headers, newurl):  # type: ignore[no-untyped-def]  # noqa: PLR0917, ANN001
+    def redirect_request(  # noqa: PLR0917  (the signature is urllib's)
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: HTTPMessage,
+        newurl: str,
+    ) -> urllib.request.Request | None:
         scheme = urlsplit(newurl).scheme
         if scheme not in ("http", "https") or (req.type == "https" and scheme == "http"):
+            fp.close()
             raise _Attempt(f"refused a redirect to {newurl}", final=True)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 

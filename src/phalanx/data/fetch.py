@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from phalanx.data.download import Progress, check_address, download
+from phalanx.data.files import digest_file, storing
 from phalanx.data.folders import store_folder
 from phalanx.data.sources import SOURCES, RemoteFile, Source
 from phalanx.data.unpack import unpack
-from phalanx.errors import DataError, ParameterError, StorageError
+from phalanx.errors import DataError, ParameterError
+
+MAX_PRESENT = 1 << 31
+"""Largest file that is compared with the published one, in bytes."""
 
 
 def fetch(
@@ -39,12 +42,8 @@ def fetch(
     source = find_source(source) if isinstance(source, str) else source
     mirrors = source.mirrors if base is None else (check_address(base),)
     folder = store_folder(source.name, data_dir)
-    try:
+    with storing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(
-            f"{folder} cannot be made", why=str(error), repair="--data-dir DIR"
-        ) from error
     return [path for file in source.files for path in _fetch_file(file, mirrors, folder, progress)]
 
 
@@ -77,11 +76,7 @@ def _fetch_file(
 
 def _check_present(target: Path, file: RemoteFile) -> None:
     """A finished file with other bytes is somebody's: it is reported, never overwritten."""
-    try:
-        with target.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(f"{target} cannot be read", why=str(error)) from error
+    digest = digest_file(target, limit=MAX_PRESENT)
     if digest != file.sha256:
         raise DataError(
             f"{target} is not the published file",

@@ -6,10 +6,12 @@ import gzip
 import hashlib
 import io
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from phalanx.errors import DataError
+from phalanx.errors import DataError, StorageError
 
 GZIP_MAGIC = b"\x1f\x8b"
 
@@ -59,6 +61,19 @@ def read_end(stream: BinaryIO, path: Path, repair: str) -> None:
     """Check that the stream ends here; for gzip this also compares its CRC and length."""
     if _read(stream, 1, path, repair):
         raise DataError(f"{path} is longer than its header announces", repair=repair)
+
+
+@contextmanager
+def storing(path: Path) -> Iterator[None]:
+    """Turn the disk's refusal to write ``path`` into a `StorageError`."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"{path} cannot be written",
+            why=str(error),
+            repair="free space or choose another --data-dir, then run the same command again",
+        ) from error
 
 
 def _read(stream: BinaryIO, size: int, path: Path, repair: str) -> bytes:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import gzip
 import io
 import os
-import shutil
 import tarfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from phalanx.errors import DataError, StorageError
+from phalanx.data.files import storing
+from phalanx.errors import DataError
 
 MAX_UNPACKED = 1 << 29
 MAX_MEMBERS = 100
@@ -81,14 +81,15 @@ def _copy(tar: tarfile.TarFile, entry: tarfile.TarInfo, target: Path) -> None:
     if source is None:
         raise DataError(f"{entry.name} is not a plain file")
     part = target.with_name(target.name + ".part")
-    try:
+    with storing(part):
         target.parent.mkdir(parents=True, exist_ok=True)
         sink = part.open("wb")
-    except OSError as error:
-        raise StorageError(f"{part} cannot be written", why=str(error)) from error
     with sink:
-        shutil.copyfileobj(source, sink, CHUNK)
-    os.replace(part, target)
+        while chunk := source.read(CHUNK):
+            with storing(part):
+                sink.write(chunk)
+    with storing(target):
+        os.replace(part, target)
 
 
 class _Bounded(io.RawIOBase):

@@ -1,0 +1,67 @@
+"""``phalanx list KIND``: every named part, from ours and from installed extensions."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import Annotated
+
+import typer
+
+from phalanx.cli.console import answer_columns, answer_json
+from phalanx.cli.options import Json
+from phalanx.errors import ParameterError
+
+KINDS = {
+    "data": "phalanx.data.dataset:readers",
+    "networks": "phalanx.models.build:networks",
+    "reducers": "phalanx.ensembles.ensemble:reducers",
+    "losses": "phalanx.losses:losses",
+    "bounds": "phalanx.smoothing.confidence:bounds",
+    "radii": "phalanx.smoothing.radii:radii",
+    "stopping": "phalanx.smoothing.stopping:rules",
+}
+"""Where the registry of each kind is; it is imported when the kind is asked for."""
+
+Kind = Annotated[str | None, typer.Argument(metavar="[KIND]", help=", ".join(KINDS))]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the ``list`` command."""
+    app.command("list")(list_)
+
+
+def list_(kind: Kind = None, json: Json = False) -> None:
+    """The named parts of a kind: data, networks, reducers, losses, ...; no KIND lists the kinds."""
+    if kind is None:
+        if json:
+            answer_json({"kinds": list(KINDS)})
+        else:
+            answer_columns([(name, f"phalanx list {name}") for name in KINDS])
+        return
+    parts = parts_of(kind)
+    if json:
+        answer_json({"kind": kind, "parts": [{"name": n, "summary": s} for n, s in parts]})
+    else:
+        answer_columns(parts)
+
+
+def parts_of(kind: str) -> list[tuple[str, str]]:
+    """(name, one line) of every part of a kind; imports them.
+
+    Raises:
+        ParameterError: there is no such kind.
+    """
+    if kind not in KINDS:
+        raise ParameterError(
+            f"there is no kind {kind!r}", repair=f"choose one of {', '.join(KINDS)}"
+        )
+    module, attribute = KINDS[kind].split(":")
+    registry = getattr(import_module(module), attribute)
+    return [(name, _summary(part)) for name, part in registry.items()]
+
+
+def _summary(part: object) -> str:
+    """The first line of the part's file, which is one part a file."""
+    module = sys.modules.get(getattr(part, "__module__", None) or "")
+    return ((module and module.__doc__) or "").strip().partition("\n")[0]
