@@ -73,6 +73,8 @@ class Ensemble(nn.Module):
         super().__init__()
         _check_members(members)
         self.members = nn.ModuleList(members)
+        self.training = any(member.training for member in members)
+        self.members.training = self.training
         self.reducer_name = reducers.aliases.get(reducer, reducer)
         self.reducer_options = options
         self.reducer = make_reducer(reducer, options)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import safetensors.torch
@@ -10,11 +9,12 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from phalanx.errors import CheckpointError, PhalanxError, StorageError
+from phalanx.errors import CheckpointError, PhalanxError
 from phalanx.models.build import build, lay_out
 from phalanx.models.card import CheckpointCard, card_path, read_card, with_digest, write_card
 from phalanx.models.digest import tensors_digest, weights_digest
 from phalanx.models.model import Model
+from phalanx.runs.manifest import write_atomically
 
 WEIGHTS_SUFFIX = ".safetensors"
 
@@ -46,12 +46,8 @@ def save(model: Model, path: Path | str) -> Path:
     }
     model.card = with_digest(model.card, weights_digest(model.network))
     text = write_card(CheckpointCard(model.card, model.inputs, model.classes))
-    try:
-        weights.parent.mkdir(parents=True, exist_ok=True)
-        _replace(weights, safetensors.torch.save(tensors))
-        _replace(card_path(weights), text.encode())
-    except OSError as error:
-        raise StorageError(f"checkpoint {weights} could not be written: {error}") from error
+    write_atomically(weights, safetensors.torch.save(tensors))
+    write_atomically(card_path(weights), text.encode())
     return weights
 
 
@@ -135,18 +131,6 @@ def _rebuild(path: Path, content: CheckpointCard, tensors: dict[str, Tensor]) ->
 
 def _tensors(network: nn.Module) -> dict[str, Tensor]:
     return dict(network.state_dict())
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _some(names: list[str], limit: int = 5) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -43,14 +44,14 @@ def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
 def model_identity(model: Model) -> dict[str, Any]:
     """JSON values that tell this model from any other: code, weights, input and classes.
 
-    ``source`` is the SHA-256 of the file that defines the network's class, because equal
-    weights under different code are a different classifier; None where there is no file.
+    A network that was not built by name is identified by ``code``, because equal weights
+    under different code are a different classifier.
     """
-    inputs = model.inputs
+    inputs, named = model.inputs, bool(model.card.architecture)
     return {
         "architecture": model.card.architecture or type(model.network).__qualname__,
         "options": dict(model.card.options),
-        "source": None if model.card.architecture else source_digest(type(model.network)),
+        "code": None if named else code_digest(model.network),
         "weights": weights_digest(model.network),
         "range": list(inputs.range),
         "mean": list(inputs.mean),
@@ -60,10 +61,26 @@ def model_identity(model: Model) -> dict[str, Any]:
     }
 
 
-def source_digest(of: type) -> str | None:
-    """SHA-256 hex of the file that defines a class, or None (defined in a notebook, in C)."""
+def code_digest(network: nn.Module) -> str:
+    """SHA-256 hex over a network's printed structure and the files that define its classes.
+
+    torch's own classes count by name only; a class without a readable source (made in C, or
+    typed into a plain Python prompt) too.
+    """
+    digest = hashlib.sha256(re.sub(r" at 0x[0-9a-f]+", "", repr(network)).encode())
+    classes = {type(module) for module in network.modules()}
+    for part in sorted(classes, key=lambda part: (part.__module__, part.__qualname__)):
+        digest.update(f"{part.__module__}.{part.__qualname__}|".encode())
+        if not part.__module__.startswith("torch."):
+            digest.update(_source(part))
+    return digest.hexdigest()
+
+
+def _source(part: type) -> bytes:
     try:
-        path = inspect.getsourcefile(of)
-        return None if path is None else hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        path = inspect.getsourcefile(part)
+        if path is not None and Path(path).is_file():
+            return Path(path).read_bytes()
+        return inspect.getsource(part).encode()
     except (TypeError, OSError):
-        return None
+        return b""

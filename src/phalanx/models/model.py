@@ -44,12 +44,20 @@ class InputSpec:
             raise ModelError(
                 f"{len(self.mean)} means and {len(self.std)} standard deviations",
                 why="there must be one of each per channel",
-                repair="--mean 0.5 0.5 0.5 --std 0.25 0.25 0.25",
+                repair="--mean 0.5,0.5,0.5 --std 0.25,0.25,0.25",
             )
         if not all(math.isfinite(m) for m in self.mean) or not all(
             math.isfinite(s) and s > 0 for s in self.std
         ):
-            raise ModelError(f"normalisation mean {self.mean} std {self.std} is not usable")
+            raise ModelError(
+                f"normalisation mean {self.mean} std {self.std} is not usable",
+                why="means must be finite and standard deviations finite and above 0",
+            )
+        if self.shape and self.mean and len(self.mean) not in (1, self.shape[0]):
+            raise ModelError(
+                f"{len(self.mean)} means for inputs of shape {self.shape}",
+                why=f"there must be one, or one for each of {self.shape[0]} channels",
+            )
 
 
 @dataclass(frozen=True)
@@ -89,8 +97,11 @@ class Model(nn.Module):
             raise ModelError(f"a classifier of {classes} classes", why="it needs at least 2")
         self.network, self.inputs, self.classes = network, inputs, classes
         self.card = card or ModelCard(name=type(network).__name__)
-        shape = (1, -1, 1, 1)
+        # The mode is the network's: wrapping an evaluated network does not unsettle it.
+        self.training = network.training
         if inputs.mean:
+            # Channels come first; an input whose shape is not known is taken for an image.
+            shape = (1, -1, *[1] * (len(inputs.shape or (0, 0, 0)) - 1))
             self.register_buffer("mean", torch.tensor(inputs.mean).view(shape), persistent=False)
             self.register_buffer("std", torch.tensor(inputs.std).view(shape), persistent=False)
 

@@ -8,7 +8,7 @@ from phalanx.models.build import image_shape, networks
 
 
 @networks.register("lenet5")
-def lenet5(classes: int, shape: tuple[int, ...]) -> nn.Module:
+def lenet5(classes: int = 10, shape: tuple[int, ...] = (1, 28, 28)) -> nn.Module:
     """LeCun et al. 1998 in today's form; 61,706 parameters on 1x28x28.
 
     Images below 32x32 are padded by 2 at the first convolution, as MNIST is in the paper.

@@ -13,7 +13,9 @@ from phalanx.models.build import networks
 
 
 @networks.register("mlp")
-def mlp(classes: int, shape: tuple[int, ...], hidden: Sequence[int] = (256, 256)) -> nn.Module:
+def mlp(
+    classes: int = 10, shape: tuple[int, ...] = (1, 28, 28), hidden: Sequence[int] = (256, 256)
+) -> nn.Module:
     """Linear layers of ``hidden`` widths with ReLU between them, on the flattened input."""
     if any(width < 1 for width in hidden):
         raise ParameterError(f"hidden sizes {list(hidden)}", why="each must be at least 1")

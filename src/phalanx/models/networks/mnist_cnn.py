@@ -8,7 +8,7 @@ from phalanx.models.build import image_shape, networks
 
 
 @networks.register("mnist-cnn")
-def mnist_cnn(classes: int, shape: tuple[int, ...]) -> nn.Module:
+def mnist_cnn(classes: int = 10, shape: tuple[int, ...] = (1, 28, 28)) -> nn.Module:
     """Four convolutions, three linear layers, ReLU; 1,974,762 parameters on 1x28x28.
 
     Read by the published MNIST rows of randomized smoothing (Jeong & Shin 2020 and after).

@@ -9,6 +9,6 @@ from phalanx.models.networks._resnet import cifar_resnet
 
 
 @networks.register("resnet110")
-def resnet110(classes: int, shape: tuple[int, ...]) -> nn.Module:
+def resnet110(classes: int = 10, shape: tuple[int, ...] = (3, 32, 32)) -> nn.Module:
     """`cifar_resnet` of 110 layers; 1,730,714 parameters for 10 classes of 3x32x32."""
     return cifar_resnet(110, classes, shape)

@@ -9,7 +9,7 @@ from phalanx.models.networks._resnet import Bottleneck, ResNet
 
 
 @networks.register("resnet50")
-def resnet50(classes: int, shape: tuple[int, ...]) -> nn.Module:
+def resnet50(classes: int = 1000, shape: tuple[int, ...] = (3, 224, 224)) -> nn.Module:
     """He et al. 2016 with the stride on the 3x3; 25,557,032 parameters for 1000 classes."""
     channels, _, _ = image_shape("resnet50", shape, smallest=32)
     return ResNet(Bottleneck, [3, 4, 6, 3], 64, classes, channels, imagenet=True)

@@ -9,6 +9,6 @@ from phalanx.models.networks._resnet import cifar_resnet
 
 
 @networks.register("resnet56")
-def resnet56(classes: int, shape: tuple[int, ...]) -> nn.Module:
+def resnet56(classes: int = 10, shape: tuple[int, ...] = (3, 32, 32)) -> nn.Module:
     """`cifar_resnet` of 56 layers; 855,770 parameters for 10 classes of 3x32x32."""
     return cifar_resnet(56, classes, shape)
