@@ -61,6 +61,10 @@ class NonFiniteError(ModelError):
     """A model returned NaN or infinite logits: no class can be read from them."""
 
 
+class TrainingError(ModelError):
+    """A training cannot go on: it diverged, or its process ended. What was saved is kept."""
+
+
 class DataError(PhalanxError):
     """A data set cannot be read, or an array has the wrong shape, range or labels."""
 

@@ -1,1 +1,90 @@
-"""One file a training loss."""
+"""One file a training loss; this one says what a loss is.
+
+A loss receives the members it trains and one batch, and returns one scalar to differentiate.
+Most losses train members independently and then receive one member at a time; a *coupled*
+loss (one that pushes members apart, for instance) receives all of them together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from phalanx.errors import ConfigurationError
+from phalanx.registry import Registry
+
+Noise = Callable[[int], Tensor]
+"""``noise(draw)``: standard normals shaped like the batch, float32. The same draw of the same
+step always returns the same values (a loss may need its noise twice); different draws and
+different steps are independent. It is the only source of randomness a loss may use."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's data.
+
+    Attributes:
+        x: inputs, float32 ``(B, *shape)``, in the members' input range.
+        y: classes, int64 ``(B,)``.
+        noise: see `Noise`.
+        progress: epochs done so far, fractional, for losses that warm up.
+    """
+
+    x: Tensor
+    y: Tensor
+    noise: Noise
+    progress: float = 0.0
+
+
+@dataclass(frozen=True)
+class LossOutput:
+    """A scalar to differentiate and what the training log shows.
+
+    Attributes:
+        loss: scalar with a graph, mean over the batch.
+        logits: detached logits ``(M, B, C)`` on the noisy inputs, from which the log's noisy
+            accuracy is counted.
+        metrics: further scalars, mean over the batch, detached.
+    """
+
+    loss: Tensor
+    logits: Tensor
+    metrics: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+class Loss(Protocol):
+    """A registered loss: a frozen pydantic dataclass whose fields are its options.
+
+    ``coupled`` says whether it must see every member at once. ``sigma`` (noise level in
+    input units, at least 0) is an option of every loss and goes onto the checkpoint's card.
+    """
+
+    coupled: ClassVar[bool]
+    sigma: float
+
+    def __call__(self, members: Sequence[nn.Module], batch: Batch) -> LossOutput:
+        """The loss of ``members`` on ``batch``."""
+
+
+losses: Registry[Callable[..., Loss]] = Registry("losses", "phalanx.losses")
+
+
+def build_loss(name: str, options: Mapping[str, Any]) -> Loss:
+    """The loss called ``name`` with checked options.
+
+    Raises:
+        ParameterError: there is no such loss.
+        ConfigurationError: an option is unknown, missing, of the wrong type or out of range.
+    """
+    try:
+        return losses.get(name)(**options)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = ".".join(["loss", *map(str, problem["loc"])])
+        raise ConfigurationError(
+            f"{place} does not fit the loss {name!r}: {problem['msg'].lower()}"
+        ) from None

@@ -1,0 +1,116 @@
+"""``phalanx train``: members from a recipe, in a run folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from phalanx.cli import options as opt
+from phalanx.cli.console import answer, answer_json, answer_table, log
+
+if TYPE_CHECKING:
+    from phalanx.models.model import Model
+    from phalanx.training.recipe import Recipe
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command(name="train")(train)
+
+
+def train(
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="a shipped recipe (list recipes) or a YAML file")
+    ],
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="change a field, as loss.sigma=0.5; repeat")
+    ] = None,
+    data_dir: opt.DataDir = None,
+    out: opt.Out = None,
+    members: Annotated[int | None, typer.Option(help="networks to train")] = None,
+    epochs: Annotated[int | None, typer.Option(help="passes over the training images")] = None,
+    seed: Annotated[int | None, typer.Option(help="seed of every random number")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="members trained side by side; default: one a core or GPU")
+    ] = None,
+    device: opt.Device = "auto",
+    plan: Annotated[
+        bool, typer.Option("--plan", help="what would be trained, without training")
+    ] = False,
+    json: opt.Json = False,
+) -> None:
+    """Train the members of a recipe, or continue where the same command was stopped.
+
+    The folder it writes is a MODEL of the other commands. Under torchrun each step is shared
+    by the processes; give them one --out.
+    """
+    from phalanx.training.shelf import load_recipe
+
+    options = {"members": members, "epochs": epochs, "seed": seed}
+    asked = [f"{name}={value}" for name, value in options.items() if value is not None]
+    chosen = load_recipe(recipe, [*(overrides or ()), *asked])
+    if plan:
+        _plan(chosen, data_dir, device, workers, json)
+        return
+    _train(chosen, data_dir, out, device, workers, json)
+
+
+def _train(
+    recipe: Recipe,
+    data_dir: Path | None,
+    out: Path | None,
+    device: str,
+    workers: int | None,
+    json: bool,
+) -> None:
+    from phalanx.cli.training_view import TrainingView
+    from phalanx.runs.provenance import new_run_folder
+    from phalanx.training.distributed import own_rank, under_torchrun
+    from phalanx.training.trainer import train as train_recipe
+
+    if out is None and not under_torchrun():
+        out = new_run_folder(recipe.name)
+        log(f"training in {out}")
+    with TrainingView(recipe) as view:
+        models = train_recipe(
+            recipe, out=out, data_dir=data_dir, device=device, workers=workers, watch=view
+        )
+    if own_rank() == 0:
+        _answer(recipe, models, out, json)
+        log(str(out))
+
+
+def _answer(recipe: Recipe, models: list[Model], out: Path | None, json: bool) -> None:
+    heldout = [model.card.extra["heldout"] for model in models]
+    if json:
+        members = [
+            {"member": index, "digest": model.card.digest, **accuracy}
+            for index, (model, accuracy) in enumerate(zip(models, heldout, strict=True))
+        ]
+        answer_json({"run": str(out), "sigma": recipe.sigma, "members": members})
+        return
+    rows = [
+        [
+            f"member-{index}",
+            f"{accuracy['clean_accuracy']:.4f}",
+            f"{accuracy['noisy_accuracy']:.4f}",
+        ]
+        for index, accuracy in enumerate(heldout)
+    ]
+    title = f"{recipe.name}, sigma {recipe.sigma:g}, {heldout[0]['images']} test images"
+    answer_table(title, ["member", "clean accuracy", "under noise"], rows)
+
+
+def _plan(
+    recipe: Recipe, data_dir: Path | None, device: str, workers: int | None, json: bool
+) -> None:
+    from phalanx.training.trainer import plan_training
+
+    facts: dict[str, Any] = plan_training(recipe, data_dir, device, workers)
+    if json:
+        answer_json(facts)
+        return
+    for name, value in facts.items():
+        answer(f"{name.replace('_', ' ')}: {value}")

@@ -1,0 +1,76 @@
+"""What is seen of a training: bars on a terminal, a line an epoch elsewhere."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from phalanx.cli.console import err_console, log
+from phalanx.training.events import EpochEnd, Event, Members, Saved, Step
+
+if TYPE_CHECKING:
+    from phalanx.training.recipe import Recipe
+
+
+class TrainingView:
+    """A `phalanx.training.events.Watch`: one bar for each group of members in training."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self._epochs = recipe.epochs
+        self._plain = not err_console().is_terminal
+        self._tasks: dict[Members, int] = {}
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f}%  {task.fields[figures]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=err_console(),
+            transient=True,
+            disable=self._plain,
+        )
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def __call__(self, event: Event) -> None:
+        """Show an event."""
+        name = f"member {', '.join(map(str, event.members))}"
+        if isinstance(event, Step):
+            figures = f"loss {event.loss:.4f}  noisy accuracy {event.accuracy:.4f}"
+            self._progress.update(
+                self._task(event.members, name),
+                completed=event.done,
+                total=event.total,
+                figures=figures,
+            )
+        elif isinstance(event, EpochEnd) and self._plain and not event.replayed:
+            log(f"{name}  {self._line(event)}")
+        elif isinstance(event, Saved) and event.members in self._tasks:
+            self._progress.remove_task(self._tasks.pop(event.members))  # type: ignore[arg-type]
+
+    def _task(self, members: Members, name: str) -> int:
+        if members not in self._tasks:
+            self._tasks[members] = self._progress.add_task(name, total=None, figures="")
+        return self._tasks[members]
+
+    def _line(self, event: EpochEnd) -> str:
+        row = event.row
+        left = (self._epochs - row["epoch"]) * row["seconds"]
+        return (
+            f"epoch {row['epoch']}/{self._epochs}  loss {row['loss']:.4f}"
+            f"  noisy accuracy {row['noisy_accuracy']:.4f}  {row['seconds']:.1f} s"
+            f"  left {left / 60:.1f} min"
+        )

@@ -1,0 +1,117 @@
+"""One job: train a group of members to the end and save their checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from phalanx.data.locate import load
+from phalanx.models import checkpoint
+from phalanx.models.model import Model
+from phalanx.training.accuracy import heldout_accuracy
+from phalanx.training.distributed import Team
+from phalanx.training.events import EpochEnd, Members, Saved, Watch
+from phalanx.training.folder import TrainingFolder
+from phalanx.training.loop import Setting, TrainingLoop
+from phalanx.training.placement import Placement
+from phalanx.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything a process needs to train some members; plain values that can be sent to it.
+
+    Attributes:
+        recipe: what to train.
+        members: which of its members, together.
+        folder: the run.
+        placement: device, arithmetic and threads.
+        data_dir: where the data set is looked for, see `phalanx.data.locate`.
+        team: the processes that share each step.
+    """
+
+    recipe: Recipe
+    members: Members
+    folder: TrainingFolder
+    placement: Placement
+    data_dir: Path | None
+    team: Team
+
+    def on_worker(self, worker: int) -> Job:
+        """This job on the device of one worker."""
+        return replace(
+            self, placement=replace(self.placement, device=self.placement.device_of(worker))
+        )
+
+    @property
+    def done(self) -> bool:
+        """Whether every member's checkpoint is there (its card is written last)."""
+        paths = [self.folder.weights(member) for member in self.members]
+        return all(checkpoint.card_path(path).is_file() for path in paths)
+
+
+def run_job(job: Job, watch: Watch, stopped: Callable[[], bool]) -> None:
+    """Train, save, and tell; members that are already saved are only told of."""
+    if job.done:
+        _retell(job, watch)
+        return
+    with _lock(job), _threads(job.placement.threads):
+        device = torch.device(job.placement.device)
+        state = job.folder.state(job.members)
+        setting = Setting(device, job.placement.precision, job.team, state, stopped)
+        dataset = load(job.recipe.data.name, job.data_dir, "train")
+        loop = TrainingLoop(job.recipe, job.members, dataset, setting, watch)
+        models = loop.run()
+        if job.team.leads:
+            _save(job, models, loop)
+            state.unlink(missing_ok=True)
+        job.team.wait()
+    watch(Saved(job.members))
+
+
+def _save(job: Job, models: Sequence[Model], loop: TrainingLoop) -> None:
+    recipe = job.recipe
+    heldout = load(recipe.data.name, job.data_dir, "test")
+    for member, trained in zip(job.members, models, strict=True):
+        model = trained.cpu().to(memory_format=torch.contiguous_format)
+        extra = {
+            "recipe": recipe.model_dump(mode="json"),
+            "precision": job.placement.precision,
+            "data": loop.dataset.card.as_dict(),
+            "member": member,
+            "heldout": heldout_accuracy(model, heldout, recipe.sigma, recipe.seed),
+            "history": loop.state.history,
+        }
+        model.card = replace(model.card, name=f"{recipe.name}-{member}", extra=extra)
+        checkpoint.save(model, job.folder.weights(member))
+
+
+def _retell(job: Job, watch: Watch) -> None:
+    card = checkpoint.read_card(checkpoint.card_path(job.folder.weights(job.members[0]))).card
+    for row in card.extra.get("history", []):
+        watch(EpochEnd(job.members, row, replayed=True))
+    watch(Saved(job.members))
+
+
+@contextmanager
+def _lock(job: Job) -> Iterator[None]:
+    if not job.team.leads:
+        yield
+        return
+    with job.folder.held(job.members):
+        yield
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """How many threads torch uses decides how sums are rounded, so a run keeps its number."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,125 @@
+"""`Recipe`: everything that decides the weights a training ends with, as typed values."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from phalanx.losses import Loss, build_loss
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Part(BaseModel):
+    """A part of a recipe: unknown fields are refused, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataPart(Part):
+    """What is trained on.
+
+    ``augment``: ``none``, or ``flip-crop``: mirror with probability 1/2 and crop from the
+    image padded by 4 zero pixels, each image anew in every epoch.
+    """
+
+    name: str
+    augment: Literal["none", "flip-crop"] = "none"
+
+
+class ModelPart(Part):
+    """The network and its normalisation (per channel, in input units; empty: none)."""
+
+    name: str
+    options: dict[str, Any] = {}
+    mean: tuple[float, ...] = ()
+    std: tuple[Positive, ...] = ()
+
+    @model_validator(mode="after")
+    def _one_of_each(self) -> ModelPart:
+        if len(self.mean) != len(self.std):
+            raise ValueError(f"{len(self.mean)} means and {len(self.std)} standard deviations")
+        return self
+
+
+class LossPart(BaseModel):
+    """A registered loss; every further field is one of its options (``sigma`` among them)."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str
+
+    def build(self) -> Loss:
+        """The loss, its options checked by itself."""
+        return build_loss(self.name, self.model_extra or {})
+
+
+class OptimizerPart(Part):
+    """``momentum`` and ``nesterov`` concern ``sgd`` only."""
+
+    name: Literal["sgd", "adam", "adamw"] = "sgd"
+    lr: Positive = 0.1
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    nesterov: bool = False
+    weight_decay: NonNegative = 0.0
+
+    @model_validator(mode="after")
+    def _nesterov_needs_momentum(self) -> OptimizerPart:
+        if self.name == "sgd" and self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov needs a momentum above 0")
+        return self
+
+
+class SchedulePart(Part):
+    """Learning rate over time; ``step_epochs`` and ``gamma`` concern ``step`` only."""
+
+    name: Literal["constant", "cosine", "step"] = "constant"
+    warmup_epochs: NonNegative = 0.0
+    step_epochs: Count = 50
+    gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
+
+
+class Recipe(Part):
+    """A training configuration. Two runs with equal recipes on one machine end bit-identically.
+
+    Attributes:
+        members: how many networks; they differ in initialisation, order and noise.
+        batch: images a step, over all devices together.
+        precision: of the network's forward and backward pass; ``auto`` is ``bf16`` where the
+            device has native bfloat16 arithmetic. Weights and noise are always float32.
+        seed: every random number of the training follows from it.
+    """
+
+    name: str = "unnamed"
+    description: str = ""
+    data: DataPart
+    model: ModelPart
+    members: Count = 1
+    loss: LossPart
+    optimizer: OptimizerPart = OptimizerPart()
+    schedule: SchedulePart = SchedulePart()
+    epochs: Count
+    batch: Count = 256
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    @field_validator("loss")
+    @classmethod
+    def _known_loss(cls, part: LossPart) -> LossPart:
+        part.build()
+        return part
+
+    @property
+    def sigma(self) -> float:
+        """Noise level the members are trained for, in input units."""
+        return self.loss.build().sigma
+
+    def groups(self) -> list[tuple[int, ...]]:
+        """The members that are trained together: all of them under a coupled loss, else one
+        at a time.
+        """
+        everyone = tuple(range(self.members))
+        return [everyone] if self.loss.build().coupled else [(member,) for member in everyone]

@@ -1,0 +1,146 @@
+"""`train`: from a recipe to trained members in a run folder."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+
+from phalanx.data.dataset import Dataset
+from phalanx.data.locate import load
+from phalanx.errors import ConfigurationError
+from phalanx.models import checkpoint
+from phalanx.models.model import Model
+from phalanx.runs.provenance import environment, utc_now
+from phalanx.runs.schema import Manifest
+from phalanx.runtime.device import describe_device
+from phalanx.training.distributed import Team, joined_team, under_torchrun
+from phalanx.training.events import Event, Watch, ignore
+from phalanx.training.folder import KIND, TrainingFolder, TrainingLog, open_run
+from phalanx.training.job import Job
+from phalanx.training.loop import new_member
+from phalanx.training.members import train_members
+from phalanx.training.placement import Placement, place
+from phalanx.training.recipe import Recipe
+
+
+def train(
+    recipe: Recipe,
+    *,
+    out: Path | str | None = None,
+    data_dir: Path | None = None,
+    device: str = "auto",
+    workers: int | None = None,
+    watch: Watch = ignore,
+) -> list[Model]:
+    """Train the members of a recipe, or continue where an earlier call was stopped.
+
+    Args:
+        recipe: see `phalanx.training.shelf.load_recipe`.
+        out: run folder; None trains in a temporary one and keeps nothing on disk.
+        data_dir: where the data set is looked for, see `phalanx.data.locate`.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
+        workers: processes that train members side by side; None: one a core or GPU. More than
+            one starts Python anew, so a script needs its ``if __name__ == "__main__"``.
+        watch: told of progress, see `phalanx.training.events`.
+
+    Returns:
+        The members in order, on the CPU, in evaluation mode.
+
+    Raises:
+        ConfigurationError: ``out`` holds a training of another recipe or other data.
+        DataError: the data are not here or have no labels.
+        TrainingError: a member diverged or its process died; the others are kept.
+        Interrupted: Ctrl-C; calling again continues.
+    """
+    if out is None:
+        if under_torchrun():
+            raise ConfigurationError(
+                "torchrun needs a folder all processes see", repair="--out DIR"
+            )
+        with TemporaryDirectory(prefix="phalanx-") as folder:
+            return train(
+                recipe,
+                out=folder,
+                data_dir=data_dir,
+                device=device,
+                workers=workers,
+                watch=watch,
+            )
+    folder = TrainingFolder(Path(out))
+    placement = place(device, recipe.precision, len(recipe.groups()), workers)
+    with joined_team(placement.device) as (team, own_device):
+        if team.world > 1:
+            placement = replace(placement, device=own_device, workers=1)
+        _train_in(Job(recipe, (), folder, placement, data_dir, team), watch)
+    return [checkpoint.load(folder.weights(member)) for member in range(recipe.members)]
+
+
+def plan_training(
+    recipe: Recipe, data_dir: Path | None, device: str, workers: int | None
+) -> dict[str, Any]:
+    """What `train` would do, as plain facts, without doing it."""
+    dataset = load(recipe.data.name, data_dir, "train")
+    placement = place(device, recipe.precision, len(recipe.groups()), workers)
+    parameters = sum(p.numel() for p in new_member(recipe, 0, dataset).parameters())
+    return {
+        "recipe": recipe.name,
+        "sigma": recipe.sigma,
+        "members": recipe.members,
+        "parameters_each": parameters,
+        "images": len(dataset),
+        "epochs": recipe.epochs,
+        "steps_each": recipe.epochs * -(-len(dataset) // recipe.batch),
+        "device": placement.device,
+        "precision": placement.precision,
+        "workers": placement.workers,
+        "threads": placement.threads,
+    }
+
+
+def _train_in(job: Job, watch: Watch) -> None:
+    """Train every group; ``job`` says what they have in common."""
+    recipe, folder, placement, team = job.recipe, job.folder, job.placement, job.team
+    asked = _manifest(recipe, load(recipe.data.name, job.data_dir, "train"), placement, team)
+    if team.leads:
+        open_run(folder.path, asked)
+    team.wait()
+    stored = open_run(folder.path, asked)
+    placement = replace(
+        placement, precision=stored.config["precision"], threads=stored.config["threads"]
+    )
+    log = TrainingLog(folder.path / "training.jsonl")
+
+    def tell(event: Event) -> None:
+        log(event)
+        watch(event)
+
+    jobs = [replace(job, members=group, placement=placement) for group in recipe.groups()]
+    train_members(jobs, placement.workers, tell if team.leads else ignore)
+
+
+def _manifest(recipe: Recipe, dataset: Dataset, placement: Placement, team: Team) -> Manifest:
+    """What decides the weights, bit by bit, and what is good to know beside it."""
+    return Manifest(
+        kind=KIND,
+        command=shlex.join(sys.argv),
+        config={
+            "recipe": recipe.model_dump(mode="json", exclude={"description"}),
+            "precision": placement.precision,
+            "threads": placement.threads,
+        },
+        classifiers=(),
+        data=dataset.card.as_dict(),
+        environment={
+            **environment(),
+            "device": describe_device(torch.device(placement.device)),
+            "workers": placement.workers,
+            "world": team.world,
+        },
+        created=utc_now(),
+    )
