@@ -20,7 +20,19 @@ _FACADE = {
     "load": "phalanx.api",
 }
 
-__all__ = ["__version__", *_FACADE]
+__all__ = [
+    "ABSTAIN",
+    "CertifyResult",
+    "Ensemble",
+    "InputSpec",
+    "Model",
+    "RunStore",
+    "Smoothed",
+    "Verdict",
+    "__version__",
+    "certify",
+    "load",
+]
 
 if TYPE_CHECKING:
     from phalanx.api import CertifyResult, Smoothed, certify, load

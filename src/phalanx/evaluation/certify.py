@@ -24,7 +24,8 @@ from phalanx.models.model import Model
 from phalanx.models.validate import probe, validate
 from phalanx.noise.gaussian import Gaussian
 from phalanx.noise.stream import default_generator
-from phalanx.runs.provenance import environment, timestamp
+from phalanx.runs.claims import owner_id
+from phalanx.runs.provenance import environment, utc_now
 from phalanx.runs.schema import (
     ESTIMATION,
     SELECTION,
@@ -33,7 +34,7 @@ from phalanx.runs.schema import (
     Manifest,
     SampleRecord,
 )
-from phalanx.runs.store import RunStore, owner_id
+from phalanx.runs.store import RunStore
 from phalanx.runtime.device import describe_device
 from phalanx.smoothing.bank import Layout, MemberBank
 from phalanx.smoothing.certificate import Certificate, certify_counts
@@ -139,7 +140,7 @@ def open_run(request: Request, out: Path | None, *, command: str, kind: str) -> 
         classifiers=records,
         data=request.dataset.card.as_dict(),
         environment={**environment(), "device": describe_device(request.device)},
-        created=timestamp(),
+        created=utc_now(),
     )
     return RunStore.create(out, manifest)
 
