@@ -7,13 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from phalanx.models.validate import validate
 
 from phalanx.errors import ModelError
 from phalanx.models.build import build
 from phalanx.models.checkpoint import load, save
 from phalanx.models.digest import weights_digest
 from phalanx.models.model import InputSpec, Model, ModelCard
+from phalanx.models.validate import validate
 
 CLASSES, SHAPE, ROWS = 10, (3, 32, 32), 4
 
