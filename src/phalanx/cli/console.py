@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
@@ -46,7 +47,7 @@ def err_console() -> Console:
     return _err
 
 
-def answer_columns(rows: list[tuple[str, ...]]) -> None:
+def answer_columns(rows: Sequence[tuple[str, ...]]) -> None:
     """Rows of text on stdout, padded to columns; nothing is cut, the last one may be long."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:

@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
 
 def fetch(name: Name, data_dir: DataDir = None, base: Base = None, json: Json = False) -> None:
     """Download a published data set, verified by its checksums; continues where it stopped."""
-    from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
+    from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TransferSpeedColumn
 
     from phalanx.data.fetch import fetch as fetch_files
 
@@ -37,7 +37,7 @@ def fetch(name: Name, data_dir: DataDir = None, base: Base = None, json: Json = 
     with Progress(
         *columns, console=console, transient=True, disable=not console.is_terminal
     ) as bar:
-        tasks: dict[str, int] = {}
+        tasks: dict[str, TaskID] = {}
 
         def advance(file: str, done: int, total: int) -> None:
             if file not in tasks:

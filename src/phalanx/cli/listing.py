@@ -23,7 +23,10 @@ KINDS = {
 }
 """Where the registry of each kind is; it is imported when the kind is asked for."""
 
-Kind = Annotated[str | None, typer.Argument(metavar="[KIND]", help=", ".join(KINDS))]
+RECIPES = "recipes"
+CHOICES = (*KINDS, RECIPES)
+
+Kind = Annotated[str | None, typer.Argument(metavar="[KIND]", help=", ".join(CHOICES))]
 
 
 def register(app: typer.Typer) -> None:
@@ -35,9 +38,9 @@ def list_(kind: Kind = None, json: Json = False) -> None:
     """The named parts of a kind: data, networks, reducers, losses, ...; no KIND lists the kinds."""
     if kind is None:
         if json:
-            answer_json({"kinds": list(KINDS)})
+            answer_json({"kinds": list(CHOICES)})
         else:
-            answer_columns([(name, f"phalanx list {name}") for name in KINDS])
+            answer_columns([(name, f"phalanx list {name}") for name in CHOICES])
         return
     parts = parts_of(kind)
     if json:
@@ -52,9 +55,11 @@ def parts_of(kind: str) -> list[tuple[str, str]]:
     Raises:
         ParameterError: there is no such kind.
     """
+    if kind == RECIPES:
+        return _recipes()
     if kind not in KINDS:
         raise ParameterError(
-            f"there is no kind {kind!r}", repair=f"choose one of {', '.join(KINDS)}"
+            f"there is no kind {kind!r}", repair=f"choose one of {', '.join(CHOICES)}"
         )
     module, attribute = KINDS[kind].split(":")
     registry = getattr(import_module(module), attribute)
@@ -65,3 +70,10 @@ def _summary(part: object) -> str:
     """The first line of the part's file, which is one part a file."""
     module = sys.modules.get(getattr(part, "__module__", None) or "")
     return ((module and module.__doc__) or "").strip().partition("\n")[0]
+
+
+def _recipes() -> list[tuple[str, str]]:
+    """The shipped recipes, which are data and not parts, with the first sentence of each."""
+    from phalanx.training.shelf import load_recipe, recipe_names
+
+    return [(name, load_recipe(name).description.partition(". ")[0]) for name in recipe_names()]

@@ -84,12 +84,15 @@ def _copy(tar: tarfile.TarFile, entry: tarfile.TarInfo, target: Path) -> None:
     with storing(part):
         target.parent.mkdir(parents=True, exist_ok=True)
         sink = part.open("wb")
-    with sink:
-        while chunk := source.read(CHUNK):
-            with storing(part):
-                sink.write(chunk)
-    with storing(target):
-        os.replace(part, target)
+    try:
+        with sink:
+            while chunk := source.read(CHUNK):
+                with storing(part):
+                    sink.write(chunk)
+        with storing(target):
+            os.replace(part, target)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 class _Bounded(io.RawIOBase):
