@@ -119,3 +119,5 @@ def test_real_mnist(shared_data: Path) -> None:
     assert float(data.images(range(10_000)).mean()) == pytest.approx(0.13251, abs=1e-5)
     official = "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6"
     assert data.card.checksums["t10k-images-idx3-ubyte.gz"] == official
+    with pytest.raises(DataError, match="belongs to data set 'mnist'"):
+        load("fashion-mnist", shared_data / "mnist")

@@ -18,6 +18,7 @@ from phalanx.data.dataset import DataCard, Dataset
 from phalanx.data.files import open_plain, read_bytes, read_end, read_exactly
 from phalanx.data.folders import find_files
 from phalanx.data.memory import byte_images, check_split
+from phalanx.data.sources import SOURCES
 from phalanx.errors import DataError
 
 UNSIGNED_BYTE = 0x08
@@ -89,6 +90,7 @@ def read_pair(
     paths = find_files(name, folder, subfolders, [(s, f"{s}.gz") for s in stems], repair=repair)
     images, images_digest = read_idx(paths[0], repair=repair)
     labels, labels_digest = read_idx(paths[1], repair=repair)
+    _refuse_other_sets(name, paths[1], labels_digest)
     if images.ndim != 3 or images.shape[1:] != (28, 28) or labels.shape != images.shape[:1]:
         raise DataError(
             f"{paths[0]} has shape {images.shape} and {paths[1].name} {labels.shape}",
@@ -107,3 +109,14 @@ def read_pair(
         preprocessing="bytes divided by 255",
     )
     return byte_images(card, images[:, None], torch.from_numpy(labels.astype(np.int64)))
+
+
+def _refuse_other_sets(name: str, path: Path, digest: str) -> None:
+    """MNIST and FashionMNIST have equal file names: published files of the other are refused."""
+    for source in SOURCES.values():
+        if source.name != name and digest in {file.sha256 for file in source.files}:
+            raise DataError(
+                f"{path} belongs to data set {source.name!r}",
+                why=f"its SHA-256 is the published one, and {name!r} was asked for",
+                repair=f"--data {source.name}, or another --data-dir",
+            )

@@ -74,6 +74,7 @@ def list_images(folder: Path, root: Path) -> Listing:
         raise DataError(
             f"{folder} has no images",
             why=f"neither folders of images, one a class, nor files {', '.join(SUFFIXES)}",
+            repair="files in a data set's own format: --data NAME --data-dir DIR",
         )
     for name, read in ((IMAGENET_LABELS, _imagenet_labels), (PLAIN_LABELS, _plain_labels)):
         for place in (folder, root):
