@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from phalanx.errors import ModelError, ParameterError
+from phalanx.errors import ModelError, ParameterError, PhalanxError
 from phalanx.models.initialise import initialise
 from phalanx.registry import Registry
 
@@ -57,6 +57,8 @@ def lay_out(name: str, classes: int, shape: Sequence[int], **options: Any) -> nn
         raise ModelError(f"input shape {tuple(shape)}", why="every size must be at least 1")
     try:
         return factory(classes, tuple(shape), **options)
+    except PhalanxError:
+        raise
     except TypeError as error:
         raise ParameterError(f"network {name!r} does not take these options: {error}") from error
     except (ValueError, RuntimeError) as error:

@@ -9,7 +9,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from phalanx.errors import CheckpointError, PhalanxError
+from phalanx.errors import CheckpointError, PhalanxError, StorageError
 from phalanx.models.build import build, lay_out
 from phalanx.models.card import CheckpointCard, card_path, read_card, with_digest, write_card
 from phalanx.models.digest import tensors_digest, weights_digest
@@ -46,6 +46,7 @@ def save(model: Model, path: Path | str) -> Path:
     }
     model.card = with_digest(model.card, weights_digest(model.network))
     text = write_card(CheckpointCard(model.card, model.inputs, model.classes))
+    _make_folder(weights.parent)
     write_atomically(weights, safetensors.torch.save(tensors))
     write_atomically(card_path(weights), text.encode())
     return weights
@@ -127,6 +128,13 @@ def _rebuild(path: Path, content: CheckpointCard, tensors: dict[str, Tensor]) ->
         )
     network.load_state_dict(tensors)
     return network
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"the folder {folder} cannot be made: {error}") from error
 
 
 def _tensors(network: nn.Module) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -75,16 +76,18 @@ def read_state(path: Path | str) -> State:
         return read_safetensors(path)
     _refuse_compressed(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # torch warns of old pickles that it then reads
+            warnings.simplefilter("ignore")
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path} is a pickle where weights are expected",
-            why=f"reading it would run code: {_reason(error)}",
+            why=f"reading it could run code: {_reason(error)}",
             repair="in the project it comes from: torch.save(model.state_dict(), 'weights.pt')",
         ) from error
     except (RuntimeError, OSError, EOFError, ValueError, TypeError, LookupError) as error:
         raise CheckpointError(
-            f"{path} is not a readable weights file", why=str(error).splitlines()[0]
+            f"{path} is not a readable weights file", why=str(error).partition("\n")[0]
         ) from error
     return _unwrap(content, path)
 
@@ -188,6 +191,6 @@ def _refuse_compressed(path: Path) -> None:
 
 
 def _reason(error: pickle.UnpicklingError) -> str:
-    """The line of torch's long advice that says what the pickle wanted."""
-    found = re.search(r"Unsupported (?:global|operand|class)[^\n.]*|GLOBAL [^\s]+", str(error))
-    return found.group(0) if found else "it is not a plain state dict"
+    """What the pickle wanted, out of torch's long advice."""
+    found = re.search(r"GLOBAL (\S+)", str(error))
+    return f"it asks for {found.group(1)}" if found else "it is not a plain state dict"
