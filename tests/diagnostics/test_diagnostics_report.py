@@ -13,7 +13,7 @@ from phalanx.data.dataset import DataCard, Dataset
 from phalanx.diagnostics.collect import collect
 from phalanx.diagnostics.measure import report
 from phalanx.ensembles.ensemble import Ensemble
-from phalanx.errors import ModelError, NonFiniteError, ParameterError
+from phalanx.errors import DataError, ModelError, NonFiniteError, ParameterError
 from phalanx.models.model import InputSpec, Model
 
 DIMENSIONS = 8
@@ -134,7 +134,6 @@ def test_progress_is_told_after_every_image(linear, points):
     ("change", "message"),
     [
         ({"samples": 99}, "99 noise samples"),
-        ({"indices": []}, "no images"),
         ({"sigma": 0.0}, "sigma"),
         ({"sigma": float("nan")}, "sigma"),
         ({"alpha": 1.5}, "alpha"),
@@ -144,6 +143,18 @@ def test_parameters_without_meaning_are_refused(linear, points, change, message)
     given = {"indices": [0], "sigma": 0.5, "samples": 200, **change}
     with pytest.raises(ParameterError, match=message):
         report(linear, points, **given)
+
+
+def test_no_images_are_refused(linear, points):
+    with pytest.raises(DataError, match="no images"):
+        report(linear, points, [], sigma=0.5, samples=200)
+
+
+def test_inputs_of_another_shape_are_refused(linear):
+    x = torch.zeros(2, 3)
+    other = Dataset(DataCard("short", "test", (3,), 2, 2), lambda i: x[list(i)])
+    with pytest.raises(DataError, match="shape"):
+        report(linear, other, [0], sigma=0.5, samples=200)
 
 
 def test_one_member_is_refused(linear, points):

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from phalanx.ensembles.ensemble import Ensemble
-from phalanx.errors import ModelError, NonFiniteError, ParameterError
+from phalanx.errors import NonFiniteError, ParameterError
+from phalanx.models.validate import validate
 from phalanx.noise.gaussian import Gaussian
 from phalanx.noise.stream import NormalStream
 from phalanx.runtime.keys import noise_key
@@ -36,15 +37,13 @@ def collect(
 
     Raises:
         ParameterError: sigma or samples out of range.
-        ModelError: a member is in training mode.
+        ModelError: a member is not a function: see `phalanx.models.validate.validate`.
         NonFiniteError: a member returned NaN or infinite logits.
     """
     if samples < 1:
         raise ParameterError(f"{samples} noise samples", why="at least one is needed")
-    if any(part.training for member in ensemble.members for part in member.modules()):
-        raise ModelError(
-            "a member is in training mode", why="its logits depend on chance", repair="call .eval()"
-        )
+    for member in ensemble.members:
+        validate(member)
     noise = Gaussian(sigma)
     device = next((p.device for p in ensemble.parameters()), torch.device("cpu"))
     stream = NormalStream(noise_key(seed, image, PHASE), x.numel(), device)

@@ -25,6 +25,7 @@ from phalanx.diagnostics.collect import PHASE, collect
 from phalanx.diagnostics.report import CorrelationReport, SizeRow
 from phalanx.ensembles.ensemble import Ensemble
 from phalanx.errors import ParameterError
+from phalanx.evaluation.certify import check_models
 from phalanx.noise.stream import NormalStream
 from phalanx.runtime.keys import noise_key
 
@@ -60,11 +61,13 @@ def report(
         progress: told after every image.
 
     Raises:
-        ParameterError: too few members, images or samples, or sigma or alpha out of range.
-        NonFiniteError, ModelError: see `collect`.
+        ParameterError: too few members or samples, or sigma or alpha out of range.
+        ModelError, DataError: see `phalanx.evaluation.certify.check_models`.
+        NonFiniteError: a member returned NaN or infinite logits.
     """
     members = len(ensemble.members)
-    _check(members, len(indices), samples)
+    _check(members, samples)
+    check_models(list(ensemble.members), dataset, indices)  # type: ignore[arg-type]
     table = prediction.radius_table(samples - samples // 2, sigma=sigma, alpha=alpha)
     subsets = [
         law.member_subsets(members, k, MOST_SUBSETS, noise_key(seed, PHASE, "subsets", k))
@@ -175,15 +178,13 @@ def _pair_range(looked: Sequence[_Image]) -> tuple[float, float] | None:
     return (float(pairs.min()), float(pairs.max())) if len(pairs) else None
 
 
-def _check(members: int, images: int, samples: int) -> None:
+def _check(members: int, samples: int) -> None:
     if members < 2:
         raise ParameterError(
             f"a correlation report on {members} model",
             why="members are compared with one another, so it needs at least two",
             repair="name more models, or a folder of checkpoints",
         )
-    if images < 1:
-        raise ParameterError("a correlation report on no images", repair="raise --limit")
     if samples < LEAST_SAMPLES:
         raise ParameterError(
             f"{samples} noise samples per image",

@@ -71,13 +71,18 @@ def check_request(request: Request) -> None:
         ModelError: training mode, broken weights, wrong number of classes, NaN logits.
         DataError: the data's range, shape or labels do not fit the models.
     """
-    if not request.indices:
+    check_models(request.models, request.dataset, request.indices)
+
+
+def check_models(models: Sequence[Model], dataset: Dataset, indices: Sequence[int]) -> None:
+    """`check_request` for models that are only to be run under noise."""
+    if not indices:
         raise DataError("no images are selected", repair="a larger --limit or a smaller --every")
-    x = request.dataset.images(list(request.indices[:PROBE_IMAGES]))
-    for model in request.models:
+    x = dataset.images(list(indices[:PROBE_IMAGES]))
+    for model in models:
         validate(model)
-        _check_fit(model, request.dataset)
-        probe(model, x)
+        _check_fit(model, dataset)
+        probe(model, x.to(next((p.device for p in model.parameters()), x.device)))
 
 
 def _check_fit(model: Model, dataset: Dataset) -> None:
