@@ -39,6 +39,33 @@ def test_wald_does_not_cover(check):
         check(bounds.get(planted.NAME))
 
 
+class Mutant:
+    """Clopper-Pearson's lower bound, spoilt by one plausible mistake."""
+
+    def __init__(self, mistake):
+        self.mistake = mistake
+
+    def lower(self, successes, trials, alpha):
+        return self.mistake(bounds.get("clopper-pearson").lower, successes, trials, alpha)
+
+
+MISTAKES = {
+    "alpha-doubled": lambda lower, k, n, alpha: lower(k, n, min(2 * alpha, 0.999)),
+    "one-more-success": lambda lower, k, n, alpha: lower(min(k + 1, n), n, alpha),
+    "one-trial-less": lambda lower, k, n, alpha: lower(min(k, n - 1), max(n - 1, 1), alpha),
+    "rounded-to-nearest": lambda lower, k, n, alpha: round(lower(k, n, alpha), 3),
+    "log-of-the-full-house": lambda lower, k, n, alpha: (
+        1 - alpha / n if k == n else lower(k, n, alpha)
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_small_mistakes_in_a_bound_do_not_cover(mistake):
+    with pytest.raises(AssertionError):
+        checks_bounds.coverage(Mutant(MISTAKES[mistake]))
+
+
 def test_wald_calls_a_full_house_certain():
     with pytest.raises(AssertionError):
         checks_bounds.range_and_order(bounds.get(planted.NAME))
