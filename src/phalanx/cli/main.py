@@ -61,7 +61,7 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
-    except Exception:
+    except Exception:  # noqa: BLE001 - the last line: whatever is not typed is our bug
         traceback.print_exc()
         log("internal error: this is a bug in phalanx, please report the lines above")
         sys.exit(1)
