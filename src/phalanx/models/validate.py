@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -21,9 +23,8 @@ def validate(model: nn.Module) -> None:
         ModelError: a part in training mode, BatchNorm without running statistics, or weights
             that are not finite; names the part.
     """
-    _check_mode(model)
-    _check_batchnorm(model)
-    _check_weights(model)
+    for check in CHECKS.values():
+        check(model)
 
 
 def probe(model: Model, x: Tensor) -> Tensor:
@@ -145,6 +146,14 @@ def tolerance(model: nn.Module) -> float:
     """How much of the largest logit rounding may explain, for the dtype of the weights."""
     dtype = next((values.dtype for values in model.parameters()), torch.float32)
     return COMPANY_TOLERANCE.get(dtype, COMPANY_TOLERANCE_FP32)
+
+
+CHECKS: dict[str, Callable[[nn.Module], None]] = {
+    "mode": _check_mode,
+    "batch statistics": _check_batchnorm,
+    "weights": _check_weights,
+}
+"""What `validate` checks, in order; each raises ModelError."""
 
 
 def _close(a: Tensor, b: Tensor) -> bool:
