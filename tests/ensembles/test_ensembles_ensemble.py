@@ -99,3 +99,8 @@ def test_nothing_is_not_an_ensemble():
         Ensemble([])
     with pytest.raises(ParameterError, match=r"called .median."):
         Ensemble([member()], "median")
+
+
+def test_options_that_do_not_suit_the_members_are_refused_at_once():
+    with pytest.raises(ParameterError, match="3 weights for 2 members"):
+        Ensemble([member(), member(key=1)], "weighted", weights=[1, 2, 3])

@@ -78,6 +78,8 @@ class Ensemble(nn.Module):
         self.reducer_name = reducers.aliases.get(reducer, reducer)
         self.reducer_options = options
         self.reducer = make_reducer(reducer, options)
+        # Options that do not suit this many members are refused now, not in the middle of a run.
+        self.reducer(torch.zeros(len(members), 1, self.classes))
 
     @classmethod
     def from_models(
