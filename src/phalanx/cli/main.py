@@ -7,12 +7,11 @@ import sys
 import traceback
 from importlib import import_module
 
-import click
 import typer
 
 from phalanx import __version__
 from phalanx.cli.console import log
-from phalanx.errors import PhalanxError
+from phalanx.errors import Interrupted, PhalanxError
 
 SUMMARY = "Train, certify and explain neural networks and ensembles, and say what is proven."
 COMMANDS = ("demo", "data", "train", "certify", "diagnose", "doctor", "runs", "listing")
@@ -45,19 +44,14 @@ def _root(
 def main() -> None:
     """Run a command; every `PhalanxError` becomes its message and its exit code."""
     try:
-        code = build()(standalone_mode=False)
-        sys.exit(code if isinstance(code, int) else 0)
-    except click.exceptions.Exit as stop:
-        sys.exit(stop.exit_code)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(2)
+        build()()
+    except SystemExit as stop:  # typer's: 2 for usage, 130 for Ctrl-C
+        if stop.code == Interrupted.exit_code:
+            log("interrupted: the same command continues where it stopped")
+        raise
     except PhalanxError as error:
         log(f"error: {error}")
         sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
-        log("interrupted: the same command continues where it stopped")
-        sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
