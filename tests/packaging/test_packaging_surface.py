@@ -8,12 +8,12 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import click
 import pytest
 import typer.main
 import yaml
-from click.testing import CliRunner
+from typer.testing import CliRunner
 
 import phalanx
 from phalanx.cli.main import build
@@ -69,19 +69,19 @@ def test_every_module_imports_without_a_warning() -> None:
     python(EVERY_MODULE)
 
 
-def commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     """The path of a command and of everything below it."""
     yield path
     for name, child in sorted(getattr(command, "commands", {}).items()):
         yield from commands(child, (*path, name))
 
 
-TREE = typer.main.get_command(build())
+APP = build()
 
 
-@pytest.mark.parametrize("path", commands(TREE), ids=" ".join)
+@pytest.mark.parametrize("path", commands(typer.main.get_command(APP)), ids=" ".join)
 def test_every_command_explains_itself(path: tuple[str, ...]) -> None:
-    done = CliRunner().invoke(TREE, [*path, "--help"])
+    done = CliRunner().invoke(APP, [*path, "--help"])
     assert done.exit_code == 0, done.output
     assert "Usage" in done.output
 
