@@ -13,6 +13,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from torch import nn
+
 from phalanx.errors import ModelError, PhalanxError
 
 _OURS = str(Path(__file__).resolve().parent.parent)
@@ -58,8 +60,6 @@ def import_factory(spec: str) -> tuple[Any, Path | None]:
 
 def call_factory(spec: str) -> tuple[Any, Path | None]:
     """What the factory named by ``spec`` returns (a module object is taken as it is)."""
-    from torch import nn
-
     found, file = import_factory(spec)
     if isinstance(found, nn.Module):
         return found, file
