@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from phalanx.errors import ConfigurationError, RunError
-from phalanx.runs.database import typed_errors
+from phalanx.runs.files import write_atomically
 from phalanx.runs.provenance import canonical_json, digest_of
 from phalanx.runs.schema import SCHEMA_VERSION, ClassifierRecord, Manifest
 
@@ -70,36 +68,6 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write ``folder/run.json`` whole or not at all."""
     text = json.dumps(manifest_json(manifest), indent=1, allow_nan=False) + "\n"
     write_atomically(folder / FILE_NAME, text.encode("utf-8"))
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace ``path``: a reader, or a crash, sees the old file or the new one, whole.
-
-    Raises:
-        StorageError: the disk is full, read-only or failing; ``path`` is unchanged.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    with typed_errors(path):
-        try:
-            with temporary.open("xb") as stream:
-                stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the rename itself durable, where the system can open folders (POSIX)."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def identity(manifest: Manifest) -> dict[str, Any]:

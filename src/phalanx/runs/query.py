@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -119,12 +119,7 @@ def summarise(
     if classifier is not None:
         return _summarise(run, require_classifier(run, classifier), chosen)
     summaries = {name: _summarise(run, name, chosen) for name in names}
-    return _with_all(summaries[primary(run.manifest).name], summaries)
-
-
-def _with_all(summary: Summary, summaries: Mapping[str, Summary]) -> Summary:
-    values = {name: getattr(summary, name) for name in summary.__dataclass_fields__}
-    return Summary(**values | {"classifiers": dict(summaries)})
+    return replace(summaries[primary(run.manifest).name], classifiers=summaries)
 
 
 def run_json(run: RunStore, radii: Sequence[float] | None = None) -> dict[str, Any]:

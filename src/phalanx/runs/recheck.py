@@ -1,0 +1,298 @@
+"""Every certificate of a run once more, from its stored counts, by independent code.
+
+Needs no torch, no weights and no data: votes, the rule of Cohen et al. 2019 and
+`phalanx.runs.arithmetic`, which shares no line with the code that made the certificate.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from phalanx.errors import RunError
+from phalanx.runs.arithmetic import largest_radius, lower_limits, radius_of
+from phalanx.runs.export import truncated
+from phalanx.runs.imports import KIND as IMPORT
+from phalanx.runs.imports import beyond_cap
+from phalanx.runs.manifest import identity_digest
+from phalanx.runs.provenance import digest_of
+from phalanx.runs.schema import ESTIMATION, INVALID, SELECTION, CertificateRecord, Counts
+from phalanx.runs.store import RunStore
+from phalanx.verdicts import Verdict
+
+RELATIVE = 1e-9
+_ABSOLUTE = 1e-12
+_PUBLISHED_DIGITS = 3
+
+
+class Outcome(StrEnum):
+    """What became of one certificate."""
+
+    RECHECKED = "rechecked"
+    NOT_RECHECKABLE = "not recheckable"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One certificate, what became of it, and why."""
+
+    classifier: str
+    image: int
+    outcome: Outcome
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RecheckReport:
+    """The outcome for every certificate, and problems of the run as a whole.
+
+    Attributes:
+        findings: one a certificate, in the order of the run.
+        problems: digests that do not match what they stand for.
+    """
+
+    findings: tuple[Finding, ...]
+    problems: tuple[str, ...] = ()
+
+    def count(self, outcome: Outcome) -> int:
+        """Certificates with that outcome."""
+        return sum(finding.outcome is outcome for finding in self.findings)
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing contradicts the run; what cannot be rechecked does not."""
+        return not self.problems and not self.count(Outcome.FAILED)
+
+    def reasons(self) -> dict[str, int]:
+        """Why certificates could not be rechecked, with how many."""
+        found = Counter(
+            reason
+            for finding in self.findings
+            if finding.outcome is Outcome.NOT_RECHECKABLE
+            for reason in finding.reasons
+        )
+        return dict(found.most_common())
+
+    def failures(self) -> list[Finding]:
+        """The certificates that failed."""
+        return [finding for finding in self.findings if finding.outcome is Outcome.FAILED]
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON values."""
+        return {
+            "ok": self.ok,
+            "rechecked": self.count(Outcome.RECHECKED),
+            "not_recheckable": self.count(Outcome.NOT_RECHECKABLE),
+            "failed": self.count(Outcome.FAILED),
+            "problems": list(self.problems),
+            "not_recheckable_because": self.reasons(),
+            "failures": [
+                {"classifier": f.classifier, "image": f.image, "reasons": list(f.reasons)}
+                for f in self.failures()
+            ],
+        }
+
+
+@dataclass
+class _Case:
+    """A certificate with what its stored votes say."""
+
+    record: CertificateRecord
+    label: int | None
+    selected: int | None = None
+    pair: tuple[int, int] | None = None
+    invalid: int = 0
+    missing: str = ""
+    wrong: list[str] = field(default_factory=list)
+
+
+def recheck(run: RunStore) -> RecheckReport:
+    """Recompute every certificate of a run (or of an opened bundle).
+
+    Rechecked: the votes of each phase add up to n0 and n, the class with most selection votes
+    (lowest index on a tie) is the predicted one, p_lower and radius agree within 1e-9, the
+    verdict abstains exactly where p_lower <= 1/2, and ``correct`` fits the label. An imported
+    radius must be what its count gives, rounded as it was published.
+    """
+    config = run.manifest.config
+    problems = tuple(_identity_problems(run))
+    unknown = _unknown_rule(config)
+    records = run.certificates()
+    if unknown:
+        findings = (
+            Finding(r.classifier, r.image, Outcome.NOT_RECHECKABLE, (unknown,)) for r in records
+        )
+        return RecheckReport(tuple(findings), problems)
+    cases = _cases(run, records)
+    limits = lower_limits([c.pair for c in cases if c.pair is not None], config["alpha"])
+    beyond = set(beyond_cap(records, largest_radius(*_rule(config))))
+    return RecheckReport(
+        tuple(_judge(case, limits, config["sigma"], beyond) for case in cases), problems
+    )
+
+
+def _rule(config: Mapping[str, Any]) -> tuple[int, float, float]:
+    return config["n"], config["alpha"], config["sigma"]
+
+
+def _identity_problems(run: RunStore) -> list[str]:
+    problems = [
+        f"the digest of classifier {record.name!r} is not that of its identity"
+        for record in run.manifest.classifiers
+        if digest_of(record.identity) != record.digest
+    ]
+    stored = run.stored_identity()
+    if stored is not None and stored != identity_digest(run.manifest):
+        problems.append("run.json is not the one under which the records were made")
+    return problems
+
+
+def _unknown_rule(config: Mapping[str, Any]) -> str:
+    """Why this run's certificates are not those of Cohen et al., or nothing."""
+    expected = {"certificate": "neyman-pearson", "bound": "clopper-pearson", "stop": "fixed"}
+    for key, value in expected.items():
+        if config.get(key, value) != value:
+            return f"there is no independent code for {key} {config[key]!r}"
+    for key in ("sigma", "alpha", "n", "n0"):
+        value = config.get(key)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return f"the run does not say its {key}"
+        if not value > 0:
+            raise RunError(f"the run's {key} is {value}", why="it is above 0")
+    return ""
+
+
+def _cases(run: RunStore, records: list[CertificateRecord]) -> list[_Case]:
+    labels = {image: sample.label for image, sample in run.samples().items()}
+    imported = run.manifest.kind == IMPORT
+    cases, image, tally = [], None, {}
+    for record in records:
+        if record.image != image:
+            image, tally = record.image, run.tally(record.image)
+        case = _Case(record, labels.get(record.image))
+        if imported:
+            _use_published_count(case)
+        else:
+            _use_votes(case, tally, run.manifest.config)
+        cases.append(case)
+    return cases
+
+
+def _use_published_count(case: _Case) -> None:
+    record = case.record
+    if record.n_a is None or record.n is None:
+        case.missing = "imported without counts"
+        return
+    case.pair, case.selected = (record.n_a, record.n), record.predicted
+
+
+def _use_votes(
+    case: _Case,
+    tally: Mapping[tuple[str, str], tuple[int, Counts]],
+    config: Mapping[str, Any],
+) -> None:
+    record = case.record
+    none: tuple[int, Counts] = (0, {})
+    votes = {
+        phase: tally.get((record.classifier, phase), none) for phase in (SELECTION, ESTIMATION)
+    }
+    case.invalid = sum(counts.get(INVALID, 0) for _, counts in votes.values())
+    if record.verdict is Verdict.ERROR and not case.invalid:
+        case.missing = f"ended in an error: {record.reason or 'no reason stored'}"
+        return
+    for phase, expected in ((SELECTION, config["n0"]), (ESTIMATION, config["n"])):
+        rows, counts = votes[phase]
+        if rows != expected:
+            case.wrong.append(f"{rows} of {expected} rows of its {phase} are stored")
+        if sum(counts.values()) != rows or min(counts.values(), default=0) < 0:
+            case.wrong.append(f"the votes of its {phase} do not add up to its rows")
+    if case.wrong or case.invalid:
+        return
+    selection, estimation = votes[SELECTION][1], votes[ESTIMATION][1]
+    most = max(selection.values())
+    case.selected = min(label for label, count in selection.items() if count == most)
+    case.pair = (estimation.get(case.selected, 0), votes[ESTIMATION][0])
+    if (record.n_a, record.n) != case.pair:
+        stored = f"n_A {record.n_a} of {record.n}"
+        case.wrong.append(f"{stored} is stored, the votes give {case.pair[0]} of {case.pair[1]}")
+
+
+def _judge(
+    case: _Case, limits: Mapping[tuple[int, int], float], sigma: float, beyond: set[int]
+) -> Finding:
+    record, wrong = case.record, list(case.wrong)
+    if record.verdict is Verdict.ERROR:
+        wrong += _error_problems(record)
+    elif case.invalid:
+        wrong.append(f"{case.invalid} votes had non-finite logits and the verdict is no error")
+    elif case.pair is not None:
+        wrong += _certificate_problems(case, limits[case.pair], sigma)
+    if record.verdict is not Verdict.ERROR:
+        wrong += _correctness_problems(case)
+    if record.radius_text is not None and record.image in beyond:
+        wrong.append(
+            f"radius {record.radius_text} is more than the run's n, alpha and sigma can give"
+        )
+    if wrong:
+        return Finding(record.classifier, record.image, Outcome.FAILED, tuple(wrong))
+    if case.missing:
+        missing = (case.missing,)
+        return Finding(record.classifier, record.image, Outcome.NOT_RECHECKABLE, missing)
+    return Finding(record.classifier, record.image, Outcome.RECHECKED)
+
+
+def _error_problems(record: CertificateRecord) -> list[str]:
+    claims = record.radius is not None or record.predicted is not None or bool(record.correct)
+    return ["it ended in an error and still claims something"] if claims else []
+
+
+def _correctness_problems(case: _Case) -> list[str]:
+    record = case.record
+    expected = None if case.label is None else record.predicted == case.label
+    if record.correct == expected:
+        return []
+    return [f"correct is {record.correct}, label {case.label}, predicted {record.predicted}"]
+
+
+def _certificate_problems(case: _Case, p_lower: float, sigma: float) -> list[str]:
+    record, wrong = case.record, []
+    radius = radius_of(p_lower, sigma)
+    verdict = Verdict.VERIFIED if p_lower > 0.5 else Verdict.ABSTAINED
+    predicted = case.selected if verdict is Verdict.VERIFIED else None
+    if record.verdict is not verdict:
+        wrong.append(f"the verdict is {record.verdict}, p_lower {p_lower:.9f} gives {verdict}")
+    elif record.predicted != predicted:
+        wrong.append(f"predicted is {record.predicted}, the votes select {predicted}")
+    if record.p_lower is not None and not _close(record.p_lower, p_lower):
+        wrong.append(f"p_lower is {record.p_lower!r}, the votes give {p_lower!r}")
+    if record.radius is None:
+        wrong.append(f"there is no radius, the votes give {radius!r}")
+    elif record.radius_text is not None:
+        if not reproduces(record.radius_text, radius):
+            wrong.append(f"radius {record.radius_text} was published, the count gives {radius!r}")
+    elif not _close(record.radius, radius):
+        wrong.append(f"radius is {record.radius!r}, the votes give {radius!r}")
+    return wrong
+
+
+def _close(stored: float, computed: float) -> bool:
+    return math.isclose(stored, computed, rel_tol=RELATIVE, abs_tol=_ABSOLUTE)
+
+
+def reproduces(published: str, radius: float) -> bool:
+    """Whether ``radius`` is printed as ``published``: to its digits (at least three), or cut.
+
+    >>> reproduces("0.953", 0.95286), reproduces("0.952", 0.95286), reproduces("0.951", 0.95286)
+    (True, True, False)
+    """
+    value = float(published)
+    mantissa = published.lower().partition("e")[0]
+    digits = sum(character.isdigit() for character in mantissa.lstrip("+-0."))
+    decimals = min(len(mantissa.partition(".")[2]), 17)
+    rounded = float(f"{radius:.{max(_PUBLISHED_DIGITS, digits)}}")
+    return value in {rounded, float(truncated(radius, decimals))} or _close(value, radius)
