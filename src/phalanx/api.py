@@ -17,6 +17,7 @@ from phalanx.evaluation.certify import Request, Sweep, check_request, open_run, 
 from phalanx.evaluation.config import CertifyConfig
 from phalanx.models.model import Model
 from phalanx.models.resolve import Declaration, resolve_all, wrap
+from phalanx.reporting.table import Table
 from phalanx.reporting.tables import summary_table
 from phalanx.runs.query import Summary, summarise
 from phalanx.runs.schema import CertificateRecord
@@ -71,8 +72,8 @@ class CertifyResult(Sequence[CertificateRecord]):
         """Certified accuracy at radii with intervals, average certified radius, counts."""
         return summarise(self.store, self.classifier)
 
-    def table(self) -> str:
-        """All classifiers of the pass, as text."""
+    def table(self) -> Table:
+        """All classifiers of the pass; text when printed, a table in a notebook."""
         return summary_table(self.store)
 
     def to_pandas(self) -> pd.DataFrame:

@@ -274,7 +274,7 @@ def report(store: RunStore, asked: Asked) -> None:
     if asked.json:
         answer_json(run_json(store))
     else:
-        answer(summary_table(store))
+        answer(summary_table(store).text())
     log(str(store.folder))
     summary = summarise(store)
     for condition in asked.require or []:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -10,15 +11,17 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
-from phalanx.errors import ParameterError, RunError, StorageError
+from phalanx.errors import ParameterError, RunError
 from phalanx.reporting.published import PublishedCurve, figures
-from phalanx.reporting.style import MUTED, RULE, rc, series
+from phalanx.reporting.style import MUTED, RULE, rc, save, series
+from phalanx.runs.manifest import write_atomically
+from phalanx.runs.query import certified_radii, is_labelled
 from phalanx.runs.schema import CertificateRecord
 from phalanx.runs.statistics import clopper_pearson
 from phalanx.runs.store import RunStore
-from phalanx.verdicts import Verdict
 
 FORMATS = (".png", ".svg", ".pdf")
 MARKERS = ("o", "s", "^")
@@ -39,17 +42,6 @@ class Curve(NamedTuple):
     high: np.ndarray
 
 
-def counts_at(record: CertificateRecord) -> float | None:
-    """The radius up to which a row counts, or None when it counts nowhere.
-
-    It counts when it is certified and, where a label is known, right. Abstentions and errors
-    never count.
-    """
-    if record.verdict is not Verdict.VERIFIED or record.correct is False:
-        return None
-    return record.radius
-
-
 def certified_curve(certificates: Sequence[CertificateRecord]) -> Curve:
     """Certified accuracy of one classifier at every radius where it changes.
 
@@ -59,6 +51,7 @@ def certified_curve(certificates: Sequence[CertificateRecord]) -> Curve:
     Raises:
         RunError: no rows.
 
+    >>> from phalanx.verdicts import Verdict
     >>> rows = [CertificateRecord("f", i, Verdict.VERIFIED, 1, True, r) for i, r in
     ...         enumerate((0.2, 0.5))]
     >>> curve = certified_curve([*rows, CertificateRecord("f", 2, Verdict.ABSTAINED, None, False,
@@ -68,7 +61,8 @@ def certified_curve(certificates: Sequence[CertificateRecord]) -> Curve:
     """
     if not certificates:
         raise RunError("there is no certificate to draw a curve from")
-    held = np.sort([radius for row in certificates if (radius := counts_at(row)) is not None])
+    radius = certified_radii(certificates, labelled=is_labelled(certificates))
+    held = np.sort(radius[radius >= 0])
     radii = np.unique(np.concatenate([[0.0], held]))
     above = len(held) - np.searchsorted(held, radii, side="left")
     bounds = {int(k): clopper_pearson(int(k), len(certificates)) for k in np.unique(above)}
@@ -96,21 +90,24 @@ def featured(curves: Iterable[PublishedCurve]) -> list[PublishedCurve]:
     return drawable[:1] + best[: FEATURED - 1]
 
 
-def draw_curve(axes: Axes, curve: Curve, label: str, index: int, *, band: float = 0.14) -> None:
-    """One classifier's steps with its band, in the ``index``-th colour."""
+def draw_curve(axes: Axes, curve: Curve, label: str, index: int, *, band: float) -> None:
+    """One classifier's steps with its band, in the ``index``-th colour; the first is widest."""
     colour, dash = series(index)
     steps = thinned(curve)
     radii = np.append(steps.radii, steps.radii[-1])
     drop = [np.append(values, 0.0) for values in (steps.accuracy, steps.low, steps.high)]
     drop[1][-1], drop[2][-1] = steps.low[-1], steps.high[-1]
     axes.fill_between(radii, drop[1], drop[2], step="pre", color=colour, alpha=band, linewidth=0)
-    axes.step(radii, drop[0], where="pre", color=colour, linestyle=dash, linewidth=1.7, label=label)
+    width = 1.4 if index else 2.1
+    axes.step(radii, drop[0], where="pre", color=colour, linestyle=dash, linewidth=width)
+    axes.plot([], [], color=colour, linestyle=dash, linewidth=width, label=_plain(label))
 
 
-def draw_published(axes: Axes, published: Sequence[PublishedCurve]) -> None:
+def draw_published(axes: Axes, published: Sequence[PublishedCurve]) -> list[Line2D]:
     """Published points as open markers, so that they are never mistaken for our own."""
+    drawn = []
     for marker, curve in zip(MARKERS, featured(published), strict=False):
-        axes.plot(
+        drawn += axes.plot(
             list(curve.certified),
             list(curve.certified.values()),
             linestyle="none",
@@ -118,8 +115,10 @@ def draw_published(axes: Axes, published: Sequence[PublishedCurve]) -> None:
             markersize=5,
             markerfacecolor="none",
             markeredgecolor=MUTED,
-            label=f"published: {curve.label}",
+            clip_on=False,
+            label=_plain(f"published: {curve.training}"),
         )
+    return drawn
 
 
 def curve_figure(
@@ -143,27 +142,22 @@ def curve_figure(
         band = 0.16 if len(curves) <= 3 else 0.4 / len(curves)
         for index, (name, curve) in reversed(list(enumerate(curves))):
             draw_curve(axes, curve, name, index, band=band)
-        draw_published(axes, published)
+        ours = axes.get_legend_handles_labels()[0][::-1]
+        literature = draw_published(axes, published)
         axes.set(ylim=(0, 1.02), ylabel="certified accuracy" if labelled else "certified fraction")
         axes.set_xlim(left=0)
         axes.set_xlabel("l2 radius, in input units")
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         axes.axhline(0, color=RULE, linewidth=1.2)
-        _legend(figure, axes, len(curves))
+        figure.legend(handles=ours, loc="outside upper left", ncols=min(4, len(ours)))
+        if literature:
+            figure.legend(handles=literature, loc="outside lower left", ncols=len(literature))
     return figure
 
 
-def _legend(figure: Figure, axes: Axes, classifiers: int) -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    order = [*reversed(range(classifiers)), *range(classifiers, len(handles))]
-    entries = [handles[i] for i in order], [_plain(labels[i]) for i in order]
-    figure.legend(*entries, loc="outside upper left", ncols=min(4, len(order)), borderaxespad=0.2)
-
-
 def _plain(label: str) -> str:
-    """A name as it is: no mathtext, no hidden legend entries, no endless line."""
-    text = label.replace("$", r"\$")
-    text = text if len(text) <= 48 else text[:47] + "…"
+    """A name of bearable length that matplotlib will not hide (it hides a leading ``_``)."""
+    text = label if len(label) <= 44 else label[:43] + "…"
     return f" {text}" if text.startswith("_") else text
 
 
@@ -195,14 +189,13 @@ def plot_runs(stores: Sequence[RunStore], path: Path) -> Path:
     curves = [pair for store in stores for pair in run_curves(store, alone=len(stores) == 1)]
     places = {(str(s.manifest.data.get("name", "")), s.manifest.config.get("sigma")) for s in stores}
     published = figures(*places.pop()) if len(places) == 1 else []
-    labelled = any(row.correct is not None for store in stores for row in store.certificates())
+    labelled = all(is_labelled(store.certificates()) for store in stores)
     figure = curve_figure(curves, published, labelled=labelled)
-    metadata = {"Date": None} if path.suffix.lower() == ".svg" else None
-    try:
-        with mpl.rc_context(dict(rc("plot"))):
-            figure.savefig(path, metadata=metadata)
-    except OSError as error:
-        raise StorageError(f"cannot write {path}", why=str(error)) from error
+    dates = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}, ".png": None}
+    metadata = dates[path.suffix.lower()]
+    picture = io.BytesIO()
+    save(figure, picture, salt="plot", format=path.suffix.lower()[1:], metadata=metadata)
+    write_atomically(path, picture.getvalue())
     return path
 
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from phalanx.reporting.curves import counts_at
 from phalanx.reporting.formatting import cut
+from phalanx.runs.query import certified_radii, effective_radius, is_labelled
 from phalanx.runs.schema import CertificateRecord, SampleRecord
 from phalanx.verdicts import Verdict
 
@@ -30,10 +30,11 @@ def groups(rows: Sequence[CertificateRecord]) -> list[Group]:
 
     Ties are broken by image index, so the same run always shows the same images.
     """
-    held = [row for row in rows if counts_at(row) is not None]
-    held.sort(key=lambda row: (-(row.radius or 0.0), row.image))
-    wrong = [row for row in rows if row.verdict is Verdict.VERIFIED and row.correct is False]
-    wrong.sort(key=lambda row: (-(row.radius or 0.0), row.image))
+    radii = certified_radii(rows, labelled=is_labelled(rows))
+    largest = sorted(rows, key=lambda row: (-effective_radius(row), row.image))
+    counted = {row.image for row, radius in zip(rows, radii, strict=True) if radius >= 0}
+    held = [row for row in largest if row.image in counted]
+    wrong = [row for row in largest if row.verdict is Verdict.VERIFIED and row.correct is False]
     middle = max(0, (len(held) - PER_GROUP) // 2)
     picked = [
         ("Largest radii", held, held[:PER_GROUP]),

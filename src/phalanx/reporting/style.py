@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Mapping
 from html import escape
-from typing import Any
+from typing import IO, Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
@@ -60,10 +61,18 @@ def rc(salt: str = "phalanx") -> Mapping[str, Any]:
         "ytick.major.size": 0,
         "legend.frameon": False,
         "legend.fontsize": 9,
+        "text.parse_math": False,  # names are the user's; a dollar is a dollar
         "svg.fonttype": "none",
         "svg.hashsalt": salt,
         "savefig.dpi": 200,
     }
+
+
+def save(figure: Figure, target: IO[Any], *, salt: str, **options: Any) -> None:
+    """``figure.savefig`` under our settings; a glyph the font lacks is drawn as a box."""
+    with mpl.rc_context(dict(rc(salt))), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
+        figure.savefig(target, **options)
 
 
 def figure_svg(figure: Figure, *, label: str, salt: str) -> str:
@@ -79,14 +88,13 @@ def figure_svg(figure: Figure, *, label: str, salt: str) -> str:
     """
     buffer = io.StringIO()
     metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    with mpl.rc_context(dict(rc(salt))):
-        figure.savefig(buffer, format="svg", transparent=True, metadata=metadata)
+    save(figure, buffer, salt=salt, format="svg", transparent=True, metadata=metadata)
     return _inline(buffer.getvalue(), label)
 
 
 def _inline(document: str, label: str) -> str:
     svg = document[document.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
     view = re.search(r'viewBox="[^"]*"', svg)
     box = view.group(0) if view else ""
     names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'

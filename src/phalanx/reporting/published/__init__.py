@@ -24,7 +24,8 @@ class PublishedCurve:
     """One published certified-accuracy curve.
 
     Attributes:
-        label: training method and network, as shown in tables and legends.
+        training: training method (for the leaderboard: the paper's title).
+        network: the network certified, empty where not stated.
         data: ``"mnist"``, ``"cifar10"`` or ``"imagenet"``.
         sigma: standard deviation of the noise; None where it was chosen per radius.
         acr: average certified radius in l2 input units, None where not published.
@@ -37,7 +38,8 @@ class PublishedCurve:
         caution: why the row may not be comparable; empty when there is nothing to say.
     """
 
-    label: str
+    training: str
+    network: str
     data: str
     sigma: float | None
     acr: float | None
@@ -48,6 +50,11 @@ class PublishedCurve:
     certificate: str
     source: str
     caution: str
+
+    @property
+    def label(self) -> str:
+        """Training method and network, as tables show them."""
+        return ", ".join(part for part in (self.training, self.network) if part)
 
 
 def figures(
@@ -94,7 +101,8 @@ def _curves() -> tuple[PublishedCurve, ...]:
 def _curve(row: dict[str, str]) -> PublishedCurve:
     pairs = (pair.split(":") for pair in row["certified"].split())
     return PublishedCurve(
-        label=", ".join(part for part in (row["training"], row["network"]) if part),
+        training=row["training"],
+        network=row["network"],
         data=row["data"],
         sigma=float(row["sigma"]) if row["sigma"] else None,
         acr=float(row["acr"]) if row["acr"] else None,

@@ -1,0 +1,59 @@
+"""What a smoothing run proves, and what it does not: the plain statement of every report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from phalanx.reporting.formatting import count
+from phalanx.runs.schema import CertificateRecord
+from phalanx.verdicts import Verdict
+
+
+def proven(config: Mapping[str, Any]) -> list[str]:
+    """The claims, one sentence or two each, for a run under ``config``."""
+    alpha, sigma = config.get("alpha"), config.get("sigma")
+    level = f"{1 - alpha:.10g}" if isinstance(alpha, float) else "the stated level"
+    noise = f"Gaussian noise of standard deviation {sigma:g}" if sigma else "Gaussian noise"
+    return [
+        f"For each certified image on its own: with probability at least {level} over the noise "
+        "drawn for it, the smoothed classifier returns the same class for every input whose l2 "
+        "distance from the image is smaller than the radius. An image for which the statistics "
+        "allow no such claim is an abstention, and abstentions never count as certified.",
+        f"The smoothed classifier is the class that the base classifier most often gives under "
+        f"{noise}. The claim is about it.",
+        "Distances are measured in the units of the images as they are given to the model, before "
+        "any normalisation inside it.",
+        "An interval printed beside a rate is a 95% Clopper-Pearson interval, beside an average "
+        "or a difference a 95% bootstrap interval over images: it says what other images from "
+        "the same source would give, not how sure a single certificate is.",
+    ]
+
+
+def not_proven(rows: Sequence[CertificateRecord], classifiers: int) -> list[str]:
+    """The limits of the claims, for the rows of all classifiers of a run."""
+    limits = [
+        "Nothing is claimed for the base network itself, nor for a deployment that draws fewer "
+        "samples: such a predictor returns the smoothed class only with its own error.",
+        "Each image is a claim of its own. That all of them hold at once is not claimed: among "
+        "many certificates a share up to alpha may be wrong.",
+        "Nothing is claimed beyond l2: no l-infinity ball, no rotation, no change of brightness, "
+        "no distance above the radius.",
+        "The theory is about real numbers. Noise and network are computed in floating point, "
+        "noise is not drawn on a lattice, and an attack on rounding itself is outside the claim.",
+        "An image whose computation failed is an error. It counts as not certified in every "
+        "figure, and nothing is said about it.",
+    ]
+    if classifiers > 1:
+        limits.append(
+            f"{classifiers} classifiers were certified on the same images. Picking the best of "
+            "them here and quoting its figures makes no simultaneous claim; a fair figure for "
+            "the winner needs other images."
+        )
+    unknown = sum(row.n_a is None and row.verdict is not Verdict.ERROR for row in rows)
+    if unknown:
+        limits.append(
+            f"{count(unknown)} rows were imported without vote counts. They are shown as "
+            "published and cannot be recomputed from this run."
+        )
+    return limits
