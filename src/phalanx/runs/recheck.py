@@ -155,8 +155,8 @@ def _identity_problems(run: RunStore) -> list[str]:
 def _unknown_rule(config: Mapping[str, Any]) -> str:
     """Why this run's certificates are not those of Cohen et al., or nothing."""
     expected = {"certificate": "neyman-pearson", "bound": "clopper-pearson", "stop": "fixed"}
-    for key, value in expected.items():
-        if config.get(key, value) != value:
+    for key, name in expected.items():
+        if config.get(key, name) != name:
             return f"there is no independent code for {key} {config[key]!r}"
     for key in ("sigma", "alpha", "n", "n0"):
         value = config.get(key)
@@ -285,7 +285,8 @@ def _close(stored: float, computed: float) -> bool:
 
 
 def reproduces(published: str, radius: float) -> bool:
-    """Whether ``radius`` is printed as ``published``: to its digits (at least three), or cut.
+    """Whether ``radius`` is printed as ``published``: rounded to its digits (at least three, as
+    Cohen et al. print), or cut after its decimals (at least three), as we do.
 
     >>> reproduces("0.953", 0.95286), reproduces("0.952", 0.95286), reproduces("0.951", 0.95286)
     (True, True, False)
@@ -293,6 +294,6 @@ def reproduces(published: str, radius: float) -> bool:
     value = float(published)
     mantissa = published.lower().partition("e")[0]
     digits = sum(character.isdigit() for character in mantissa.lstrip("+-0."))
-    decimals = min(len(mantissa.partition(".")[2]), 17)
+    decimals = min(max(len(mantissa.partition(".")[2]), _PUBLISHED_DIGITS), 17)
     rounded = float(f"{radius:.{max(_PUBLISHED_DIGITS, digits)}}")
     return value in {rounded, float(truncated(radius, decimals))} or _close(value, radius)

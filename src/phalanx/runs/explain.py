@@ -1,0 +1,240 @@
+"""Why an image has the radius it has, and what would raise it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from phalanx.errors import RunError
+from phalanx.runs.arithmetic import lower_limit, radius_of
+from phalanx.runs.export import truncated
+from phalanx.runs.query import cap_of, require_classifier
+from phalanx.runs.schema import ESTIMATION, INVALID, SELECTION, CertificateRecord, Counts
+from phalanx.runs.statistics import Interval, clopper_pearson
+from phalanx.runs.store import RunStore
+from phalanx.verdicts import Verdict
+
+MORE = 10
+_CLASSES_SHOWN = 5
+_NEAR_CAP = 0.95
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """One certificate, taken apart.
+
+    Attributes:
+        certificate: as stored.
+        label: None without one.
+        sigma, alpha: of the run, None where it does not say.
+        selection, estimation: votes by class (empty where unknown).
+        runner_up: class with most estimation votes beside the selected one, and its votes.
+        share, share_interval: n_A / n with its two-sided 95% Clopper-Pearson interval: the
+            estimate of p_A, the chance of that class under noise.
+        cap: the largest radius n and alpha can give.
+        radius_with_more: the radius if 10 times the samples showed the same share.
+        advice: what would raise the radius, most useful first.
+    """
+
+    certificate: CertificateRecord
+    label: int | None
+    sigma: float | None
+    alpha: float | None
+    selection: Counts
+    estimation: Counts
+    runner_up: tuple[int, int] | None
+    share: float | None
+    share_interval: Interval | None
+    cap: float | None
+    radius_with_more: float | None
+    advice: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON values; what is not known is null."""
+        record = self.certificate
+        return {
+            "classifier": record.classifier,
+            "image": record.image,
+            "label": self.label,
+            "verdict": record.verdict.value,
+            "predicted": record.predicted,
+            "correct": record.correct,
+            "radius": record.radius,
+            "reason": record.reason,
+            "n_a": record.n_a,
+            "n": record.n,
+            "p_lower": record.p_lower,
+            "p_a": self.share,
+            "p_a_interval": self.share_interval,
+            "sigma": self.sigma,
+            "alpha": self.alpha,
+            "runner_up": self.runner_up,
+            "cap": self.cap,
+            f"radius_with_{MORE}n": self.radius_with_more,
+            "selection": {str(key): count for key, count in self.selection.items()},
+            "estimation": {str(key): count for key, count in self.estimation.items()},
+            "advice": list(self.advice),
+        }
+
+    def lines(self) -> list[str]:
+        """The explanation as text, one thought a line."""
+        record = self.certificate
+        known = "no label" if self.label is None else f"label {self.label}"
+        text = [f"image {record.image} ({known}) by {record.classifier!r}: {_outcome(record)}"]
+        for phase, counts in ((SELECTION, self.selection), (ESTIMATION, self.estimation)):
+            if counts:
+                text.append(f"{phase:<11} {_votes(counts)}")
+        if self.share is not None and self.share_interval is not None:
+            low, high = self.share_interval
+            text.append(
+                f"p_A         {record.n_a} of {record.n} = {self.share:.5f}, "
+                f"95% interval [{low:.5f}, {high:.5f}]"
+            )
+        if record.p_lower is not None:
+            text.append(
+                f"p_lower     {truncated(record.p_lower, 6)}: one-sided Clopper-Pearson at "
+                f"alpha {self.alpha:g}; radius = sigma * Phi^-1(p_lower), sigma {self.sigma:g}"
+            )
+        if self.cap is not None:
+            text.append(f"cap         {truncated(self.cap, 4)}: what n unanimous votes would give")
+        if self.radius_with_more is not None:
+            more = truncated(self.radius_with_more, 4)
+            text.append(
+                f"{MORE} n        {more}: the radius if {MORE} times the samples agreed alike"
+            )
+        return text + [f"to raise it: {advice}" for advice in self.advice]
+
+
+def explain(run: RunStore, image: int, classifier: str | None = None) -> Explanation:
+    """Explain one certificate of a run.
+
+    Args:
+        run: a store.
+        image: index in the data set.
+        classifier: a name in the run; None for the primary one.
+
+    Raises:
+        RunError: no such classifier, or no certificate for that image.
+    """
+    name = require_classifier(run, classifier)
+    found = run.certificates(name, image)
+    if not found:
+        raise RunError(
+            f"{name!r} has no certificate for image {image}",
+            why=f"the run has {len(run.certificates(name))} of them",
+            repair="phalanx runs export RUN --format tsv lists the images",
+        )
+    record, sample = found[0], run.samples().get(image)
+    tally, config = run.tally(image), run.manifest.config
+    selection, estimation = (_sorted(tally, name, p) for p in (SELECTION, ESTIMATION))
+    cap = cap_of(config)
+    more = _with_more(record, config) if cap is not None else None
+    return Explanation(
+        certificate=record,
+        label=sample.label if sample else None,
+        sigma=config.get("sigma"),
+        alpha=config.get("alpha"),
+        selection=selection,
+        estimation=estimation,
+        runner_up=_runner_up(estimation, record, selection),
+        share=_share(record),
+        share_interval=_share_interval(record),
+        cap=cap,
+        radius_with_more=more,
+        advice=tuple(_advice(record, cap, more, selection, estimation)),
+    )
+
+
+def _sorted(
+    tally: Mapping[tuple[str, str], tuple[int, Counts]], name: str, phase: str
+) -> dict[int, int]:
+    counts = tally.get((name, phase), (0, {}))[1]
+    return dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
+
+
+def _votes(counts: Counts) -> str:
+    shown = [
+        f"{count} for {'non-finite logits' if label == INVALID else f'class {label}'}"
+        for label, count in list(counts.items())[:_CLASSES_SHOWN]
+    ]
+    rest = sum(list(counts.values())[_CLASSES_SHOWN:])
+    return ", ".join(shown + ([f"{rest} for other classes"] if rest else []))
+
+
+def _outcome(record: CertificateRecord) -> str:
+    if record.verdict is Verdict.ERROR:
+        return f"an error, which certifies nothing: {record.reason or 'no reason stored'}"
+    if record.verdict is Verdict.ABSTAINED or record.radius is None:
+        return "abstained: the votes do not show that one class has more than half of the noise"
+    right = {True: "correct", False: "wrong", None: "not labelled"}[record.correct]
+    shown = record.radius_text or truncated(record.radius, 4)
+    return f"class {record.predicted} ({right}), certified within radius {shown}"
+
+
+def _selected(record: CertificateRecord, selection: Counts) -> int | None:
+    """The class the estimation was about; an abstention's is that of its selection votes."""
+    if record.predicted is not None:
+        return record.predicted
+    classes = {label: count for label, count in selection.items() if label != INVALID}
+    return min(classes, key=lambda label: (-classes[label], label)) if classes else None
+
+
+def _runner_up(
+    estimation: Counts, record: CertificateRecord, selection: Counts
+) -> tuple[int, int] | None:
+    selected = _selected(record, selection)
+    rest = [(label, n) for label, n in estimation.items() if label not in {selected, INVALID}]
+    return rest[0] if rest else None
+
+
+def _share(record: CertificateRecord) -> float | None:
+    return record.n_a / record.n if record.n_a is not None and record.n else None
+
+
+def _share_interval(record: CertificateRecord) -> Interval | None:
+    return clopper_pearson(record.n_a, record.n) if record.n_a is not None and record.n else None
+
+
+def _with_more(record: CertificateRecord, config: Mapping[str, Any]) -> float | None:
+    if record.n_a is None or not record.n:
+        return None
+    p_lower = lower_limit(MORE * record.n_a, MORE * record.n, config["alpha"])
+    return radius_of(p_lower, config["sigma"])
+
+
+def _advice(
+    record: CertificateRecord,
+    cap: float | None,
+    more: float | None,
+    selection: Counts,
+    estimation: Counts,
+) -> list[str]:
+    if record.verdict is Verdict.ERROR:
+        return ["repair what the reason names; phalanx doctor MODEL looks for it"]
+    share = _share(record)
+    if share is None:
+        return ["the log has no counts, so nothing can be said"]
+    radius, advice = record.radius or 0.0, []
+    if cap is not None and radius >= _NEAR_CAP * cap:
+        advice.append("almost all votes agree: a larger --n or a larger sigma moves the cap")
+    if more is not None and more > radius:
+        gain = f"{truncated(radius, 4)} to {truncated(more, 4)}"
+        advice.append(f"{MORE} times --n at the same share of votes: {gain}")
+    selected = _selected(record, selection)
+    if _leads_differ(estimation, selected):
+        advice.append("selection chose another class than most estimation votes: a larger --n0")
+    if share <= 0.5:
+        advice.append(
+            "no class has more than half of the noise: only a better model, or less sigma"
+        )
+    elif cap is not None and radius < _NEAR_CAP * cap:
+        advice.append("a model trained for this sigma, or an ensemble, to win more of the noise")
+    return advice
+
+
+def _leads_differ(estimation: Counts, selected: int | None) -> bool:
+    classes = {label: count for label, count in estimation.items() if label != INVALID}
+    if selected is None or not classes:
+        return False
+    return classes.get(selected, 0) < max(classes.values())
