@@ -130,9 +130,10 @@ class CorrelationReport:
                 f"  {self.without_variance} of {self.images} images have margins that noise does"
                 " not move: no correlation exists there"
             )
+        one = f" (one member: {self.rows[0].radius:.3f} on average)" if self.rows else ""
         lines.append(
-            f"  radii: alpha={self.alpha:g}, {self.samples - self.samples // 2} counted draws cap"
-            f" them at {self.largest_radius:.3f}; estimates, not certificates"
+            f"  radii{one}: alpha={self.alpha:g}, {self.samples - self.samples // 2} counted draws"
+            f" cap them at {self.largest_radius:.3f}; estimates, not certificates"
         )
         return lines
 
