@@ -35,10 +35,10 @@ def not_proven(rows: Sequence[CertificateRecord], classifiers: int) -> list[str]
     limits = [
         "Nothing is claimed for the base network itself, nor for a deployment that draws fewer "
         "samples: such a predictor returns the smoothed class only with its own error.",
-        "Each image is a claim of its own. That all of them hold at once is not claimed: among "
-        "many certificates a share up to alpha may be wrong.",
-        "Nothing is claimed beyond l2: no l-infinity ball, no rotation, no change of brightness, "
-        "no distance above the radius.",
+        "Each image is a claim of its own. That all of them hold at once is not claimed: of "
+        "many certificates, up to a share alpha may be expected to be wrong.",
+        "Nothing is claimed outside the l2 ball: a rotation, a change of brightness or an "
+        "l-infinity change is covered only where it stays inside.",
         "The theory is about real numbers. Noise and network are computed in floating point, "
         "noise is not drawn on a lattice, and an attack on rounding itself is outside the claim.",
         "An image whose computation failed is an error. It counts as not certified in every "

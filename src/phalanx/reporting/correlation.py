@@ -59,7 +59,9 @@ def chebyshev_table(report: Mapping[str, Any]) -> Table:
         "radius gain": "radius_gain.measured",
         "predicted": "radius_gain.predicted",
     }
-    kept = {title: key for title, key in columns.items() if any(key in row for row in by_k.values())}
+    kept = {
+        title: key for title, key in columns.items() if any(key in row for row in by_k.values())
+    }
     return Table(
         "Correlation of the members",
         ("members k", *kept),
@@ -77,7 +79,11 @@ def _lead(report: Mapping[str, Any]) -> str:
         return "The margins do not vary under noise, so no correlation exists."
     text = (
         f"Under noise the members' margins have correlation <b>ζ = {noise:.3f}</b>"
-        + (f" ({members:.3f} when the members' own differences count as variance)" if members else "")
+        + (
+            f" ({members:.3f} when the members' own differences count as variance)"
+            if members
+            else ""
+        )
         + ". At ζ = 1 another member changes nothing; the smaller ζ is, the more averaging helps."
     )
     if report.get("images") and report.get("samples"):

@@ -187,7 +187,9 @@ def plot_runs(stores: Sequence[RunStore], path: Path) -> Path:
     if not stores:
         raise ParameterError("no run to plot", repair="name at least one run folder")
     curves = [pair for store in stores for pair in run_curves(store, alone=len(stores) == 1)]
-    places = {(str(s.manifest.data.get("name", "")), s.manifest.config.get("sigma")) for s in stores}
+    places = {
+        (str(s.manifest.data.get("name", "")), s.manifest.config.get("sigma")) for s in stores
+    }
     published = figures(*places.pop()) if len(places) == 1 else []
     labelled = all(is_labelled(store.certificates()) for store in stores)
     figure = curve_figure(curves, published, labelled=labelled)

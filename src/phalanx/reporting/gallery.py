@@ -12,7 +12,7 @@ from phalanx.runs.query import certified_radii, effective_radius, is_labelled
 from phalanx.runs.schema import CertificateRecord, SampleRecord
 from phalanx.verdicts import Verdict
 
-PER_GROUP = 7
+PER_GROUP = 8
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -64,10 +64,8 @@ def radius_text(row: CertificateRecord, digits: int = 3) -> str:
 
 def _card(row: CertificateRecord, sample: SampleRecord | None) -> str:
     label = sample.label if sample else None
-    if row.verdict is Verdict.VERIFIED:
-        headline = f"r = {radius_text(row)}"
-    else:
-        headline = row.verdict.value
+    certified = row.verdict is Verdict.VERIFIED
+    headline = f"r = {radius_text(row)}" if certified else row.verdict.value
     said = _said(row, label)
     caption = f"<b>{escape(headline)}</b>{escape(said)}<br>image {row.image}"
     title = f' title="{escape(row.reason, quote=True)}"' if row.reason else ""

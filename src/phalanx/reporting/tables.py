@@ -74,8 +74,12 @@ def summary_rows(found: Sequence[Summary], radii: Sequence[float]) -> Table:
     """The table of `summary_table` for summaries at hand, the primary one first."""
     labelled = found[0].labelled
     images = " / ".join(dict.fromkeys(count(summary.images) for summary in found))
-    note = INTERVALS if labelled else INTERVALS.replace("accuracy", "fraction").replace(
-        ", bootstrap for the average certified radius (ACR)", ""
+    note = (
+        INTERVALS
+        if labelled
+        else INTERVALS.replace("accuracy", "fraction").replace(
+            ", bootstrap for the average certified radius (ACR)", ""
+        )
     )
     return Table(
         title=f"Certified {'accuracy' if labelled else 'fraction'} on {images} images",
@@ -180,23 +184,38 @@ def _paired_row(pair: Comparison) -> tuple[Cell, ...]:
 
 def published_table(
     ours: Summary, curves: Sequence[PublishedCurve], radii: Sequence[float]
-) -> Table:
-    """Our primary classifier in bold above the published figures at the same radii."""
-    first = _summary_row(ours, radii)[: len(radii) + 2]
-    mine = (Cell(ours.classifier, "this run"), Cell(count(ours.images)), first[-1], *first[1:-1])
-    return Table(
+) -> tuple[Table, list[str]]:
+    """Our primary classifier in bold above the published figures at the same radii.
+
+    Args:
+        ours: summary of labelled images.
+        curves: rows of the literature.
+        radii: in input units.
+
+    Returns:
+        The table, and the numbered sources that its rows point to as ``[1]``, ``[2]``, ...
+    """
+    sources = list(dict.fromkeys(_source(curve) for curve in curves))
+    name, *rates, acr, _, _ = _summary_row(ours, radii)
+    mine = (Cell(name.text, "this run"), Cell(count(ours.images)), acr, *rates)
+    others = (_published_row(c, radii, sources.index(_source(c)) + 1) for c in curves)
+    table = Table(
         title="Published figures beside ours",
         columns=("classifier", "images", "ACR", *(f"r = {radius_key(r)}" for r in radii)),
-        rows=(mine, *(_published_row(curve, radii) for curve in curves)),
+        rows=(mine, *others),
         primary=0,
     )
+    return table, sources
 
 
-def _published_row(curve: PublishedCurve, radii: Sequence[float]) -> tuple[Cell, ...]:
-    remark = ". ".join(filter(None, (curve.source, curve.caution)))
+def _source(curve: PublishedCurve) -> str:
+    return ". ".join(filter(None, (curve.source, curve.caution))) + "."
+
+
+def _published_row(curve: PublishedCurve, radii: Sequence[float], source: int) -> tuple[Cell, ...]:
     rates = [curve.certified.get(radius) for radius in radii]
     return (
-        Cell(curve.label, remark),
+        Cell(f"{curve.training} [{source}]", curve.network),
         Cell(count(curve.images)),
         Cell(ABSENT if curve.acr is None else f"{curve.acr:.3f}"),
         *(Cell(percent(rate)) for rate in rates),

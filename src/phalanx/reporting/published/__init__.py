@@ -12,6 +12,7 @@ import csv
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cache
 from importlib.resources import files
 
@@ -106,7 +107,7 @@ def _curve(row: dict[str, str]) -> PublishedCurve:
         data=row["data"],
         sigma=float(row["sigma"]) if row["sigma"] else None,
         acr=float(row["acr"]) if row["acr"] else None,
-        certified={float(radius): float(percent) / 100 for radius, percent in pairs},
+        certified={float(radius): float(Decimal(p).scaleb(-2)) for radius, p in pairs},
         images=int(row["images"]) if row["images"] else None,
         runs=int(row["runs"]) if row["runs"] else None,
         noise=row["noise"],
