@@ -24,6 +24,7 @@ def train(
     recipe: Annotated[
         str, typer.Argument(metavar="RECIPE", help="a shipped recipe (list recipes) or a YAML file")
     ],
+    *,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="change a field, as loss.sigma=0.5; repeat")
     ] = None,
@@ -52,38 +53,27 @@ def train(
     asked = [f"{name}={value}" for name, value in options.items() if value is not None]
     chosen = load_recipe(recipe, [*(overrides or ()), *asked])
     if plan:
-        _plan(chosen, data_dir, device, workers, json)
+        _plan(chosen, data_dir, device, workers, json=json)
         return
-    _train(chosen, data_dir, out, device, workers, json)
-
-
-def _train(
-    recipe: Recipe,
-    data_dir: Path | None,
-    out: Path | None,
-    device: str,
-    workers: int | None,
-    json: bool,
-) -> None:
     from phalanx.cli.training_view import TrainingView
     from phalanx.runs.provenance import new_run_folder
     from phalanx.training.distributed import own_rank, under_torchrun
     from phalanx.training.trainer import train as train_recipe
 
     if out is None and not under_torchrun():
-        out = new_run_folder(recipe.name)
+        out = new_run_folder(chosen.name)
         log(f"training in {out}")
-    with TrainingView(recipe) as view:
+    with TrainingView(chosen) as view:
         models = train_recipe(
-            recipe, out=out, data_dir=data_dir, device=device, workers=workers, watch=view
+            chosen, out=out, data_dir=data_dir, device=device, workers=workers, watch=view
         )
     if own_rank() == 0:
-        _answer(recipe, models, out, json)
+        _answer(chosen, models, out, json=json)
         log(str(out))
 
 
-def _answer(recipe: Recipe, models: list[Model], out: Path | None, json: bool) -> None:
-    heldout = [model.card.extra["heldout"] for model in models]
+def _answer(recipe: Recipe, models: list[Model], out: Path | None, *, json: bool) -> None:
+    heldout = [model.card.extra.get("heldout", {}) for model in models]
     if json:
         members = [
             {"member": index, "digest": model.card.digest, **accuracy}
@@ -91,20 +81,22 @@ def _answer(recipe: Recipe, models: list[Model], out: Path | None, json: bool) -
         ]
         answer_json({"run": str(out), "sigma": recipe.sigma, "members": members})
         return
+    columns = {"clean accuracy": "clean_accuracy", "under noise": "noisy_accuracy"}
     rows = [
-        [
-            f"member-{index}",
-            f"{accuracy['clean_accuracy']:.4f}",
-            f"{accuracy['noisy_accuracy']:.4f}",
-        ]
+        [f"member-{index}", *(_shown(accuracy.get(key)) for key in columns.values())]
         for index, accuracy in enumerate(heldout)
     ]
-    title = f"{recipe.name}, sigma {recipe.sigma:g}, {heldout[0]['images']} test images"
-    answer_table(title, ["member", "clean accuracy", "under noise"], rows)
+    images = heldout[0].get("images", "no")
+    title = f"{recipe.name}, sigma {recipe.sigma:g}, {images} test images"
+    answer_table(title, ["member", *columns], rows)
+
+
+def _shown(rate: float | None) -> str:
+    return "-" if rate is None else f"{rate:.4f}"
 
 
 def _plan(
-    recipe: Recipe, data_dir: Path | None, device: str, workers: int | None, json: bool
+    recipe: Recipe, data_dir: Path | None, device: str, workers: int | None, *, json: bool
 ) -> None:
     from phalanx.training.trainer import plan_training
 

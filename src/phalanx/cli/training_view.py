@@ -5,7 +5,14 @@ from __future__ import annotations
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from phalanx.cli.console import err_console, log
 from phalanx.training.events import EpochEnd, Event, Members, Saved, Step
@@ -20,7 +27,7 @@ class TrainingView:
     def __init__(self, recipe: Recipe) -> None:
         self._epochs = recipe.epochs
         self._plain = not err_console().is_terminal
-        self._tasks: dict[Members, int] = {}
+        self._tasks: dict[Members, TaskID] = {}
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -59,9 +66,9 @@ class TrainingView:
         elif isinstance(event, EpochEnd) and self._plain and not event.replayed:
             log(f"{name}  {self._line(event)}")
         elif isinstance(event, Saved) and event.members in self._tasks:
-            self._progress.remove_task(self._tasks.pop(event.members))  # type: ignore[arg-type]
+            self._progress.remove_task(self._tasks.pop(event.members))
 
-    def _task(self, members: Members, name: str) -> int:
+    def _task(self, members: Members, name: str) -> TaskID:
         if members not in self._tasks:
             self._tasks[members] = self._progress.add_task(name, total=None, figures="")
         return self._tasks[members]

@@ -7,11 +7,12 @@ loss (one that pushes members apart, for instance) receives all of them together
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Annotated, Any, ClassVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
 from phalanx.errors import ConfigurationError
@@ -20,7 +21,8 @@ from phalanx.registry import Registry
 Noise = Callable[[int], Tensor]
 """``noise(draw)``: standard normals shaped like the batch, float32. The same draw of the same
 step always returns the same values (a loss may need its noise twice); different draws and
-different steps are independent. It is the only source of randomness a loss may use."""
+different steps are independent. Other random numbers a loss takes from torch's generator,
+which the trainer seeds anew for every step."""
 
 
 @dataclass(frozen=True)
@@ -56,16 +58,21 @@ class LossOutput:
     metrics: Mapping[str, Tensor] = field(default_factory=dict)
 
 
-class Loss(Protocol):
-    """A registered loss: a frozen pydantic dataclass whose fields are its options.
+class Loss(BaseModel, ABC):
+    """Base of every loss: the fields of a subclass are its options, checked when it is built.
 
-    ``coupled`` says whether it must see every member at once. ``sigma`` (noise level in
-    input units, at least 0) is an option of every loss and goes onto the checkpoint's card.
+    Attributes:
+        sigma: standard deviation of the noise in input units, at least 0; it goes onto the
+            checkpoint's card as the noise level the members are trained for.
+        coupled: whether the loss must see every member at once.
     """
 
-    coupled: ClassVar[bool]
-    sigma: float
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
+    sigma: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    coupled: ClassVar[bool] = False
+
+    @abstractmethod
     def __call__(self, members: Sequence[nn.Module], batch: Batch) -> LossOutput:
         """The loss of ``members`` on ``batch``."""
 

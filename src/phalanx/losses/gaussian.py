@@ -3,31 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, ClassVar
 
 import torch
-from pydantic import ConfigDict, Field
-from pydantic.dataclasses import dataclass
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from phalanx.losses import Batch, LossOutput, losses
+from phalanx.losses import Batch, Loss, LossOutput, losses
 
 
 @losses.register("gaussian")
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class Gaussian:
+class Gaussian(Loss):
     """Cross entropy on ``x + sigma * eps`` with one fresh ``eps ~ N(0, I)`` per image and step.
 
-    With several members the mean of their losses; every member sees the same noise then, so
-    the trainer hands members over one at a time.
-
-    Args:
-        sigma: standard deviation of the noise in input units, at least 0.
+    With several members it is the mean of their losses under the same noise; the trainer hands
+    them over one at a time, so that each has its own.
     """
-
-    sigma: Annotated[float, Field(ge=0, allow_inf_nan=False)]
-    coupled: ClassVar[bool] = False
 
     def __call__(self, members: Sequence[nn.Module], batch: Batch) -> LossOutput:
         """Mean over members and images of ``-log softmax(f(x + sigma eps))_y``."""

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from phalanx.data.dataset import Dataset
+from phalanx.data.locate import load
 from phalanx.models.model import Model
 from phalanx.noise.stream import NormalStream
 from phalanx.runtime.keys import noise_key
 
 IMAGES = 1000
 BATCH = 250
+
+
+def heldout_data(name: str, data_dir: Path | None, training: Dataset) -> Dataset | None:
+    """The test images, or None where they have no labels or are the training images.
+
+    A lone ``.npz`` file and a lone folder of classes are the same for both splits.
+    """
+    test = load(name, data_dir, "test")
+    same = test.card.checksums == training.card.checksums and len(test) == len(training)
+    return test if test.labelled and not same else None
 
 
 @torch.inference_mode()

@@ -11,13 +11,15 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from phalanx.errors import ConfigurationError
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -105,14 +107,19 @@ def joined_team(device: str) -> Iterator[tuple[Team, str]]:
         dist.destroy_process_group()
 
 
-def share_batchnorm(module: nn.Module, team: Team, device: str) -> nn.Module:
-    """``module`` with batch statistics over the whole team (names and buffers unchanged)."""
+def share_batchnorm(module: ModuleT, team: Team, device: str) -> ModuleT:
+    """``module`` with batch statistics over the whole team (names and buffers unchanged).
+
+    Changed in place; a batch normalisation must lie inside ``module``, not be it.
+    """
     if team.world == 1:
         return module
-    if device.startswith("cuda"):
-        return nn.SyncBatchNorm.convert_sync_batchnorm(module)
+    if device == "cuda":
+        nn.SyncBatchNorm.convert_sync_batchnorm(module)
+        return module
     for part in module.modules():
         if isinstance(part, nn.modules.batchnorm._BatchNorm):
+            # The same module under another forward pass: its parameters stay where they are.
             part.__class__ = _SharedBatchNorm
     return module
 
@@ -120,32 +127,33 @@ def share_batchnorm(module: nn.Module, team: Team, device: str) -> nn.Module:
 class _SharedBatchNorm(nn.modules.batchnorm._BatchNorm):
     """Batch normalisation over all processes; PyTorch's own exists for GPUs only."""
 
-    def _check_input_dim(self, x: Tensor) -> None:
+    def _check_input_dim(self, input: Tensor) -> None:
         """Any shape ``(B, C, ...)``."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise ``(B, C, ...)`` by the team's mean and variance of every channel."""
         if not self.training:
-            return super().forward(x)
+            return super().forward(input)
+        x = input.float()
         axes = [0, *range(2, x.ndim)]
         shape = (1, -1) + (1,) * (x.ndim - 2)
-        x = x.float()
-        count = _TeamSum.apply(torch.tensor(float(x.numel() // x.shape[1])))
-        mean = _TeamSum.apply(x.sum(axes)) / count
+        count = _sum_over_team(torch.tensor(float(x.numel() // x.shape[1])))
+        mean = _sum_over_team(x.sum(axes)) / count
         centred = x - mean.view(shape)
-        variance = _TeamSum.apply(centred.square().sum(axes)) / count
+        variance = _sum_over_team(centred.square().sum(axes)) / count
         self._track(mean.detach(), variance.detach() * (count / (count - 1)))
         normal = centred * torch.rsqrt(variance + self.eps).view(shape)
-        if self.affine:
-            normal = normal * self.weight.view(shape) + self.bias.view(shape)
-        return normal
+        return normal * self.weight.view(shape) + self.bias.view(shape) if self.affine else normal
 
     def _track(self, mean: Tensor, variance: Tensor) -> None:
         if self.running_mean is None or self.running_var is None:
             return
-        self.num_batches_tracked.add_(1)
-        rate = self.momentum or 1 / float(self.num_batches_tracked)
-        self.running_mean.lerp_(mean, rate)
-        self.running_var.lerp_(variance, rate)
+        rate = self.momentum
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+            rate = rate or 1 / float(self.num_batches_tracked)
+        self.running_mean.lerp_(mean, rate or 0.0)
+        self.running_var.lerp_(variance, rate or 0.0)
 
 
 class _TeamSum(torch.autograd.Function):
@@ -162,3 +170,8 @@ class _TeamSum(torch.autograd.Function):
         total = gradient.clone()
         dist.all_reduce(total)
         return total
+
+
+def _sum_over_team(values: Tensor) -> Tensor:
+    total: Tensor = _TeamSum.apply(values)
+    return total

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from phalanx.errors import RunError
 from phalanx.runs.database import typed_errors
@@ -25,6 +26,7 @@ from phalanx.training.events import EpochEnd, Event, Members
 
 KIND = "train"
 ROUNDING = ("precision", "threads")
+PATIENCE_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -45,18 +47,22 @@ class TrainingFolder:
     def held(self, members: Members) -> Iterator[None]:
         """Hold the members' training; the system lets go when the process ends, however.
 
+        Waits a little for another process: a worker whose parent was killed saves and ends
+        after its current step.
+
         Raises:
             RunError: another process is training them.
         """
         lock = self.path / "state" / f"member-{_joined(members)}.lock"
+        deadline = time.monotonic() + PATIENCE_SECONDS
         with lock.open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise RunError(
-                    f"member {_joined(members)} in {self.path} is being trained already",
-                    repair="wait for the other process, or end it, or choose another --out",
-                ) from None
+            while not _locked(file):
+                if time.monotonic() > deadline:
+                    raise RunError(
+                        f"member {_joined(members)} in {self.path} is being trained already",
+                        repair="wait for the other process, or end it, or choose another --out",
+                    )
+                time.sleep(0.1)
             yield
 
 
@@ -99,6 +105,14 @@ def open_run(path: Path, asked: Manifest) -> Manifest:
     kept = {key: stored.config[key] for key in ROUNDING if key in stored.config}
     require_same(stored, replace(asked, config={**asked.config, **kept}), path)
     return stored
+
+
+def _locked(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _joined(members: Members) -> str:

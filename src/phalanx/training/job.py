@@ -9,10 +9,11 @@ from pathlib import Path
 
 import torch
 
+from phalanx.data.dataset import Dataset
 from phalanx.data.locate import load
 from phalanx.models import checkpoint
 from phalanx.models.model import Model
-from phalanx.training.accuracy import heldout_accuracy
+from phalanx.training.accuracy import heldout_accuracy, heldout_data
 from phalanx.training.distributed import Team
 from phalanx.training.events import EpochEnd, Members, Saved, Watch
 from phalanx.training.folder import TrainingFolder
@@ -64,29 +65,30 @@ def run_job(job: Job, watch: Watch, stopped: Callable[[], bool]) -> None:
         state = job.folder.state(job.members)
         setting = Setting(device, job.placement.precision, job.team, state, stopped)
         dataset = load(job.recipe.data.name, job.data_dir, "train")
+        heldout = heldout_data(job.recipe.data.name, job.data_dir, dataset)
         loop = TrainingLoop(job.recipe, job.members, dataset, setting, watch)
         models = loop.run()
         if job.team.leads:
-            _save(job, models, loop)
+            _save(job, models, loop, heldout)
             state.unlink(missing_ok=True)
         job.team.wait()
     watch(Saved(job.members))
 
 
-def _save(job: Job, models: Sequence[Model], loop: TrainingLoop) -> None:
+def _save(job: Job, models: Sequence[Model], loop: TrainingLoop, heldout: Dataset | None) -> None:
     recipe = job.recipe
-    heldout = load(recipe.data.name, job.data_dir, "test")
     for member, trained in zip(job.members, models, strict=True):
-        model = trained.cpu().to(memory_format=torch.contiguous_format)
+        model = trained.cpu()
         extra = {
             "recipe": recipe.model_dump(mode="json"),
             "precision": job.placement.precision,
             "data": loop.dataset.card.as_dict(),
             "member": member,
-            "heldout": heldout_accuracy(model, heldout, recipe.sigma, recipe.seed),
             "history": loop.state.history,
         }
-        model.card = replace(model.card, name=f"{recipe.name}-{member}", extra=extra)
+        if heldout is not None:
+            extra["heldout"] = heldout_accuracy(model, heldout, recipe.sigma, recipe.seed)
+        model.card = replace(model.card, extra=extra)
         checkpoint.save(model, job.folder.weights(member))
 
 

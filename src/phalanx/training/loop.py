@@ -73,9 +73,12 @@ class TrainingLoop:
         self.keys = Keys(recipe.seed, ",".join(map(str, members)))
         self.loss = recipe.loss.build()
         _check_shares(len(dataset), recipe.batch, setting.team.world)
-        models = [new_member(recipe, member, dataset) for member in members]
-        module = nn.ModuleList(models).to(setting.device, memory_format=torch.channels_last)
-        self.module = share_batchnorm(module, setting.team, setting.device.type)
+        self.models = [
+            share_batchnorm(new_member(recipe, member, dataset), setting.team, setting.device.type)
+            for member in members
+        ]
+        self.module = nn.ModuleList(self.models)
+        self.module.to(setting.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = make_optimizer(recipe.optimizer, self.module.parameters())
         self.state = TrainingState()
         self._saved_at = self._told_at = time.monotonic()
@@ -95,7 +98,7 @@ class TrainingLoop:
             while self.state.epoch < self.recipe.epochs:
                 self._epoch()
         self.module.eval()
-        return list(self.module)  # type: ignore[arg-type]
+        return self.models
 
     def _epoch(self) -> None:
         started = time.monotonic() - self.state.seconds
@@ -116,12 +119,12 @@ class TrainingLoop:
         batch = self._batch(indices, rows)
         rate = learning_rate_factor(recipe.schedule, recipe.epochs, self._progress(0.5))
         set_learning_rate(self.optimizer, recipe.optimizer.lr * rate)
-        # A network with dropout draws from torch's generator: every step seeds it anew.
+        # Dropout and some losses draw from torch's generator: every step seeds it anew.
         torch.manual_seed(self.keys("dropout", state.epoch, state.step, team.rank) % 2**63)
         with torch.autocast(
             self.setting.device.type, torch.bfloat16, enabled=self.setting.precision == "bf16"
         ):
-            output = self.loss(list(self.module), batch)
+            output = self.loss(self.models, batch)
         self.optimizer.zero_grad()
         (output.loss * (len(batch.y) / len(indices))).backward()
         team.sum_gradients(self.module.parameters())
@@ -235,21 +238,21 @@ class TrainingLoop:
 def new_member(recipe: Recipe, member: int, dataset: Dataset) -> Model:
     """A member before its first step: weights drawn from a key of its own, in training mode.
 
+    Where the data's card names no number of classes, it is the largest label plus one.
+
     Raises:
-        DataError: the data do not say how many classes there are, or have no labels.
+        DataError: the data have no labels.
     """
-    card = dataset.card
-    if not dataset.labelled or card.classes is None:
+    card, part = dataset.card, recipe.model
+    if not dataset.labelled:
         raise DataError(f"data set {card.name!r} cannot be trained on", why="it has no labels")
-    part = recipe.model
+    classes = card.classes or int(dataset.labels(range(len(dataset))).max()) + 1
     key = noise_key("train", recipe.seed, str(member), "initialisation")
-    network = build(part.name, card.classes, card.shape, key=key, **part.options)
+    network = build(part.name, classes, card.shape, key=key, **part.options)
     inputs = InputSpec(card.value_range, part.mean, part.std, card.shape)
+    name = f"{recipe.name}-{member}"
     return Model(
-        network,
-        inputs,
-        card.classes,
-        ModelCard(f"member-{member}", part.name, dict(part.options), recipe.sigma),
+        network, inputs, classes, ModelCard(name, part.name, dict(part.options), recipe.sigma)
     )
 
 

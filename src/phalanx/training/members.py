@@ -33,7 +33,8 @@ class _Failure:
 
 @dataclass(frozen=True)
 class _Worker:
-    job: Job
+    slot: int
+    members: Members
     process: BaseProcess
     messages: Connection
 
@@ -70,71 +71,99 @@ def _train_in_turn(jobs: Sequence[Job], watch: Watch) -> None:
 
 
 def _train_side_by_side(jobs: Sequence[Job], workers: int, watch: Watch) -> None:
-    context = mp.get_context("spawn")
-    stop = context.Event()
-    queue, running, free = list(jobs), list[_Worker](), list(range(workers))
-    slots: dict[int, int] = {}
-    failures: dict[Members, _Failure] = {}
+    pool = _Pool(list(jobs), workers)
     with stop_on_interrupt() as interrupted:
-        while queue or running:
-            if interrupted():
-                stop.set()
-                queue.clear()
-            while queue and free:
-                slot = free.pop(0)
-                worker = _start(context, queue.pop(0).on_worker(slot), stop)
-                running.append(worker)
-                slots[worker.job.members[0]] = slot
-            for worker in _receive(running, watch, failures):
-                running.remove(worker)
-                free.append(slots[worker.job.members[0]])
-        was_interrupted = interrupted()
-    real = {m: f for m, f in failures.items() if f.kind is not Interrupted}
-    _raise_first(real)
-    if was_interrupted or failures:
+        try:
+            while pool.busy:
+                if interrupted():
+                    pool.stop()
+                pool.start_what_fits()
+                pool.receive(watch)
+        finally:
+            pool.abandon()
+    _raise_first({m: f for m, f in pool.failures.items() if f.kind is not Interrupted})
+    if pool.failures or pool.stopped:
         raise Interrupted(
             "training stopped", repair="the same command with the same --out continues"
         )
 
 
-def _start(context: Any, job: Job, stop: Any) -> _Worker:
-    messages, sender = context.Pipe(duplex=False)
-    name = f"member-{'-'.join(map(str, job.members))}"
-    process = context.Process(target=_work, args=(job, sender, stop), name=name)
-    process.start()
-    sender.close()
-    return _Worker(job, process, messages)
+class _Pool:
+    """Jobs that wait, workers that run, and what went wrong."""
 
+    def __init__(self, queue: list[Job], workers: int) -> None:
+        self._context = mp.get_context("spawn")
+        self._stop = self._context.Event()
+        self._queue, self._free = queue, list(range(workers))
+        self._running: list[_Worker] = []
+        self.failures: dict[Members, _Failure] = {}
 
-def _receive(
-    running: Sequence[_Worker], watch: Watch, failures: dict[Members, _Failure]
-) -> list[_Worker]:
-    """Pass on what the workers say; the workers that have ended."""
-    ended = []
-    ready = wait([worker.messages for worker in running], timeout=POLL_SECONDS)
-    for worker in running:
-        if worker.messages not in ready:
-            continue
-        try:
-            message: Event | _Failure = worker.messages.recv()
-        except EOFError:
-            worker.process.join()
-            worker.messages.close()
-            code = worker.process.exitcode
-            if code and worker.job.members not in failures:
-                failures[worker.job.members] = _Failure(
-                    TrainingError,
-                    f"its process ended by signal {-code}" if code < 0 else f"exit code {code}",
-                    "another program or the system ended it; what was saved is kept",
-                    "run the same command again; --workers 1 needs less memory",
-                )
-            ended.append(worker)
-        else:
+    @property
+    def busy(self) -> bool:
+        """Whether anything waits or runs."""
+        return bool(self._queue or self._running)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stop.is_set()
+
+    def stop(self) -> None:
+        """Start nothing more; the workers save and end."""
+        self._stop.set()
+        self._queue.clear()
+
+    def start_what_fits(self) -> None:
+        """One job for every free slot."""
+        while self._queue and self._free:
+            slot, job = self._free.pop(0), self._queue.pop(0)
+            messages, sender = self._context.Pipe(duplex=False)
+            process = self._context.Process(
+                target=_work,
+                args=(job.on_worker(slot), sender, self._stop),
+                name=f"member-{_named(job.members)}",
+            )
+            process.start()
+            sender.close()  # so that the pipe ends when the worker does
+            self._running.append(_Worker(slot, job.members, process, messages))
+
+    def receive(self, watch: Watch) -> None:
+        """Pass on what the workers say, for half a second at most."""
+        ready = wait([worker.messages for worker in self._running], timeout=POLL_SECONDS)
+        for worker in [worker for worker in self._running if worker.messages in ready]:
+            try:
+                message: Event | _Failure = worker.messages.recv()
+            except EOFError:
+                self._retire(worker)
+                continue
             if isinstance(message, _Failure):
-                failures[worker.job.members] = message
+                self.failures[worker.members] = message
             else:
                 watch(message)
-    return ended
+
+    def abandon(self) -> None:
+        """End what still runs after an error: without a listener the workers stop."""
+        if self._running:
+            self.stop()
+        for worker in self._running:
+            worker.messages.close()
+            worker.process.join()
+
+    def _retire(self, worker: _Worker) -> None:
+        worker.process.join()
+        worker.messages.close()
+        self._running.remove(worker)
+        self._free.append(worker.slot)
+        code = worker.process.exitcode
+        if code and worker.members not in self.failures:
+            self.failures[worker.members] = _Failure(
+                TrainingError,
+                f"its process ended with {f'signal {-code}' if code < 0 else f'exit code {code}'}",
+                "the system ended it, perhaps for memory; what was saved is kept"
+                if code < 0
+                else "its last words are on stderr; what was saved is kept",
+                "run the same command again; --workers 1 needs less memory",
+            )
 
 
 def _work(job: Job, sender: Connection, stop: Any) -> None:
@@ -184,9 +213,13 @@ def _described(error: PhalanxError) -> _Failure:
     return _Failure(type(error), error.what, error.why, error.repair)
 
 
+def _named(members: Members) -> str:
+    return ", ".join(map(str, members))
+
+
 def _raise_first(failures: dict[Members, _Failure]) -> None:
-    for members, failure in failures.items():
-        name = f"member {', '.join(map(str, members))}"
+    for members, failure in sorted(failures.items()):
+        name = f"member {_named(members)}"
         if failure.kind is None:
             raise RuntimeError(f"{name} failed:\n{failure.what}")
         others = len(failures) - 1

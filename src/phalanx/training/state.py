@@ -62,6 +62,7 @@ def read_state(path: Path) -> tuple[TrainingState, dict[str, Tensor], dict[str, 
         return TrainingState(**content["state"]), content["weights"], content["optimizer"]
     except (OSError, RuntimeError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
         raise CheckpointError(
-            f"the training state {path} cannot be read: {error}",
+            f"the training state {path} cannot be read",
+            why=f"it is damaged or was not written by phalanx ({type(error).__name__})",
             repair="delete this file: its members start again, the others are kept",
         ) from error

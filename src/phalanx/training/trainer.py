@@ -63,10 +63,10 @@ def train(
             raise ConfigurationError(
                 "torchrun needs a folder all processes see", repair="--out DIR"
             )
-        with TemporaryDirectory(prefix="phalanx-") as folder:
+        with TemporaryDirectory(prefix="phalanx-") as temporary:
             return train(
                 recipe,
-                out=folder,
+                out=temporary,
                 data_dir=data_dir,
                 device=device,
                 workers=workers,

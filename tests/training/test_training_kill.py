@@ -1,0 +1,93 @@
+"""kill -9 at random moments: the weights are those of a training that was left alone."""
+
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from phalanx.models import checkpoint
+
+SCRIPT = """
+import sys
+from phalanx.training import loop, placement
+from phalanx.training.shelf import load_recipe
+from phalanx.training.trainer import train
+
+if __name__ == "__main__":
+    placement.cores = lambda: 1
+    loop.SAVE_SECONDS = 0.05
+    changes = ["model.options.hidden=[16]", "members=2", "epochs={epochs}"]
+    recipe = load_recipe("digits-gaussian", changes)
+    train(recipe, out=sys.argv[1], workers=int(sys.argv[2]), watch=lambda event: print(flush=True))
+"""
+EPOCHS = 12
+
+
+def start(tmp_path, out, workers):
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT.format(epochs=EPOCHS))
+    return subprocess.Popen(
+        [sys.executable, str(script), str(tmp_path / out), str(workers)], stdout=subprocess.PIPE
+    )
+
+
+def finish(process):
+    process.communicate(timeout=200)
+    assert process.returncode == 0
+
+
+def digests(folder):
+    return [checkpoint.load(folder / "weights" / f"member-{m}").card.digest for m in (0, 1)]
+
+
+def kill_at_random(tmp_path, workers, kills, seed):
+    chance = random.Random(seed)
+    for _ in range(kills):
+        process = start(tmp_path, "killed", workers)
+        process.stdout.readline()  # training has begun (or was already over)
+        time.sleep(chance.random() * 0.8)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    finish(start(tmp_path, "killed", workers))
+
+
+@pytest.mark.parametrize(
+    ("workers", "kills"),
+    [(1, 3), (2, 1), pytest.param(1, 20, marks=pytest.mark.slow)],
+)
+def test_kill_9_changes_nothing(tmp_path, workers, kills):
+    finish(start(tmp_path, "whole", 1))
+    kill_at_random(tmp_path, workers, kills, seed=kills)
+    assert digests(tmp_path / "killed") == digests(tmp_path / "whole")
+    rows = (tmp_path / "killed" / "training.jsonl").read_text().splitlines()
+    assert len(rows) == 2 * EPOCHS
+    assert not list((tmp_path / "killed").rglob(".*"))
+
+
+def test_a_worker_that_is_killed_is_named_and_the_other_is_kept(tmp_path):
+    script = tmp_path / "script.py"
+    kill_own_worker = SCRIPT.replace(
+        "watch=lambda event: print(flush=True)", "watch=kill_member_1"
+    ).replace(
+        'if __name__ == "__main__":',
+        "import multiprocessing, os, signal\n\n"
+        "def kill_member_1(event):\n"
+        "    for child in multiprocessing.active_children():\n"
+        "        if child.name == 'member-1' and event.members == (1,):\n"
+        "            os.kill(child.pid, signal.SIGKILL)\n\n"
+        'if __name__ == "__main__":',
+    )
+    script.write_text(kill_own_worker.replace("{epochs}", "40"))
+    result = subprocess.run(
+        [sys.executable, str(script), str(tmp_path / "out"), "2"],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert "TrainingError: member 1: its process ended with signal 9" in result.stderr
+    assert (tmp_path / "out" / "weights" / "member-0.safetensors").is_file()
+    assert not (tmp_path / "out" / "weights" / "member-1.safetensors").exists()
