@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy.special import ndtri
 
-from phalanx.reporting.style import BAD, GOOD, IDLE, INK, MUTED, RULE, rc
+from phalanx.reporting.style import BAD, GOOD, IDLE, INK, RULE, rc
 from phalanx.runs.schema import CertificateRecord
 from phalanx.verdicts import Verdict
 
@@ -64,16 +64,7 @@ def vote_figure(shares: dict[str, np.ndarray], n: int, *, salt: str = "votes") -
             label=[f"{key} ({len(values)})" for key, values in place.items()],
             rwidth=0.86,
         )
-        axes.axvline(0, color=INK, linewidth=1)
-        axes.annotate(
-            "below one half nothing can be certified ",
-            (0, 1),
-            xycoords=("data", "axes fraction"),
-            ha="right",
-            va="top",
-            fontsize=8.5,
-            color=MUTED,
-        ) if low < -1.2 else None
+        axes.axvline(0, color=INK, linewidth=1)  # one half: nothing below it is certified
         ticks = [tick for tick in TICKS if low <= ndtri(tick) <= high]
         axes.set_xticks(ndtri(ticks), [f"{tick:g}" for tick in ticks])
         axes.set(xlabel="share of votes for the predicted class, n_A / n", ylabel="images")

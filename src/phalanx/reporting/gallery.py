@@ -54,7 +54,16 @@ def group_html(group: Group, samples: Mapping[int, SampleRecord]) -> str:
     """One group as HTML."""
     cards = "\n".join(_card(row, samples.get(row.image)) for row in group.rows)
     many = f' <span class="note">{group.total} in all</span>' if group.total > PER_GROUP else ""
-    return f'<h3>{escape(group.title)}{many}</h3>\n<div class="gallery">\n{cards}\n</div>'
+    return (
+        f"<h3>{escape(group.title)}{many}</h3>\n{_reasons(group.rows)}"
+        f'<div class="gallery">\n{cards}\n</div>'
+    )
+
+
+def _reasons(rows: Sequence[CertificateRecord]) -> str:
+    """Why the shown images failed: each reason once."""
+    reasons = dict.fromkeys(row.reason for row in rows if row.verdict is Verdict.ERROR)
+    return "".join(f'<p class="note">{escape(reason)}</p>\n' for reason in reasons if reason)
 
 
 def radius_text(row: CertificateRecord, digits: int = 3) -> str:
@@ -68,8 +77,7 @@ def _card(row: CertificateRecord, sample: SampleRecord | None) -> str:
     headline = f"r = {radius_text(row)}" if certified else row.verdict.value
     said = _said(row, label)
     caption = f"<b>{escape(headline)}</b>{escape(said)}<br>image {row.image}"
-    title = f' title="{escape(row.reason, quote=True)}"' if row.reason else ""
-    return f"<figure{title}>{_picture(row, sample)}<figcaption>{caption}</figcaption></figure>"
+    return f"<figure>{_picture(row, sample)}<figcaption>{caption}</figcaption></figure>"
 
 
 def _said(row: CertificateRecord, label: int | None) -> str:

@@ -211,6 +211,7 @@ def votes(findings: Findings) -> str:
     svg = figure_svg(vote_figure(shares, n), label="Histogram of the share of votes", salt="votes")
     return (
         f"<p>How often {_name(name)} chose its class among {count(n)} noisy copies of an image. "
+        "The line marks one half, below which nothing is certified. "
         "The axis is stretched so that equal steps are equal gains in radius: from 0.9 on, "
         "each labelled step leaves ten times fewer dissenting votes.</p>"
         f'<figure><div class="plot">{svg}</div></figure>'

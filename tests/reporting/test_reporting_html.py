@@ -1,0 +1,213 @@
+"""The report: self-contained, escaped, repeatable, and in agreement with the queries."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from reporting_runs import MakeRun, manifest
+
+from phalanx.errors import ParameterError
+from phalanx.reporting.formatting import cut, percent
+from phalanx.reporting.gallery import groups
+from phalanx.reporting.html import render, write_report
+from phalanx.runs.query import summarise
+from phalanx.runs.schema import CertificateRecord, ClassifierRecord, SampleRecord
+from phalanx.runs.store import RunStore
+from phalanx.verdicts import Verdict
+
+EVIL = '<script>alert(1)</script>"&--><img src=http://evil.test/x>'
+CORRELATION = {
+    "zeta_noise": 0.833,
+    "zeta_members": None,
+    "images": 50,
+    "samples": 1000,
+    "variance_ratio": [
+        {"k": 1, "measured": 1.0, "theory": 1.0},
+        {"k": 2, "measured": 0.921, "theory": 0.9165},
+    ],
+    "chebyshev": [{"k": 1, "bound": 0.41, "measured_p": 0.91}],
+    "radius_gain": [{"k": 1, "predicted": 1.0, "measured": None}],
+}
+
+
+class Page(HTMLParser):
+    """Tags, what they would load, and whether they nest."""
+
+    VOID = frozenset({"meta", "img", "br", "path", "use", "rect", "line", "circle"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.loads: list[str] = []
+        self.open: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.loads += [
+            value or ""
+            for name, value in attrs
+            if name in {"src", "href", "xlink:href", "srcset", "data", "action", "poster"}
+        ]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in self.VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+
+def check_self_contained(text: str) -> Page:
+    page = Page(text)
+    assert page.open == []
+    assert page.tags.isdisjoint({"script", "link", "iframe", "object", "embed", "base", "form"})
+    assert all(load.startswith(("#", "data:image/png;base64,")) for load in page.loads)
+    assert not re.search(r"@import|url\((?!#)", text)
+    assert not re.search(r"<[^>]+\son\w+=", text)
+    return page
+
+
+def test_report_is_self_contained_and_complete(make_run: MakeRun, tmp_path: Path) -> None:
+    store = make_run(60, tmp_path / "run", errors=2)
+    store.set_meta("correlation", CORRELATION)
+    path = write_report(store)
+    assert path == tmp_path / "run" / "report.html"
+    text = path.read_text("utf-8")
+    page = check_self_contained(text)
+    assert {"svg", "table", "img"} <= page.tags
+    for heading in (
+        "Certified accuracy",
+        "Ensemble against its best member",
+        "How clear the votes were",
+        "Images and their radii",
+        "Beside the literature",
+        "Correlation of the members",
+        "What is proven, and what is not",
+        "Where this comes from",
+    ):
+        assert f"<h2>{heading}</h2>" in text
+
+
+def test_numbers_equal_the_queries(make_run: MakeRun) -> None:
+    store = make_run(80, errors=1)
+    text, summary = render(store), summarise(store)
+    held = int((summary.certified >= 0.5).sum())
+    assert f"<b>{held} ({percent(summary.at(0.5).value)}%)</b>" in text
+    assert f"average certified radius is <b>{cut(summary.average_certified_radius)}</b>" in text
+    for one in summary.classifiers.values():
+        assert f"<td>{cut(one.average_certified_radius)}<small>" in text
+        assert f"<td>{percent(one.at(0.25).value)}<small>" in text
+
+
+def test_the_same_run_gives_the_same_bytes(make_run: MakeRun) -> None:
+    assert render(make_run(30)) == render(make_run(30))
+
+
+def test_everything_a_user_can_name_is_escaped(tmp_path: Path) -> None:
+    record = ClassifierRecord(EVIL, {"members": ["a", "b"], "reducer": EVIL}, "0" * 64, True)
+    alone = ClassifierRecord(f"{EVIL}-0", {"members": ["a"]}, "1" * 64)
+    asked = manifest([record, alone], EVIL)
+    asked = type(asked)(
+        **vars(asked) | {"command": EVIL, "environment": {EVIL: EVIL, "packages": {EVIL: EVIL}}}
+    )
+    with RunStore.create(None, asked) as store:
+        store.add_samples([SampleRecord(i, 1, b"<script>not a png") for i in range(3)])
+        for name in (record.name, alone.name):
+            store.commit_certificates(
+                [
+                    CertificateRecord(name, 0, Verdict.VERIFIED, 1, True, 0.5, 90, 100, 0.8),
+                    CertificateRecord(name, 1, Verdict.ERROR, None, False, None, reason=EVIL),
+                    CertificateRecord(name, 2, Verdict.VERIFIED, 1, True, 0.25, radius_text="0.25"),
+                ]
+            )
+        text = render(store)
+    page = check_self_contained(text)
+    assert "img" not in page.tags
+    assert "<script" not in text
+    assert "not a png" not in text
+
+
+def test_a_run_without_certificates_says_so(make_run: MakeRun) -> None:
+    text = render(make_run(0))
+    check_self_contained(text)
+    assert "No image has been certified yet" in text
+    assert "What is proven" in text
+    assert "0.0%" not in text
+
+
+def test_a_run_of_errors_says_so(make_run: MakeRun) -> None:
+    text = render(make_run(6, errors=6))
+    check_self_contained(text)
+    assert "None of the 6 images was certified: all ended in an error." in text
+    assert "pixels outside 0 .. 1" in text
+
+
+def test_without_labels_accuracy_is_absent(make_run: MakeRun) -> None:
+    text = render(make_run(40, labelled=False))
+    check_self_contained(text)
+    assert "clean accuracy" not in text
+    assert "certified at radius 0" in text
+    assert "Beside the literature" not in text
+    assert "classified correctly" not in text
+
+
+def test_imported_rows_keep_their_text_and_are_called_not_recheckable() -> None:
+    record = ClassifierRecord("log", {"source": "a.tsv"}, "0" * 64, True)
+    with RunStore.create(None, manifest([record], "cifar10")) as store:
+        store.commit_certificates(
+            [
+                CertificateRecord("log", i, Verdict.VERIFIED, 1, True, 0.978, radius_text="0.978")
+                for i in range(4)
+            ]
+        )
+        text = render(store)
+    check_self_contained(text)
+    assert "r = 0.978" in text
+    assert "4 rows were imported without vote counts" in text
+    assert "How clear the votes were" not in text
+    assert "<dd>–<small>unknown</small>" in text
+
+
+def test_example_groups_cover_every_outcome(make_run: MakeRun) -> None:
+    rows = make_run(400, errors=2).certificates("mean")
+    found = {group.title: group for group in groups(rows)}
+    largest, smallest = found["Largest radii"], found["Smallest radii"]
+    assert largest.rows[0].radius == max(r.radius or 0 for r in rows if r.correct)
+    assert smallest.rows[-1].radius == min(
+        r.radius or 0 for r in rows if r.correct and r.verdict is Verdict.VERIFIED
+    )
+    assert found["Errors"].total == 2
+    for row in found["Certified, but for a wrong class"].rows:
+        assert row.correct is False
+    assert {row.verdict for row in found["Abstained"].rows} == {Verdict.ABSTAINED}
+
+
+def test_a_run_in_memory_needs_a_path(make_run: MakeRun, tmp_path: Path) -> None:
+    store = make_run(5)
+    with pytest.raises(ParameterError, match="memory"):
+        write_report(store)
+    assert write_report(store, tmp_path / "r.html").exists()
+
+
+def test_several_classifiers_make_no_simultaneous_claim(make_run: MakeRun) -> None:
+    assert "no simultaneous claim" in render(make_run(10))
+    assert "no simultaneous claim" not in render(make_run(10, names=("model",)))
+
+
+def test_reporting_needs_no_torch() -> None:
+    code = (
+        "import sys, phalanx.reporting.html, phalanx.reporting.curves;"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
