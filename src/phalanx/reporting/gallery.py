@@ -91,6 +91,6 @@ def _said(row: CertificateRecord, label: int | None) -> str:
 def _picture(row: CertificateRecord, sample: SampleRecord | None) -> str:
     png = sample.thumbnail if sample else None
     if png is None or not png.startswith(_PNG):
-        return '<div class="blank"></div>'
+        return ""
     data = base64.b64encode(png).decode("ascii")
     return f'<img alt="image {row.image}" src="data:image/png;base64,{data}">'
