@@ -61,8 +61,8 @@ class Findings:
 
 
 def data_name(store: RunStore) -> str:
-    """The data set's name as the run states it."""
-    return str(store.manifest.data.get("name", "unnamed images"))
+    """The data set's name as the run states it; empty where it states none."""
+    return str(store.manifest.data.get("name", ""))
 
 
 def headline(findings: Findings) -> str:
@@ -71,10 +71,11 @@ def headline(findings: Findings) -> str:
     sigma = store.manifest.config.get("sigma")
     split = store.manifest.data.get("split")
     place = " ".join(str(part) for part in (data_name(store), split) if part)
-    noise = f", <span>σ = {sigma:g}</span>" if isinstance(sigma, int | float) else ""
+    noise = f"<span>σ = {sigma:g}</span>" if isinstance(sigma, int | float) else ""
+    facts = " · ".join(filter(None, ("Certified robustness", escape(place), noise)))
     return "\n".join(
         [
-            f'<p class="eyebrow">Certified robustness · {escape(place)}{noise}</p>',
+            f'<p class="eyebrow">{facts}</p>',
             f"<h1>{escape(title_of(findings))}</h1>",
             f'<p class="lead">{lead(findings)}</p>',
             tiles(findings.found[0]) if findings.found else "",
@@ -86,7 +87,8 @@ def title_of(findings: Findings) -> str:
     """The primary classifier and the data, as plain text."""
     if not findings.found:
         return "Nothing certified yet"
-    return f"{findings.found[0].classifier} on {data_name(findings.store)}"
+    data = data_name(findings.store)
+    return findings.found[0].classifier + (f" on {data}" if data else "")
 
 
 def lead(findings: Findings) -> str:
@@ -291,8 +293,18 @@ def provenance(findings: Findings) -> str:
             for name, digest in checksums.items()
         ]
     rows = "\n".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in facts if value)
-    config = json.dumps(dict(manifest.config), indent=2, sort_keys=True, default=str)
-    return f'<dl class="facts">\n{rows}\n</dl>\n<h3>Configuration</h3>\n<pre>{escape(config)}</pre>'
+    identities = {one.name: dict(one.identity) for one in manifest.classifiers}
+    return (
+        f'<dl class="facts">\n{rows}\n</dl>\n'
+        f"<h3>Configuration</h3>\n{_json(manifest.config)}\n"
+        "<details><summary>Identity of every classifier: members, hashes of their weights, "
+        f"arithmetic</summary>{_json(identities)}</details>"
+    )
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    text = json.dumps(dict(value), indent=2, sort_keys=True, default=str, ensure_ascii=False)
+    return f"<pre>{escape(text)}</pre>"
 
 
 def _plain(value: Any) -> str:
