@@ -73,7 +73,8 @@ class CertifyConfig:
     def adopting(self, recorded: Mapping[str, Any]) -> CertifyConfig:
         """This configuration with what an existing run chose where this one leaves it open."""
         open_fields = [f.name for f in fields(self) if getattr(self, f.name) is None]
-        return replace(self, **{name: recorded.get(name) for name in open_fields})
+        chosen: dict[str, Any] = {name: recorded.get(name) for name in open_fields}
+        return replace(self, **chosen)
 
     def with_options(self, options: Mapping[str, Any]) -> CertifyConfig:
         """A copy with options of a configuration file or of ``--set``, checked by type."""

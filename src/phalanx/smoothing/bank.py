@@ -77,7 +77,7 @@ class MemberBank:
             network, _ = fold_batchnorm(network)
         network = network.to(self._dtype)
         if self.layout.channels_last:
-            network = network.to(memory_format=torch.channels_last)
+            network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return network.requires_grad_(False)
 
     def _format(self, dimensions: int) -> torch.memory_format:

@@ -41,7 +41,7 @@ class Counted(NamedTuple):
 
     image: int
     chunk: Chunk
-    counts: list[Counts]
+    counts: Sequence[Counts]
 
 
 NextWork = Callable[[], Work | None]
@@ -101,7 +101,7 @@ class Engine:
     @torch.inference_mode()
     def run(self, next_work: NextWork) -> Iterator[Counted]:
         """Yield each chunk's votes as soon as all its rows have voted."""
-        buffer: Tensor | None = None
+        buffer = torch.empty(0)  # made when the first input is seen
         current: _InFlight | None = None
         block = _Block()
         while True:
@@ -138,8 +138,8 @@ class Engine:
         tally = torch.zeros(shape, dtype=torch.int64, device=device)
         return _InFlight(work._replace(x=work.x.to(device)), stream, tally)
 
-    def _buffer(self, buffer: Tensor | None, x: Tensor) -> Tensor:
-        if buffer is None:
+    def _buffer(self, buffer: Tensor, x: Tensor) -> Tensor:
+        if not buffer.numel():
             return self.bank.buffer(self.batch, x.shape)
         if buffer.shape[1:] != x.shape:
             raise ModelError(

@@ -16,7 +16,7 @@ class Chunk(NamedTuple):
     """One keyed piece of sampling: the unit of work, of commit and of noise."""
 
     phase: str
-    index: int
+    index: int  # type: ignore[assignment]  # it hides tuple.index, which nobody needs
     rows: int
 
 
