@@ -79,7 +79,7 @@ def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ..
 APP = build()
 
 
-@pytest.mark.parametrize("path", commands(typer.main.get_command(APP)), ids=" ".join)
+@pytest.mark.parametrize("path", list(commands(typer.main.get_command(APP))), ids=" ".join)
 def test_every_command_explains_itself(path: tuple[str, ...]) -> None:
     done = CliRunner().invoke(APP, [*path, "--help"])
     assert done.exit_code == 0, done.output
