@@ -46,7 +46,7 @@ format: $(VENV)/.dev ## repair what ruff can repair
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.installed ## certify throughput beside the raw forward pass
-	$(BIN)/python -m benchmarks
+	$(BIN)/python benchmarks/certify_throughput.py
 
 wheel: $(VENV)/.dev ## dist/*.whl
 	$(BIN)/python -m build --wheel --no-isolation
