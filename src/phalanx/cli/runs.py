@@ -216,6 +216,7 @@ def import_(
     json: Json = False,
 ) -> None:
     """Make a run of a published log, to show, compare and plot it beside others."""
+    from phalanx.runs.export import truncated
     from phalanx.runs.imports import beyond_cap, import_log
     from phalanx.runs.provenance import new_run_folder
     from phalanx.runs.query import cap_of, run_json
@@ -224,9 +225,9 @@ def import_(
     with import_log(file, folder, number(sigma), n, alpha, n0=n0, name=name, data=data) as store:
         cap = cap_of(store.manifest.config)
         beyond = beyond_cap(store.certificates(), cap) if cap is not None else []
-        if beyond:
+        if cap is not None and beyond:
             log(
-                f"warning: {len(beyond)} radii exceed {cap:.4f}, the largest that n, alpha and "
+                f"warning: {len(beyond)} radii exceed {truncated(cap, 4)}, the largest that n, alpha and "
                 f"sigma can give (first: image {beyond[0]}): the log was made with other values"
             )
         if json:

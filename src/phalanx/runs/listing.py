@@ -57,7 +57,7 @@ class Entry:
         return (
             self.folder.name,
             values["kind"] or ABSENT,
-            *(ABSENT if value is None else f"{value:g}" for value in figures),
+            *(ABSENT if value is None else str(value) for value in figures),
             ABSENT if acr is None else truncated(acr, 3),
             values["created"] or ABSENT,
             self.problem,

@@ -7,8 +7,8 @@ Needs no torch, no weights and no data: votes, the rule of Cohen et al. 2019 and
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -20,7 +20,7 @@ from phalanx.runs.imports import KIND as IMPORT
 from phalanx.runs.imports import beyond_cap
 from phalanx.runs.manifest import identity_digest
 from phalanx.runs.provenance import digest_of
-from phalanx.runs.schema import ESTIMATION, INVALID, SELECTION, CertificateRecord, Counts
+from phalanx.runs.schema import ESTIMATION, INVALID, SELECTION, CertificateRecord, ChunkRecord
 from phalanx.runs.store import RunStore
 from phalanx.verdicts import Verdict
 
@@ -170,15 +170,16 @@ def _unknown_rule(config: Mapping[str, Any]) -> str:
 def _cases(run: RunStore, records: list[CertificateRecord]) -> list[_Case]:
     labels = {image: sample.label for image, sample in run.samples().items()}
     imported = run.manifest.kind == IMPORT
-    cases, image, tally = [], None, {}
+    cases: list[_Case] = []
+    image, votes = None, _votes([])
     for record in records:
         if record.image != image:
-            image, tally = record.image, run.tally(record.image)
+            image, votes = record.image, _votes(run.chunks(record.image))
         case = _Case(record, labels.get(record.image))
         if imported:
             _use_published_count(case)
         else:
-            _use_votes(case, tally, run.manifest.config)
+            _use_votes(case, votes, run.manifest.config)
         cases.append(case)
     return cases
 
@@ -191,32 +192,51 @@ def _use_published_count(case: _Case) -> None:
     case.pair, case.selected = (record.n_a, record.n), record.predicted
 
 
+@dataclass
+class _Phase:
+    """The votes of one classifier in one phase, added up over its chunks."""
+
+    rows: int = 0
+    counts: Counter[int] = field(default_factory=Counter)
+    adds_up: bool = True
+
+
+def _votes(chunks: Iterable[ChunkRecord]) -> defaultdict[tuple[str, str], _Phase]:
+    found: defaultdict[tuple[str, str], _Phase] = defaultdict(_Phase)
+    for chunk in chunks:
+        phase = found[chunk.classifier, chunk.phase]
+        phase.rows += chunk.rows
+        phase.counts.update(chunk.counts)
+        honest = (
+            sum(chunk.counts.values()) == chunk.rows and min(chunk.counts.values(), default=0) >= 0
+        )
+        phase.adds_up = phase.adds_up and honest
+    return found
+
+
 def _use_votes(
-    case: _Case,
-    tally: Mapping[tuple[str, str], tuple[int, Counts]],
-    config: Mapping[str, Any],
+    case: _Case, votes: defaultdict[tuple[str, str], _Phase], config: Mapping[str, Any]
 ) -> None:
     record = case.record
-    none: tuple[int, Counts] = (0, {})
-    votes = {
-        phase: tally.get((record.classifier, phase), none) for phase in (SELECTION, ESTIMATION)
-    }
-    case.invalid = sum(counts.get(INVALID, 0) for _, counts in votes.values())
+    selection = votes[record.classifier, SELECTION]
+    estimation = votes[record.classifier, ESTIMATION]
+    case.invalid = selection.counts[INVALID] + estimation.counts[INVALID]
     if record.verdict is Verdict.ERROR and not case.invalid:
         case.missing = f"ended in an error: {record.reason or 'no reason stored'}"
         return
-    for phase, expected in ((SELECTION, config["n0"]), (ESTIMATION, config["n"])):
-        rows, counts = votes[phase]
-        if rows != expected:
-            case.wrong.append(f"{rows} of {expected} rows of its {phase} are stored")
-        if sum(counts.values()) != rows or min(counts.values(), default=0) < 0:
-            case.wrong.append(f"the votes of its {phase} do not add up to its rows")
+    for name, phase, rows in (
+        (SELECTION, selection, config["n0"]),
+        (ESTIMATION, estimation, config["n"]),
+    ):
+        if phase.rows != rows and not case.invalid:  # an error may end the counting early
+            case.wrong.append(f"{phase.rows} of {rows} rows of its {name} are stored")
+        if not phase.adds_up:
+            case.wrong.append(f"the votes of its {name} do not add up to its rows")
     if case.wrong or case.invalid:
         return
-    selection, estimation = votes[SELECTION][1], votes[ESTIMATION][1]
-    most = max(selection.values())
-    case.selected = min(label for label, count in selection.items() if count == most)
-    case.pair = (estimation.get(case.selected, 0), votes[ESTIMATION][0])
+    most = max(selection.counts.values())
+    case.selected = min(label for label, count in selection.counts.items() if count == most)
+    case.pair = (estimation.counts[case.selected], estimation.rows)
     if (record.n_a, record.n) != case.pair:
         stored = f"n_A {record.n_a} of {record.n}"
         case.wrong.append(f"{stored} is stored, the votes give {case.pair[0]} of {case.pair[1]}")

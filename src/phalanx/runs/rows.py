@@ -16,6 +16,8 @@ from phalanx.verdicts import Verdict
 CHUNK_COLUMNS = "classifier, image, phase, chunk, rows, counts"
 CERTIFICATE_COLUMNS = ", ".join(field.name for field in fields(CertificateRecord))
 
+_VERDICTS = frozenset(Verdict)
+
 
 def counts_text(counts: Counts) -> str:
     """The one compact JSON text of votes: by class, zeros dropped.
@@ -30,10 +32,16 @@ def counts_text(counts: Counts) -> str:
 def counts_from_text(text: str) -> dict[int, int]:
     """Votes by class.
 
+    Raises:
+        RunError: the stored text is damaged.
+
     >>> counts_from_text('{"3":98,"7":2}')
     {3: 98, 7: 2}
     """
-    return {int(key): int(value) for key, value in json.loads(text).items()}
+    try:
+        return {int(key): int(value) for key, value in json.loads(text).items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise RunError(f"stored votes are damaged: {text[:40]!r}", why=str(error)) from error
 
 
 def chunk_row(record: ChunkRecord) -> tuple[Any, ...]:
@@ -102,8 +110,14 @@ def certificate_row(record: CertificateRecord) -> tuple[Any, ...]:
 
 
 def certificate_from_row(row: tuple[Any, ...]) -> CertificateRecord:
-    """The certificate of a row in the order of `CERTIFICATE_COLUMNS`."""
+    """The certificate of a row in the order of `CERTIFICATE_COLUMNS`.
+
+    Raises:
+        RunError: the stored verdict is none.
+    """
     values = dict(zip((field.name for field in fields(CertificateRecord)), row, strict=True))
+    if values["verdict"] not in _VERDICTS:
+        raise RunError(f"the stored verdict of image {values['image']} is {values['verdict']!r}")
     values["verdict"] = Verdict(values["verdict"])
     values["correct"] = _optional(bool, values["correct"])
     return CertificateRecord(**values)

@@ -1,0 +1,151 @@
+"""Several processes, one run: nothing lost, nothing twice, a dead one's work taken over."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from runs_helpers import certificate, manifest
+
+from phalanx.runs import claims
+from phalanx.runs.schema import ESTIMATION, ChunkRecord
+from phalanx.runs.store import RunStore
+
+WRITERS, RECORDS = 16, 500
+CONTEXT = multiprocessing.get_context("spawn")
+
+
+def record(image: int, number: int) -> ChunkRecord:
+    return ChunkRecord("mean", image, ESTIMATION, number, 10, {number % 10: 10})
+
+
+def write(folder: Path, writer: int, records: int) -> None:
+    """One writer; neighbours write half of the same chunks."""
+    with RunStore.create(folder, manifest()) as store:
+        for number in range(0, records, 10):
+            block = range(number, number + 10)
+            store.commit_chunks([record(writer, n) for n in block if n % 2])
+            store.commit_chunks([record(writer - writer % 2, n) for n in block])
+            store.commit_chunks([record(writer, n) for n in block])
+
+
+def test_sixteen_writers_lose_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    writers = [
+        CONTEXT.Process(target=write, args=(folder, number, RECORDS)) for number in range(WRITERS)
+    ]
+    for process in writers:
+        process.start()
+    for process in writers:
+        process.join()
+    assert [process.exitcode for process in writers] == [0] * WRITERS
+    with RunStore.open(folder) as store:
+        expected = [record(image, number) for image in range(WRITERS) for number in range(RECORDS)]
+        assert store.chunks() == expected
+
+
+def test_a_killed_writer_loses_at_most_what_was_in_flight(tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path\n"
+        "from runs_helpers import manifest\n"
+        "from test_runs_sharing import record\n"
+        "from phalanx.runs.store import RunStore\n"
+        "store = RunStore.create(Path(sys.argv[1]), manifest())\n"
+        "for n in range(10**6):\n"
+        "    store.commit_chunks([record(0, n)])\n"
+        "    print(n, flush=True)\n"
+    )
+    here = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    for patience in (1, 7, 40):
+        with subprocess.Popen(
+            [sys.executable, "-c", script, str(tmp_path / "run")], stdout=subprocess.PIPE, env=here
+        ) as process:
+            assert process.stdout is not None
+            lines = [process.stdout.readline() for _ in range(patience)]
+            process.send_signal(signal.SIGKILL)
+            acknowledged = [int(line) for line in [*lines, *process.stdout] if line.endswith(b"\n")]
+        with RunStore.open(tmp_path / "run") as store:
+            stored = [chunk.chunk for chunk in store.chunks()]
+        assert stored == list(range(len(stored)))
+        assert len(stored) >= max(acknowledged) + 1
+
+
+def test_claims_are_disjoint_and_in_order(small: RunStore) -> None:
+    assert small.claim([9, 8, 7], "other:1:0", count=2) == [9, 8]
+    assert small.claim([9, 8, 7], "another:1:0", count=2) == [7]
+    assert small.claim([9, 8, 7], "other:1:0") == []
+
+
+def test_finished_images_are_not_claimed(small: RunStore) -> None:
+    assert small.claim(range(6), "other:1:0", count=9) == [4, 5]
+
+
+def test_an_image_is_free_again_after_release(small: RunStore) -> None:
+    small.claim([9], "other:1:0")
+    small.release("other:1:0")
+    assert small.claim([9], "another:1:0") == [9]
+
+
+def test_finishing_an_image_ends_its_claim(small: RunStore) -> None:
+    small.claim([9], "other:1:0")
+    small.commit_certificates([certificate(n, 9, 1, 990) for n in ("mean", "member-0")])
+    assert small._database.query("SELECT * FROM claims") == []
+    assert small.claim([9], "another:1:0") == []
+
+
+def test_a_silent_owner_is_replaced(small: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.time()
+    small.claim([9], "other:1:0")
+    monkeypatch.setattr(time, "time", lambda: now + 100)
+    assert small.claim([9], "another:1:0") == []
+    small.heartbeat("other:1:0")
+    monkeypatch.setattr(time, "time", lambda: now + 200)
+    assert small.claim([9], "another:1:0") == []
+    monkeypatch.setattr(time, "time", lambda: now + 230)
+    assert small.claim([9], "another:1:0") == [9]
+
+
+def test_a_dead_process_is_replaced_at_once(small: RunStore) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        owner = claims.owner_id(process.pid)
+        small.claim([9], owner)
+        assert small.claim([9], claims.owner_id()) == []
+        process.kill()
+        process.wait()
+        assert small.claim([9], claims.owner_id()) == [9]
+
+
+def test_a_reused_process_number_is_another_process() -> None:
+    host, number, start = claims.owner_id().rsplit(":", 2)
+    assert host == socket.gethostname()
+    assert not claims.is_dead(f"{host}:{number}:{start}")
+    if sys.platform == "linux":
+        assert claims.is_dead(f"{host}:{number}:{int(start) - 1}")
+
+
+@pytest.mark.parametrize("owner", ["elsewhere:1:0", "no owner at all", "host:x:0"])
+def test_nothing_is_known_of_others(owner: str) -> None:
+    assert not claims.is_dead(owner)
+
+
+def test_creators_at_once_agree_on_one_manifest(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    creators = [CONTEXT.Process(target=write, args=(folder, 0, 10)) for _ in range(8)]
+    for process in creators:
+        process.start()
+    for process in creators:
+        process.join()
+    assert [process.exitcode for process in creators] == [0] * 8
+    left = {path.name.removesuffix("-wal").removesuffix("-shm") for path in folder.iterdir()}
+    assert left == {"run.json", "records.sqlite"}
+    check = sqlite3.connect(folder / "records.sqlite")
+    assert check.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    check.close()
