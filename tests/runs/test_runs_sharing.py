@@ -19,7 +19,7 @@ from phalanx.runs import claims
 from phalanx.runs.schema import ESTIMATION, ChunkRecord
 from phalanx.runs.store import RunStore
 
-WRITERS, RECORDS = 16, 500
+WRITERS = 16
 CONTEXT = multiprocessing.get_context("spawn")
 
 
@@ -37,10 +37,11 @@ def write(folder: Path, writer: int, records: int) -> None:
             store.commit_chunks([record(writer, n) for n in block])
 
 
-def test_sixteen_writers_lose_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("records", [500, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_sixteen_writers_lose_nothing(tmp_path: Path, records: int) -> None:
     folder = tmp_path / "run"
     writers = [
-        CONTEXT.Process(target=write, args=(folder, number, RECORDS)) for number in range(WRITERS)
+        CONTEXT.Process(target=write, args=(folder, number, records)) for number in range(WRITERS)
     ]
     for process in writers:
         process.start()
@@ -48,7 +49,7 @@ def test_sixteen_writers_lose_nothing(tmp_path: Path) -> None:
         process.join()
     assert [process.exitcode for process in writers] == [0] * WRITERS
     with RunStore.open(folder) as store:
-        expected = [record(image, number) for image in range(WRITERS) for number in range(RECORDS)]
+        expected = [record(image, number) for image in range(WRITERS) for number in range(records)]
         assert store.chunks() == expected
 
 

@@ -216,19 +216,19 @@ def import_(
     json: Json = False,
 ) -> None:
     """Make a run of a published log, to show, compare and plot it beside others."""
+    from phalanx.runs.arithmetic import largest_radius
     from phalanx.runs.export import truncated
     from phalanx.runs.imports import beyond_cap, import_log
     from phalanx.runs.provenance import new_run_folder
-    from phalanx.runs.query import cap_of, run_json
+    from phalanx.runs.query import run_json
 
-    folder = out or new_run_folder(file.stem)
-    with import_log(file, folder, number(sigma), n, alpha, n0=n0, name=name, data=data) as store:
-        cap = cap_of(store.manifest.config)
-        beyond = beyond_cap(store.certificates(), cap) if cap is not None else []
-        if cap is not None and beyond:
+    folder, level = out or new_run_folder(file.stem), number(sigma)
+    with import_log(file, folder, level, n, alpha, n0=n0, name=name, data=data) as store:
+        cap = largest_radius(n, alpha, level)
+        if beyond := beyond_cap(store.certificates(), cap):
             log(
-                f"warning: {len(beyond)} radii exceed {truncated(cap, 4)}, the largest that n, alpha and "
-                f"sigma can give (first: image {beyond[0]}): the log was made with other values"
+                f"warning: {len(beyond)} radii exceed {truncated(cap, 4)}, the largest that these "
+                f"n, alpha and sigma can give (first: image {beyond[0]})"
             )
         if json:
             answer_json(run_json(store) | {"run": str(folder)})
