@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from phalanx.ensembles.ensemble import Reducer, decide, reducers
+from phalanx.ensembles.ensemble import Reducer, decide, make_reducer, reducers
 from phalanx.errors import ParameterError
 from phalanx.models.digest import model_identity
 from phalanx.models.model import Model
@@ -37,7 +37,7 @@ class BaseClassifier:
 
     def voter(self) -> Reducer:
         """The reducer itself; a single member is its own mean."""
-        return reducers.get(self.reducer or "mean")(**self.options)
+        return make_reducer(self.reducer or "mean", self.options)
 
     def votes(self, logits: Tensor, voter: Reducer) -> Tensor:
         """Classes int64 ``(B,)`` from member logits ``(M, B, C)``; -1 where not finite."""
