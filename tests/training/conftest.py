@@ -32,8 +32,6 @@ def numpy_file(tmp_path_factory) -> Callable[..., str]:
 
 
 @pytest.fixture(autouse=True)
-def one_core(monkeypatch):
-    """One thread a process: networks this small only wait for a second one, and sums are
-    rounded alike wherever the tests run.
-    """
-    monkeypatch.setattr("phalanx.training.placement.cores", lambda: 1)
+def one_thread(monkeypatch):
+    """Networks this small only wait for a second thread; processes a test starts inherit it."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")

@@ -12,12 +12,11 @@ from phalanx.models import checkpoint
 
 SCRIPT = """
 import sys
-from phalanx.training import loop, placement
+from phalanx.training import loop
 from phalanx.training.shelf import load_recipe
 from phalanx.training.trainer import train
 
 if __name__ == "__main__":
-    placement.cores = lambda: 1
     loop.SAVE_SECONDS = 0.05
     changes = ["model.options.hidden=[16]", "members=2", "epochs={epochs}"]
     recipe = load_recipe("digits-gaussian", changes)

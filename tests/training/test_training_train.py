@@ -120,7 +120,7 @@ def test_other_optimizers_resume_too(tiny, tmp_path, eager, name):
 
 
 def test_batchnorm_dropout_free_networks_resume(tmp_path, eager):
-    changes = ["model={name: resnet20}", "members=1", "epochs=1", "batch=479"]
+    changes = ["model={name: resnet20}", "members=1", "epochs=1", "batch=480"]
     recipe = load_recipe("digits-gaussian", changes)
     with pytest.raises(Interrupted):
         train(recipe, out=tmp_path, watch=Stop(Step, 2))

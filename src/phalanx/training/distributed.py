@@ -86,6 +86,13 @@ def own_rank() -> int:
     return int(os.environ.get("RANK", "0")) if under_torchrun() else 0
 
 
+def local_processes() -> int:
+    """How many processes torchrun started on this machine; 1 without it."""
+    if not under_torchrun():
+        return 1
+    return int(os.environ.get("LOCAL_WORLD_SIZE", os.environ["WORLD_SIZE"]))
+
+
 @contextmanager
 def joined_team(device: str) -> Iterator[tuple[Team, str]]:
     """The team of this process and its own device; alone where torchrun did not start it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 import torch
@@ -55,8 +56,14 @@ def place(device: str, precision: str, groups: int, workers: int | None) -> Plac
     if resolved.startswith("cuda"):
         places = torch.cuda.device_count() if resolved == "cuda" else 1
     workers = min(workers or places, groups)
-    threads = max(1, cores() // workers)
+    threads = threads_each(workers)
     return Placement(resolved, resolve_precision(precision, resolved), workers, threads)
+
+
+def threads_each(processes: int) -> int:
+    """Threads of each of several processes: the cores shared out, or ``OMP_NUM_THREADS``."""
+    wish = os.environ.get("OMP_NUM_THREADS", "")
+    return int(wish) if wish.isdecimal() and int(wish) else max(1, cores() // processes)
 
 
 def resolve_precision(precision: str, device: str) -> str:

@@ -19,13 +19,13 @@ from phalanx.models.model import Model
 from phalanx.runs.provenance import environment, utc_now
 from phalanx.runs.schema import Manifest
 from phalanx.runtime.device import describe_device
-from phalanx.training.distributed import Team, joined_team, under_torchrun
+from phalanx.training.distributed import Team, joined_team, local_processes, under_torchrun
 from phalanx.training.events import Event, Watch, ignore
 from phalanx.training.folder import KIND, TrainingFolder, TrainingLog, open_run
 from phalanx.training.job import Job
 from phalanx.training.loop import new_member
 from phalanx.training.members import train_members
-from phalanx.training.placement import Placement, place
+from phalanx.training.placement import Placement, place, threads_each
 from phalanx.training.recipe import Recipe
 
 
@@ -76,7 +76,8 @@ def train(
     placement = place(device, recipe.precision, len(recipe.groups()), workers)
     with joined_team(placement.device) as (team, own_device):
         if team.world > 1:
-            placement = replace(placement, device=own_device, workers=1)
+            threads = threads_each(local_processes())
+            placement = replace(placement, device=own_device, workers=1, threads=threads)
         _train_in(Job(recipe, (), folder, placement, data_dir, team), watch)
     return [checkpoint.load(folder.weights(member)) for member in range(recipe.members)]
 
