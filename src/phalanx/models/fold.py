@@ -15,7 +15,7 @@ _READS = ("call_module", "get_attr")
 
 # Tracing runs the network's own Python on stand-ins for tensors; these are what code that
 # needs real tensors answers with. Such a network is run as it is.
-_UNTRACEABLE = (
+UNTRACEABLE = (
     fx.proxy.TraceError,
     ArithmeticError,
     AssertionError,
@@ -42,7 +42,7 @@ def fold_batchnorm(network: nn.Module) -> tuple[nn.Module, int]:
         return network, 0
     try:
         traced = fx.symbolic_trace(deepcopy(network))
-    except _UNTRACEABLE:
+    except UNTRACEABLE:
         return network, 0
     folded = 0
     uses = Counter(_root(node) for node in traced.graph.nodes if node.op in _READS)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from phalanx.errors import ModelError, ParameterError
 from phalanx.models.fold import fold_batchnorm
+from phalanx.models.inplace import reuse_buffers
 from phalanx.models.model import Model
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -75,6 +76,7 @@ class MemberBank:
     def _prepare(self, network: nn.Module) -> nn.Module:
         if self.layout.fold:
             network, _ = fold_batchnorm(network)
+        reuse_buffers(network)
         network = network.to(self._dtype)
         if self.layout.channels_last:
             network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
