@@ -98,7 +98,7 @@ def test_a_chunk_counted_again_after_resuming():
     assert is_red(map(doubled, runs), check.true_radius(p))
 
 
-MEMBERS = (0.9, 0.9, 0.45)
+MEMBERS = (0.9, 0.9, 0.5)
 """Probabilities of the right class under three members."""
 
 
