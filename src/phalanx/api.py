@@ -18,7 +18,6 @@ from phalanx.evaluation.config import CertifyConfig
 from phalanx.models.model import Model
 from phalanx.models.resolve import Declaration, resolve_all, wrap
 from phalanx.reporting.table import Table
-from phalanx.reporting.table import Table
 from phalanx.reporting.tables import summary_table
 from phalanx.runs.query import Summary, summarise
 from phalanx.runs.schema import CertificateRecord

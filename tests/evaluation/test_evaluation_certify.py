@@ -49,9 +49,11 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(request_of, tmp_path, a
         if calls == after:
             raise Killed
 
-    with open_run(request, tmp_path / "cut", command="test", kind="certify") as store:
-        with pytest.raises(Killed):
-            Sweep(request, store, die).run()
+    with (
+        open_run(request, tmp_path / "cut", command="test", kind="certify") as store,
+        pytest.raises(Killed),
+    ):
+        Sweep(request, store, die).run()
     again, rate = settle(request_of(batch=None), tmp_path / "cut")
     assert rate is None
     assert again.config.batch == 64
@@ -147,9 +149,10 @@ def test_refused_before_anything_is_spent(request_of):
 def test_too_few_classes_are_refused(request_of):
     request = request_of(members=1)
     x = torch.rand(4, 1, 4, 4)
-    wide = replace(request, dataset=Dataset(
-        DataCard("wide", "test", (1, 4, 4), 10, 4), lambda i: x[list(i)], None
-    ))
+    wide = replace(
+        request,
+        dataset=Dataset(DataCard("wide", "test", (1, 4, 4), 10, 4), lambda i: x[list(i)], None),
+    )
     with pytest.raises(ModelError, match="--classes"):
         check_request(wide)
 
