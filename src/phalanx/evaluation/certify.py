@@ -41,7 +41,7 @@ from phalanx.smoothing.certificate import Certificate, certify_counts
 from phalanx.smoothing.classifiers import BaseClassifier
 from phalanx.smoothing.engine import Counted, Engine, Work
 from phalanx.smoothing.stopping import Chunk, StoppingRule, rules
-from phalanx.smoothing.tuning import tune
+from phalanx.smoothing.tuning import fastest_threads, tune
 from phalanx.verdicts import Verdict
 
 PROBE_IMAGES = 4
@@ -165,7 +165,7 @@ class Sweep:
     Args:
         request: settled (see `settle`).
         store: from `open_run`.
-        progress: told of every chunk.
+        progress: told of every forward pass and of every image.
         deadline: ``time.monotonic()`` after which no further image is started, or None.
     """
 
@@ -190,28 +190,40 @@ class Sweep:
 
     def run(self) -> None:
         """Work until every image of the request is certified, here or by another process."""
-        engine = self._engine()
+        config = self.config
+        layout = Layout(config.precision, bool(config.channels_last), config.fold)
+        bank = MemberBank(self.request.models, layout, self.request.device)
+        engine = self._engine(bank)
         try:
-            while True:
-                for counted in engine.run(self._next_work):
-                    self._commit(counted)
-                if self._all_done() or self._late():
-                    return
-                time.sleep(WAIT_SECONDS)  # another process holds the last images; it may die
+            with fastest_threads(bank, self.request.dataset.card.shape, config.batch or 1):
+                self._work(engine)
         finally:
             self.store.release(self.owner)
 
-    def _engine(self) -> Engine:
+    def _work(self, engine: Engine) -> None:
+        while True:
+            for counted in engine.run(self._next_work, self._passed):
+                self._commit(counted)
+            if self._all_done() or self._late():
+                return
+            time.sleep(WAIT_SECONDS)  # another process holds the last images; it may die
+
+    def _engine(self, bank: MemberBank) -> Engine:
         config = self.config
-        layout = Layout(config.precision, bool(config.channels_last), config.fold)
         return Engine(
-            MemberBank(self.request.models, layout, self.request.device),
+            bank,
             self.request.classifiers,
             Gaussian(config.sigma),
             seed=config.seed,
             batch=config.batch or 1,
             generator=config.generator or default_generator(self.request.device),
         )
+
+    def _passed(self, rows: int) -> None:
+        self.progress(rows, 0)
+        if time.monotonic() - self._beat > HEARTBEAT_SECONDS:
+            self.store.heartbeat(self.owner)
+            self._beat = time.monotonic()
 
     def _all_done(self) -> bool:
         return set(self.request.indices) <= self.store.finished()
@@ -266,10 +278,6 @@ class Sweep:
     def _commit(self, counted: Counted) -> None:
         index, chunk = counted.image, counted.chunk
         self.store.commit_chunks(self._chunk_records(index, chunk, counted.counts))
-        self.progress(chunk.rows, 0)
-        if time.monotonic() - self._beat > HEARTBEAT_SECONDS:
-            self.store.heartbeat(self.owner)
-            self._beat = time.monotonic()
         missing = self._active[index].missing
         missing.discard((chunk.phase, chunk.index))
         if not missing:

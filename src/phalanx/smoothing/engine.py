@@ -47,6 +47,13 @@ class Counted(NamedTuple):
 NextWork = Callable[[], Work | None]
 """Called whenever the batch has room; None while nothing is left to start."""
 
+OnPass = Callable[[int], None]
+"""Called after each forward pass with the rows it answered."""
+
+
+def _ignore(rows: int) -> None:
+    """Nobody watches."""
+
 
 @dataclass
 class _InFlight:
@@ -99,8 +106,13 @@ class Engine:
         self._voters = [classifier.voter() for classifier in self.classifiers]
 
     @torch.inference_mode()
-    def run(self, next_work: NextWork) -> Iterator[Counted]:
-        """Yield each chunk's votes as soon as all its rows have voted."""
+    def run(self, next_work: NextWork, on_pass: OnPass = _ignore) -> Iterator[Counted]:
+        """Yield each chunk's votes as soon as all its rows have voted.
+
+        Args:
+            next_work: asked for another chunk whenever the batch has room.
+            on_pass: told of every forward pass and how many rows it answered.
+        """
         buffer = torch.empty(0)  # made when the first input is seen
         current: _InFlight | None = None
         block = _Block()
@@ -121,6 +133,7 @@ class Engine:
                 buffer[filled:].zero_()
                 block.logits.append(self._forward(buffer)[:, :filled])
                 block.rows += filled
+                on_pass(filled)
             if block.rows >= BLOCK_ROWS or filled < self.batch:
                 done = self._reduce(block)
                 block = _Block()

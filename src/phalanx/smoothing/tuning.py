@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
@@ -18,6 +19,7 @@ from phalanx.smoothing.bank import Layout, MemberBank
 CPU_BATCHES = (32, 64, 100, 128, 256, 512, 1024, 2048)
 GPU_BATCHES = (256, 512, 1024, 2048, 4096, 8192)
 SECONDS_EACH = 0.12
+THREADS_BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,6 @@ class Tuned:
     rate: float
 
 
-@torch.inference_mode()
 def tune(
     models: Sequence[Model],
     shape: Sequence[int],
@@ -48,6 +49,48 @@ def tune(
     Raises:
         ModelError: not even the smallest batch fits.
     """
+    bank = MemberBank(models, replace(layout, channels_last=False), device)
+    with fastest_threads(bank, shape, batch or THREADS_BATCH):
+        best = _best(models, shape, layout, device, batch)
+    if best is None:
+        smallest = batch or _batches(device)[0]
+        raise ModelError(
+            f"a batch of {smallest} does not fit in the memory of {device}",
+            repair="--batch with a smaller number, or --device cpu",
+        )
+    return best
+
+
+@contextmanager
+def fastest_threads(bank: MemberBank, shape: Sequence[int], batch: int) -> Iterator[int]:
+    """Run a block with one thread or with all of them, whichever is faster just now.
+
+    Threads that wait for one another are far slower than one when other programs keep the
+    cores busy, and no faster on small networks. They change no count. Nothing on a GPU.
+    """
+    threads = torch.get_num_threads()
+    if bank.device.type != "cpu" or threads == 1:
+        yield threads
+        return
+    try:
+        rates = {}
+        for count in (threads, 1):
+            torch.set_num_threads(count)
+            rates[count] = throughput(bank, shape, batch)
+        chosen = max(rates, key=lambda count: rates[count])
+        torch.set_num_threads(chosen)
+        yield chosen
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _best(
+    models: Sequence[Model],
+    shape: Sequence[int],
+    layout: Layout,
+    device: torch.device,
+    batch: int | None,
+) -> Tuned | None:
     best: Tuned | None = None
     for channels_last in (True, False) if len(shape) == 3 else (False,):
         candidate = replace(layout, channels_last=channels_last)
@@ -55,12 +98,6 @@ def tune(
         for size, rate in _series(bank, shape, (batch,) if batch else _batches(device)):
             if best is None or rate > best.rate:
                 best = Tuned(size, candidate, rate)
-    if best is None:
-        smallest = batch or _batches(device)[0]
-        raise ModelError(
-            f"a batch of {smallest} does not fit in the memory of {device}",
-            repair="--batch with a smaller number, or --device cpu",
-        )
     return best
 
 
@@ -83,6 +120,7 @@ def _series(
             return
 
 
+@torch.inference_mode()
 def throughput(
     bank: MemberBank, shape: Sequence[int], batch: int, seconds: float = SECONDS_EACH
 ) -> float:
