@@ -79,7 +79,7 @@ def test_a_usage_error_exits_2_without_a_traceback(tmp_path):
 
 def test_ctrl_c_exits_130_and_the_same_command_continues(tmp_path):
     arguments = ["digits-gaussian", "--set", "model.options.hidden=[16]", "--members", "2"]
-    arguments += ["--epochs", "30", "--workers", "2", "--out", str(tmp_path)]
+    arguments += ["--epochs", "15", "--workers", "2", "--out", str(tmp_path)]
     process = start(*arguments)
     while not (tmp_path / "training.jsonl").exists():
         assert process.poll() is None
@@ -92,4 +92,4 @@ def test_ctrl_c_exits_130_and_the_same_command_continues(tmp_path):
     process = start(*arguments)
     process.communicate(timeout=200)
     assert process.returncode == 0
-    assert len((tmp_path / "training.jsonl").read_text().splitlines()) == 60
+    assert len((tmp_path / "training.jsonl").read_text().splitlines()) == 30

@@ -11,7 +11,8 @@ import pytest
 from phalanx.models import checkpoint
 
 SCRIPT = """
-import sys
+import os, sys
+os.environ["OMP_NUM_THREADS"] = "1"
 from phalanx.training import loop
 from phalanx.training.shelf import load_recipe
 from phalanx.training.trainer import train
@@ -53,14 +54,21 @@ def kill_at_random(tmp_path, workers, kills, seed):
     finish(start(tmp_path, "killed", workers))
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The digests of a training that is left alone."""
+    folder = tmp_path_factory.mktemp("whole")
+    finish(start(folder, "whole", 1))
+    return digests(folder / "whole")
+
+
 @pytest.mark.parametrize(
     ("workers", "kills"),
     [(1, 3), (2, 1), pytest.param(1, 20, marks=pytest.mark.slow)],
 )
-def test_kill_9_changes_nothing(tmp_path, workers, kills):
-    finish(start(tmp_path, "whole", 1))
+def test_kill_9_changes_nothing(tmp_path, whole, workers, kills):
     kill_at_random(tmp_path, workers, kills, seed=kills)
-    assert digests(tmp_path / "killed") == digests(tmp_path / "whole")
+    assert digests(tmp_path / "killed") == whole
     rows = (tmp_path / "killed" / "training.jsonl").read_text().splitlines()
     assert len(rows) == 2 * EPOCHS
     assert not list((tmp_path / "killed").rglob(".*"))

@@ -199,15 +199,27 @@ def test_a_state_that_would_run_code_is_refused(tiny, tmp_path):
     assert not (tmp_path / "owned").exists()
 
 
-def test_a_member_in_training_is_not_trained_twice(tiny, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["training", "member-0"])
+def test_nothing_is_trained_by_two_processes_at_once(tiny, tmp_path, monkeypatch, name):
     monkeypatch.setattr("phalanx.training.folder.PATIENCE_SECONDS", 0.2)
     with pytest.raises(Interrupted):
         train(tiny, out=tmp_path, workers=1, watch=Stop(EpochEnd, 1))
     with (
-        TrainingFolder(tmp_path).held((0,)),
-        pytest.raises(RunError, match=r"member 0 .*trained already"),
+        TrainingFolder(tmp_path).held(name),
+        pytest.raises(RunError, match=f"{name} in .* another process"),
     ):
         train(tiny, out=tmp_path, workers=1)
+
+
+def test_what_a_killed_process_left_half_written_is_cleared(tiny, tmp_path):
+    train(tiny, out=tmp_path, workers=1)
+    (tmp_path / "weights" / "member-0.safetensors").unlink()
+    (tmp_path / "weights" / "member-0.card.json").unlink()
+    for place in ("weights/.member-0.safetensors.1.ab", "state/.member-0.pt.1.ab"):
+        (tmp_path / place).write_bytes(b"half")
+    (tmp_path / ".training.jsonl.1.ab").write_bytes(b"half")
+    train(tiny, out=tmp_path, workers=1)
+    assert not list(tmp_path.rglob(".*"))
 
 
 def test_a_full_disk_is_a_typed_error(tiny, tmp_path, monkeypatch):

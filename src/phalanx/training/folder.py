@@ -25,8 +25,15 @@ from phalanx.runs.schema import Manifest
 from phalanx.training.events import EpochEnd, Event, Members
 
 KIND = "train"
+LOG = "training"
+"""``training`` is the whole run's name in `TrainingFolder.held`, and its log's."""
 ROUNDING = ("precision", "threads")
 PATIENCE_SECONDS = 30.0
+
+
+def group_name(members: Members) -> str:
+    """``member-0``, or ``member-0-1-2`` for members that are trained together."""
+    return "member-" + "-".join(map(str, members))
 
 
 @dataclass(frozen=True)
@@ -41,28 +48,42 @@ class TrainingFolder:
 
     def state(self, members: Members) -> Path:
         """The state that training of ``members`` resumes from, gone once they are saved."""
-        return self.path / "state" / f"member-{_joined(members)}.pt"
+        return self.path / "state" / f"{group_name(members)}.pt"
 
-    @contextmanager
-    def held(self, members: Members) -> Iterator[None]:
-        """Hold the members' training; the system lets go when the process ends, however.
-
-        Waits a little for another process: a worker whose parent was killed saves and ends
-        after its current step.
+    def make(self) -> None:
+        """Make the folder and what is in it.
 
         Raises:
-            RunError: another process is training them.
+            RunError: the folder holds something that is not a run.
+            StorageError: the disk refused.
         """
-        lock = self.path / "state" / f"member-{_joined(members)}.lock"
+        make_folder(self.path)
+        with typed_errors(self.path):
+            for name in ("weights", "state"):
+                (self.path / name).mkdir(exist_ok=True)
+
+    @contextmanager
+    def held(self, name: str) -> Iterator[None]:
+        """Be the only process at work on ``name``; the system lets go when it ends, however.
+
+        Waits a little for another process: a worker whose parent was killed saves and ends
+        after its current step. What a killed process left half written is cleared away.
+
+        Raises:
+            RunError: another process is at work.
+        """
         deadline = time.monotonic() + PATIENCE_SECONDS
-        with lock.open("w") as file:
+        with (self.path / "state" / f"{name}.lock").open("w") as file:
             while not _locked(file):
                 if time.monotonic() > deadline:
                     raise RunError(
-                        f"member {_joined(members)} in {self.path} is being trained already",
-                        repair="wait for the other process, or end it, or choose another --out",
+                        f"{name} in {self.path} is in the hands of another process",
+                        repair="wait for it, or end it, or choose another --out",
                     )
                 time.sleep(0.1)
+            for place in (self.path, self.path / "weights", self.path / "state"):
+                for leftover in place.glob(f".{name}.*"):
+                    leftover.unlink(missing_ok=True)
             yield
 
 
@@ -93,12 +114,8 @@ def open_run(path: Path, asked: Manifest) -> Manifest:
 
     Raises:
         ConfigurationError: another recipe or other data; the message lists the differences.
-        RunError: the folder holds something else, or ``run.json`` cannot be read.
+        RunError: ``run.json`` cannot be read.
     """
-    make_folder(path)
-    with typed_errors(path):
-        for name in ("weights", "state"):
-            (path / name).mkdir(exist_ok=True)
     if not (path / FILE_NAME).exists():
         write_manifest(path, asked)
     stored = read_manifest(path)
@@ -113,7 +130,3 @@ def _locked(file: IO[str]) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def _joined(members: Members) -> str:
-    return "-".join(map(str, members))

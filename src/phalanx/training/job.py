@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from phalanx.models.model import Model
 from phalanx.training.accuracy import heldout_accuracy, heldout_data
 from phalanx.training.distributed import Team
 from phalanx.training.events import EpochEnd, Members, Saved, Watch
-from phalanx.training.folder import TrainingFolder
+from phalanx.training.folder import TrainingFolder, group_name
 from phalanx.training.loop import Setting, TrainingLoop
 from phalanx.training.placement import Placement
 from phalanx.training.recipe import Recipe
@@ -60,7 +60,8 @@ def run_job(job: Job, watch: Watch, stopped: Callable[[], bool]) -> None:
     if job.done:
         _retell(job, watch)
         return
-    with _lock(job), _threads(job.placement.threads):
+    held = job.folder.held(group_name(job.members)) if job.team.leads else nullcontext()
+    with held, _threads(job.placement.threads):
         device = torch.device(job.placement.device)
         state = job.folder.state(job.members)
         setting = Setting(device, job.placement.precision, job.team, state, stopped)
@@ -97,15 +98,6 @@ def _retell(job: Job, watch: Watch) -> None:
     for row in card.extra.get("history", []):
         watch(EpochEnd(job.members, row, replayed=True))
     watch(Saved(job.members))
-
-
-@contextmanager
-def _lock(job: Job) -> Iterator[None]:
-    if not job.team.leads:
-        yield
-        return
-    with job.folder.held(job.members):
-        yield
 
 
 @contextmanager

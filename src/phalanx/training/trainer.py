@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-from phalanx.data.dataset import Dataset
 from phalanx.data.locate import load
 from phalanx.errors import ConfigurationError
 from phalanx.models import checkpoint
@@ -19,13 +18,13 @@ from phalanx.models.model import Model
 from phalanx.runs.provenance import environment, utc_now
 from phalanx.runs.schema import Manifest
 from phalanx.runtime.device import describe_device
-from phalanx.training.distributed import Team, joined_team, local_processes, under_torchrun
+from phalanx.training.distributed import joined_team, local_processes, under_torchrun
 from phalanx.training.events import Event, Watch, ignore
-from phalanx.training.folder import KIND, TrainingFolder, TrainingLog, open_run
+from phalanx.training.folder import KIND, LOG, TrainingFolder, TrainingLog, open_run
 from phalanx.training.job import Job
 from phalanx.training.loop import new_member
 from phalanx.training.members import train_members
-from phalanx.training.placement import Placement, place, threads_each
+from phalanx.training.placement import place, threads_each
 from phalanx.training.recipe import Recipe
 
 
@@ -106,27 +105,36 @@ def plan_training(
 
 def _train_in(job: Job, watch: Watch) -> None:
     """Train every group; ``job`` says what they have in common."""
-    recipe, folder, placement, team = job.recipe, job.folder, job.placement, job.team
-    asked = _manifest(recipe, load(recipe.data.name, job.data_dir, "train"), placement, team)
-    if team.leads:
-        open_run(folder.path, asked)
-    team.wait()
-    stored = open_run(folder.path, asked)
+    if not job.team.leads:
+        job.team.wait()  # until the leader has opened the run
+        _train_groups(job, ignore)
+        return
+    job.folder.make()
+    with job.folder.held(LOG):
+        log = TrainingLog(job.folder.path / f"{LOG}.jsonl")
+
+        def tell(event: Event) -> None:
+            log(event)
+            watch(event)
+
+        open_run(job.folder.path, _manifest(job))
+        job.team.wait()
+        _train_groups(job, tell)
+
+
+def _train_groups(job: Job, watch: Watch) -> None:
+    stored = open_run(job.folder.path, _manifest(job))
     placement = replace(
-        placement, precision=stored.config["precision"], threads=stored.config["threads"]
+        job.placement, precision=stored.config["precision"], threads=stored.config["threads"]
     )
-    log = TrainingLog(folder.path / "training.jsonl")
-
-    def tell(event: Event) -> None:
-        log(event)
-        watch(event)
-
-    jobs = [replace(job, members=group, placement=placement) for group in recipe.groups()]
-    train_members(jobs, placement.workers, tell if team.leads else ignore)
+    jobs = [replace(job, members=group, placement=placement) for group in job.recipe.groups()]
+    train_members(jobs, placement.workers, watch)
 
 
-def _manifest(recipe: Recipe, dataset: Dataset, placement: Placement, team: Team) -> Manifest:
+def _manifest(job: Job) -> Manifest:
     """What decides the weights, bit by bit, and what is good to know beside it."""
+    recipe, placement = job.recipe, job.placement
+    dataset = load(recipe.data.name, job.data_dir, "train")
     return Manifest(
         kind=KIND,
         command=shlex.join(sys.argv),
@@ -141,7 +149,7 @@ def _manifest(recipe: Recipe, dataset: Dataset, placement: Placement, team: Team
             **environment(),
             "device": describe_device(torch.device(placement.device)),
             "workers": placement.workers,
-            "world": team.world,
+            "world": job.team.world,
         },
         created=utc_now(),
     )
