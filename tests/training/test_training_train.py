@@ -119,7 +119,7 @@ def test_other_optimizers_resume_too(tiny, tmp_path, eager, name):
     assert digests(train(recipe, out=tmp_path)) == digests(train(recipe))
 
 
-def test_batchnorm_dropout_free_networks_resume(tmp_path, eager):
+def test_networks_with_batchnorm_resume(tmp_path, eager):
     changes = ["model={name: resnet20}", "members=1", "epochs=1", "batch=480"]
     recipe = load_recipe("digits-gaussian", changes)
     with pytest.raises(Interrupted):
