@@ -29,6 +29,7 @@ import torch
 from phalanx.data.arrays import from_arrays
 from phalanx.evaluation.certify import Request, Sweep, open_run, settle
 from phalanx.evaluation.config import CertifyConfig
+from phalanx.evaluation.plan import measured_rate
 from phalanx.models.build import build
 from phalanx.models.model import InputSpec, Model
 from phalanx.runs.provenance import cpu_model
@@ -90,8 +91,8 @@ def request_for(name: str, precision: str, seconds: float) -> Request:
     config = CertifyConfig(sigma=0.5, n=100_000, precision=precision)
     indices = list(range(4))
     request = Request([subject(name)], classifiers_of(1), from_arrays(x), indices, config, CPU)
-    request, rate = settle(request, None)
-    n = max(1000, int((rate or 1.0) * seconds / 4) - config.n0)
+    request = settle(request, None)
+    n = max(1000, int(measured_rate(request) * seconds / 4) - config.n0)
     return Request(
         request.models,
         request.classifiers,
@@ -133,9 +134,7 @@ def peak_memory(n: int) -> float:
     code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); " + (
         f"import certify_throughput as b; b.memory_probe({n})"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return float(done.stdout.split()[-1])
 
 
@@ -143,9 +142,7 @@ def memory_probe(n: int) -> None:
     """Certify one image and print this process's peak resident MiB."""
     request = request_for("mnist-cnn", "fp32", 0.1)
     config = request.config.with_options({"n": n})
-    single = Request(
-        request.models, request.classifiers, request.dataset, [0], config, CPU
-    )
+    single = Request(request.models, request.classifiers, request.dataset, [0], config, CPU)
     time_certify(single)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 

@@ -150,7 +150,7 @@ def certify(
     request = Request(members, found, dataset, range(len(dataset)), config, resolve_device(device))
     check_request(request)
     folder = None if out is None else Path(out)
-    request, _ = settle(request, folder)
+    request = settle(request, folder)
     store = open_run(request, folder, command="phalanx.certify(...)", kind="certify")
     Sweep(request, store).run()
     return CertifyResult(store)

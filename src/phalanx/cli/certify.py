@@ -120,18 +120,22 @@ def execute(asked: Asked) -> None:
     request = _request(asked)
     from phalanx.evaluation.certify import check_request, open_run, settle
     from phalanx.runs.provenance import new_run_folder
+    from phalanx.runs.require import parse
+
+    for condition in asked.require or []:
+        parse(condition)  # hours later would be late to refuse it
 
     check_request(request)
     out = asked.out
     if out is None and not asked.plan:
         out = new_run_folder(f"certify-{Path(asked.data).stem}")
-    request, rate = settle(request, out)
+    request = settle(request, out)
     if asked.plan:
-        _plan(request, rate, asked)
+        _plan(request, asked)
         return
     deadline = None
     if asked.budget is not None:
-        request, deadline = _fit(request, rate, asked.budget, started)
+        request, deadline = _fit(request, asked.budget, started)
     with open_run(request, out, command=command_line(), kind="certify") as store:
         sweep(request, store, asked.workers, deadline)
         report(store, asked)
@@ -193,7 +197,12 @@ def _options(asked: Asked) -> dict[str, Any]:
         name, sign, value = item.partition("=")
         if not sign:
             raise ConfigurationError(f"--set {item!r}", repair="--set name=value")
-        found[name.strip()] = yaml.safe_load(value)
+        try:
+            found[name.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigurationError(
+                f"--set {item!r} cannot be read", why=str(error), repair="--set name=value"
+            ) from None
     return found
 
 
@@ -209,41 +218,29 @@ def _read_config(path: Path) -> dict[str, Any]:
     return value
 
 
-def _plan(request: Request, rate: float | None, asked: Asked) -> None:
-    from phalanx.evaluation.plan import plan
+def _plan(request: Request, asked: Asked) -> None:
+    from phalanx.evaluation.plan import measured_rate, plan
 
-    found = plan(request, rate if rate is not None else measured_rate(request))
+    found = plan(request, measured_rate(request))
     if asked.json:
         answer_json(found.as_dict())
     else:
         answer("\n".join(found.lines()))
 
 
-def _fit(
-    request: Request, rate: float | None, budget: str, started: float
-) -> tuple[Request, float]:
-    from phalanx.evaluation.plan import fit_budget, seconds_of
+def _fit(request: Request, budget: str, started: float) -> tuple[Request, float]:
+    from phalanx.evaluation.plan import fit_budget, measured_rate, seconds_of
 
     seconds = seconds_of(budget)
+    rate = measured_rate(request)
     left = max(seconds - (time.monotonic() - started), 1.0)
-    fitted = fit_budget(request, rate if rate is not None else measured_rate(request), left)
+    fitted = fit_budget(request, rate, left)
     if fitted is not request:
         log(
             f"to fit {budget}: {len(fitted.indices)} of {len(request.indices)} images,"
             f" n = {fitted.config.n:,} (fixed before the first sample)"
         )
     return fitted, started + seconds
-
-
-def measured_rate(request: Request) -> float:
-    """Inputs a second through all members at the run's recorded shape."""
-    from phalanx.smoothing.bank import Layout, MemberBank
-    from phalanx.smoothing.tuning import throughput
-
-    config = request.config
-    layout = Layout(config.precision, bool(config.channels_last), config.fold)
-    bank = MemberBank(request.models, layout, request.device)
-    return throughput(bank, request.dataset.card.shape, config.batch or 1)
 
 
 def sweep(request: Request, store: RunStore, workers: int, deadline: float | None) -> None:

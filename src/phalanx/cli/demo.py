@@ -116,7 +116,7 @@ def _certify(request: Request, out: Path) -> RunStore:
     from phalanx.evaluation.certify import Sweep, check_request, open_run, settle
 
     check_request(request)
-    request, _ = settle(request, out)
+    request = settle(request, out)
     log(
         f"2/4  certifying {len(request.indices)} test images, {request.config.n:,} noise samples"
         f" each; one pass serves all {len(request.classifiers)} classifiers"

@@ -81,11 +81,11 @@ def check_models(models: Sequence[Model], dataset: Dataset, indices: Sequence[in
     x = dataset.images(list(indices[:PROBE_IMAGES]))
     for model in models:
         validate(model)
-        _check_fit(model, dataset)
+        _check_fit(model, dataset, indices)
         probe(model, x.to(next((p.device for p in model.parameters()), x.device)))
 
 
-def _check_fit(model: Model, dataset: Dataset) -> None:
+def _check_fit(model: Model, dataset: Dataset, indices: Sequence[int]) -> None:
     card, (low, high) = dataset.card, model.inputs.range
     if card.value_range[0] < low or card.value_range[1] > high:
         raise DataError(
@@ -104,20 +104,21 @@ def _check_fit(model: Model, dataset: Dataset) -> None:
             f" and data set {card.name!r} has {card.classes}",
             repair="declare the right number with --classes",
         )
+    highest = int(dataset.labels(indices).max()) if dataset.labelled else 0
+    if highest >= model.classes:
+        raise DataError(
+            f"data set {card.name!r} has the label {highest}",
+            why=f"{model.card.name} has {model.classes} classes, 0..{model.classes - 1}",
+            repair="declare the right number with --classes, or correct the labels",
+        )
 
 
-def settle(request: Request, out: Path | None) -> tuple[Request, float | None]:
-    """Fix what the configuration leaves open: as an existing run recorded it, else by tuning.
-
-    Returns:
-        The request with batch, memory format and generator decided, and the measured rate in
-        inputs a second through all members (None where a recorded run decided).
-    """
+def settle(request: Request, out: Path | None) -> Request:
+    """Fix batch, memory format and generator: as an existing run recorded them, else by tuning."""
     config = request.config
     if out is not None and (out / "run.json").exists():
         with RunStore.open(out) as store:
-            config = config.adopting(store.manifest.config)
-        return replace(request, config=config), None
+            return replace(request, config=config.adopting(store.manifest.config))
     layout = Layout(config.precision, fold=config.fold)
     shape = request.dataset.card.shape
     tuned = tune(request.models, shape, layout, request.device, batch=config.batch)
@@ -127,7 +128,27 @@ def settle(request: Request, out: Path | None) -> tuple[Request, float | None]:
         channels_last=tuned.layout.channels_last,
         generator=config.generator or default_generator(request.device),
     )
-    return replace(request, config=config), tuned.rate
+    return replace(request, config=config)
+
+
+def bank_of(request: Request) -> MemberBank:
+    """The members of a settled request, ready to run."""
+    config = request.config
+    layout = Layout(config.precision, bool(config.channels_last), config.fold)
+    return MemberBank(request.models, layout, request.device)
+
+
+def engine_of(request: Request, bank: MemberBank) -> Engine:
+    """The engine of a settled request."""
+    config = request.config
+    return Engine(
+        bank,
+        request.classifiers,
+        Gaussian(config.sigma),
+        seed=config.seed,
+        batch=config.batch or 1,
+        generator=config.generator or default_generator(request.device),
+    )
 
 
 def open_run(request: Request, out: Path | None, *, command: str, kind: str) -> RunStore:
@@ -166,7 +187,8 @@ class Sweep:
         request: settled (see `settle`).
         store: from `open_run`.
         progress: told of every forward pass and of every image.
-        deadline: ``time.monotonic()`` after which no further image is started, or None.
+        deadline: ``time.monotonic()`` after which no further image is started, or None; one is
+            answered however short the time.
     """
 
     def __init__(
@@ -187,15 +209,14 @@ class Sweep:
         self._active: dict[int, _Image] = {}
         self._queue: deque[Work] = deque()
         self._beat = time.monotonic()
+        self._answered = 0
 
     def run(self) -> None:
         """Work until every image of the request is certified, here or by another process."""
-        config = self.config
-        layout = Layout(config.precision, bool(config.channels_last), config.fold)
-        bank = MemberBank(self.request.models, layout, self.request.device)
-        engine = self._engine(bank)
+        bank, batch = bank_of(self.request), self.config.batch or 1
+        engine = engine_of(self.request, bank)
         try:
-            with fastest_threads(bank, self.request.dataset.card.shape, config.batch or 1):
+            with fastest_threads(bank, self.request.dataset.card.shape, batch):
                 self._work(engine)
         finally:
             self.store.release(self.owner)
@@ -208,17 +229,6 @@ class Sweep:
                 return
             time.sleep(WAIT_SECONDS)  # another process holds the last images; it may die
 
-    def _engine(self, bank: MemberBank) -> Engine:
-        config = self.config
-        return Engine(
-            bank,
-            self.request.classifiers,
-            Gaussian(config.sigma),
-            seed=config.seed,
-            batch=config.batch or 1,
-            generator=config.generator or default_generator(self.request.device),
-        )
-
     def _passed(self, rows: int) -> None:
         self.progress(rows, 0)
         if time.monotonic() - self._beat > HEARTBEAT_SECONDS:
@@ -229,7 +239,8 @@ class Sweep:
         return set(self.request.indices) <= self.store.finished()
 
     def _late(self) -> bool:
-        return self.deadline is not None and time.monotonic() > self.deadline
+        over = self.deadline is not None and time.monotonic() > self.deadline
+        return over and self._answered > 0
 
     def _next_work(self) -> Work | None:
         while not self._queue:
@@ -317,6 +328,7 @@ class Sweep:
                 )
             ]
         )
+        self._answered += 1
         self.progress(0, 1)
 
     def _failed(self, reason: str) -> Certificate:

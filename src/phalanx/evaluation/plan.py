@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from phalanx.errors import ParameterError
-from phalanx.evaluation.certify import Request
+from phalanx.evaluation.certify import Request, bank_of, engine_of
 from phalanx.evaluation.config import CertifyConfig
 from phalanx.smoothing.certificate import largest_radius
+from phalanx.smoothing.engine import Work
+from phalanx.smoothing.stopping import Chunk
+from phalanx.smoothing.tuning import fastest_threads
 
+MEASURED_SECONDS = 0.5
 RESERVE = 0.9
 """Share of a budget that is planned for; machines are noisy."""
 FEWEST_SAMPLES = 1000
@@ -22,7 +27,8 @@ class Plan:
 
     Attributes:
         forward_passes: inputs through one member, over all images and members.
-        seconds: estimate on this machine at the tuned batch shape, one process.
+        rate: samples a second; each is answered by all members.
+        seconds: estimate on this machine at the run's batch shape, one process.
         largest_radius: what unanimous votes would certify, in input units.
     """
 
@@ -55,8 +61,30 @@ class Plan:
         ]
 
 
+def measured_rate(request: Request, seconds: float = MEASURED_SECONDS) -> float:
+    """Samples a second of a settled request's own engine: noise, members, votes and counts."""
+    bank, batch = bank_of(request), request.config.batch or 1
+    engine = engine_of(request, bank)
+    x = request.dataset.images(list(request.indices[:1]))[0]
+    rows = 0
+
+    def next_work() -> Work | None:
+        late = time.perf_counter() - start > seconds
+        return None if late else Work(0, Chunk("timing", 0, batch), x)
+
+    def count(answered: int) -> None:
+        nonlocal rows
+        rows += answered
+
+    with fastest_threads(bank, x.shape, batch):
+        start = time.perf_counter()
+        for _ in engine.run(next_work, count):
+            pass
+        return rows / (time.perf_counter() - start)
+
+
 def plan(request: Request, rate: float) -> Plan:
-    """The plan of a settled request; ``rate`` is inputs a second through all members."""
+    """The plan of a settled request; ``rate`` is from `measured_rate`."""
     config, images, members = request.config, len(request.indices), len(request.models)
     samples = images * (config.n0 + config.n)
     return Plan(

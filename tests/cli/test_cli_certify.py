@@ -1,0 +1,141 @@
+"""``phalanx certify`` from the command line: answers, plans, budgets, conditions, sharing."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+
+from phalanx.cli.main import main
+from phalanx.runs.store import RunStore
+
+FACTORY = """
+import torch
+from torch import nn
+
+def good(seed=0):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).eval()
+
+def other():
+    return good(1)
+"""
+DECLARED = ["--input-range", "0", "1", "--classes", "10", "--normalised-inside"]
+SMALL = ["--data", "digits", "--sigma", "1/4", "--n", "400", "--n0", "50", "--limit", "4"]
+
+
+@pytest.fixture
+def models(tmp_path):
+    """Two MODEL arguments of one file."""
+    (tmp_path / "net.py").write_text(FACTORY)
+    return [f"{tmp_path}/net.py:good", f"{tmp_path}/net.py:other"]
+
+
+@pytest.fixture
+def phalanx(monkeypatch, capsys):
+    """Run a command in this process: exit code, stdout, stderr."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["phalanx", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        said = capsys.readouterr()
+        return int(stop.value.code or 0), said.out, said.err
+
+    return run
+
+
+def test_one_model_is_certified(phalanx, models, tmp_path):
+    code, out, err = phalanx("certify", models[0], *DECLARED, *SMALL, "--out", tmp_path / "run")
+    assert code == 0
+    assert "ACR" in out
+    assert err.strip().splitlines()[-1] == str(tmp_path / "run")
+
+
+def test_json_is_one_object_with_the_promised_keys(phalanx, models, tmp_path):
+    arguments = [*models, *DECLARED, *SMALL, "--each", "--reducer", "soft", "--json"]
+    code, out, _ = phalanx("certify", *arguments, "--out", tmp_path / "run")
+    answer = json.loads(out)
+    assert code == 0
+    assert {
+        "certified_accuracy",
+        "average_certified_radius",
+        "clean_accuracy",
+        "abstained",
+        "errors",
+        "images",
+        "samples",
+    } <= set(answer)
+    assert list(answer["classifiers"]) == ["softmax", "member-0", "member-1"]
+    assert answer["samples"] == 4 * 450
+
+
+def test_a_plan_spends_nothing(phalanx, models, tmp_path):
+    arguments = [models[0], *DECLARED, *SMALL, "--plan", "--json"]
+    code, out, _ = phalanx("certify", *arguments, "--out", tmp_path / "run")
+    plan = json.loads(out)
+    assert code == 0
+    assert plan["forward_passes"] == 4 * 450
+    assert plan["largest_radius"] == pytest.approx(0.25 * 2.1154, abs=1e-3)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_same_command_continues_and_a_changed_one_is_refused(phalanx, models, tmp_path):
+    arguments = ["certify", models[0], *DECLARED, *SMALL, "--out", tmp_path / "run"]
+    assert phalanx(*arguments)[0] == 0
+    with RunStore.open(tmp_path / "run") as store:
+        digest = store.digest()
+    assert phalanx(*arguments)[0] == 0
+    code, _, err = phalanx(*arguments, "--alpha", "0.01")
+    assert code == 2
+    assert "alpha" in err
+    with RunStore.open(tmp_path / "run") as store:
+        assert store.digest() == digest
+
+
+def test_two_workers_share_a_run(phalanx, models, tmp_path):
+    arguments = ["certify", *models, *DECLARED, *SMALL, "--set", "chunk=100", "--batch", "50"]
+    assert phalanx(*arguments, "--out", tmp_path / "one")[0] == 0
+    assert phalanx(*arguments, "--out", tmp_path / "two", "--workers", "2")[0] == 0
+    with RunStore.open(tmp_path / "one") as one, RunStore.open(tmp_path / "two") as two:
+        assert one.digest() == two.digest()
+
+
+@pytest.mark.parametrize(
+    ("condition", "code"),
+    [("certified@0.25>=0.99", 5), ("point:acr>=0", 0), ("certified@0>=0", 0), ("nonsense", 2)],
+)
+def test_requirements_decide_the_exit_code(phalanx, models, tmp_path, condition, code):
+    arguments = [models[0], *DECLARED, *SMALL, "--require", condition]
+    assert phalanx("certify", *arguments, "--out", tmp_path / "run")[0] == code
+
+
+def test_a_budget_fixes_the_samples_before_the_first(phalanx, models, tmp_path):
+    arguments = [models[0], *DECLARED, "--data", "digits", "--sigma", "0.25", "--budget", "2s"]
+    code, out, err = phalanx("certify", *arguments, "--json", "--out", tmp_path / "run")
+    assert code == 0, err
+    answer = json.loads(out)
+    with RunStore.open(tmp_path / "run") as store:
+        n = store.manifest.config["n"]
+        assert {row.n for row in store.certificates()} == {n}
+    assert 1000 <= n <= 100_000
+    assert answer["images"] >= 1
+
+
+def test_options_come_from_a_file_and_from_set(phalanx, models, tmp_path):
+    (tmp_path / "options.yaml").write_text("n: 300\nalpha: 0.01\n")
+    arguments = [models[0], *DECLARED, *SMALL, "--config", tmp_path / "options.yaml"]
+    arguments += ["--set", "n=200", "--out", tmp_path / "run"]
+    assert phalanx("certify", *arguments)[0] == 0
+    with RunStore.open(tmp_path / "run") as store:
+        assert store.manifest.config["n"] == 200
+        assert store.manifest.config["alpha"] == 0.01
+
+
+@pytest.mark.parametrize("option", ["n=many", "n", "speed=9", "fold=1"])
+def test_options_that_mean_nothing_are_refused(phalanx, models, tmp_path, option):
+    arguments = [models[0], *DECLARED, *SMALL, "--set", option, "--out", tmp_path / "run"]
+    code, _, err = phalanx("certify", *arguments)
+    assert code == 2
+    assert "error:" in err
