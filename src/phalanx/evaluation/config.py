@@ -8,11 +8,17 @@ from typing import Any
 
 from phalanx.errors import ConfigurationError, ParameterError
 from phalanx.noise.gaussian import check_sigma
+from phalanx.noise.stream import GENERATORS
 from phalanx.smoothing.bank import PRECISIONS
+from phalanx.smoothing.confidence import bounds
 from phalanx.smoothing.confidence.clopper_pearson import check_alpha
+from phalanx.smoothing.radii import radii
+from phalanx.smoothing.stopping import rules
 
 CHUNK = 10_000
 """Rows of a chunk. Runs of fewer samples use the first rows of the same noise."""
+
+NOISES = ("gaussian",)
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,9 @@ class CertifyConfig:
     def __post_init__(self) -> None:
         check_sigma(self.sigma)
         check_alpha(self.alpha)
+        # 1 and 1.0 are one number, but a hash of their text is not.
+        object.__setattr__(self, "sigma", float(self.sigma))
+        object.__setattr__(self, "alpha", float(self.alpha))
         for name in ("n", "n0", "chunk"):
             _check_count(name, getattr(self, name))
         if self.batch is not None:
@@ -65,6 +74,19 @@ class CertifyConfig:
             raise ParameterError(
                 f"precision {self.precision!r}", repair=f"one of {', '.join(PRECISIONS)}"
             )
+        self._check_parts()
+
+    def _check_parts(self) -> None:
+        """Refuse a part that nobody has before anything is counted for it."""
+        for registry, name in ((rules, self.stop), (bounds, self.bound), (radii, self.certificate)):
+            registry.get(name)
+        known = {"noise": (self.noise, NOISES), "generator": (self.generator, (None, *GENERATORS))}
+        for name, (value, choices) in known.items():
+            if value not in choices:
+                raise ParameterError(
+                    f"there is no {name} called {value!r}",
+                    repair=f"choose one of {', '.join(filter(None, choices))}",
+                )
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values for the manifest."""
@@ -85,7 +107,7 @@ class CertifyConfig:
                     f"there is no option {name!r}", repair=f"one of {', '.join(sorted(kinds))}"
                 )
             if not _fits(kinds[name], value):
-                raise ConfigurationError(f"{name} is {value!r}", why=f"expected {kinds[name]}")
+                raise ParameterError(f"{name} is {value!r}", why=f"expected {kinds[name]}")
         return replace(self, **options)
 
 

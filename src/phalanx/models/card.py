@@ -104,7 +104,11 @@ def read_card(path: Path) -> CheckpointCard:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
-        raise CheckpointError(f"the card {path} is not usable at {place}: {first['msg']}") from None
+        raise CheckpointError(
+            f"the card {path} is not usable at {place}",
+            why=first["msg"],
+            repair="copy the checkpoint and its card again",
+        ) from None
     card = ModelCard(
         name=parsed.name,
         architecture=parsed.architecture,

@@ -121,7 +121,9 @@ def _rebuild(path: Path, content: CheckpointCard, tensors: dict[str, Tensor]) ->
         if not difference:
             network = build(card.architecture, content.classes, shape, **card.options)
     except PhalanxError as error:
-        raise CheckpointError(f"the card of {path} cannot be followed: {error}") from error
+        raise CheckpointError(
+            f"the card of {path} cannot be followed", why=error.what, repair=error.repair
+        ) from error
     if difference:
         raise CheckpointError(
             f"the weights in {path} do not fit {card.architecture!r}", why=difference

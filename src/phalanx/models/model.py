@@ -33,6 +33,11 @@ class InputSpec:
     shape: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
+        # 0 and 0.0 are one number, but a hash of their text is not.
+        for name in ("range", "mean", "std"):
+            object.__setattr__(self, name, tuple(map(float, getattr(self, name))))
+        if len(self.range) != 2:
+            raise ModelError(f"the input range is {self.range}", repair="--input-range 0 1")
         low, high = self.range
         if not (low < high and all(map(math.isfinite, (low, high)))):
             raise ModelError(

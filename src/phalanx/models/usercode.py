@@ -72,7 +72,7 @@ def call_factory(spec: str) -> tuple[Any, Path | None]:
 def _from_file(path: Path) -> ModuleType:
     path = path.expanduser().resolve()
     if not path.is_file():
-        raise ModelError(f"there is no file {path}")
+        raise ModelError(f"there is no file {path}", repair="MODEL is file.py:factory")
     name = f"phalanx_user_{path.stem}_{sha256(str(path).encode()).hexdigest()[:12]}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -31,11 +32,11 @@ class Gaussian:
         torch.add(x, normal, alpha=self.sigma, out=out)
 
 
-def check_sigma(sigma: float) -> None:
+def check_sigma(sigma: object) -> None:
     """Refuse a noise level that no certificate can be computed for."""
-    if not (math.isfinite(sigma) and sigma > 0):
+    if not (isinstance(sigma, Real) and 0 < float(sigma) < math.inf):
         raise ParameterError(
-            f"sigma is {sigma}",
+            f"sigma is {sigma!r}",
             why="the noise level is a positive number in units of the input",
             repair="--sigma 0.5",
         )

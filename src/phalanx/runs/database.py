@@ -51,7 +51,15 @@ _DAMAGED = {
     sqlite3.SQLITE_CORRUPT: "malformed",
     sqlite3.SQLITE_NOTADB: "not a database",
 }
-_DISK_ERRNO = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM}
+_DISK_ERRNO = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EIO,
+    errno.EACCES,
+    errno.EPERM,
+}
 
 
 @contextmanager

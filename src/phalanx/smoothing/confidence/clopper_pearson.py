@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from numbers import Real
 
 from scipy.special import betaincinv
 
@@ -44,11 +44,11 @@ def check_counts(successes: int, trials: int, alpha: float) -> None:
         raise ParameterError(f"{successes} successes in {trials} samples")
 
 
-def check_alpha(alpha: float) -> None:
+def check_alpha(alpha: object) -> None:
     """Refuse a failure probability outside (0, 1)."""
-    if not (math.isfinite(alpha) and 0 < alpha < 1):
+    if not (isinstance(alpha, Real) and 0 < float(alpha) < 1):
         raise ParameterError(
-            f"alpha is {alpha}",
+            f"alpha is {alpha!r}",
             why="it is the probability that a certificate may be wrong, between 0 and 1",
             repair="--alpha 0.001",
         )
