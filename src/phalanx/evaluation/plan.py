@@ -144,7 +144,7 @@ def seconds_of(text: str) -> float:
 def duration(seconds: float) -> str:
     """A duration for people.
 
-    >>> duration(75), duration(7300)
+    >>> duration(75), duration(7320)
     ('1 min 15 s', '2 h 2 min')
     """
     whole = round(seconds)
