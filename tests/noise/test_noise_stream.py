@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 
 from phalanx.errors import ParameterError
-from phalanx.noise.gaussian import Gaussian
+from phalanx.noise.distributions.gaussian import Gaussian
 from phalanx.noise.philox import philox4x32, philox_rounds
 from phalanx.noise.stream import GENERATORS, NormalStream
 from phalanx.runtime.keys import noise_key

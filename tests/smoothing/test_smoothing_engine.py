@@ -10,7 +10,7 @@ from torch import nn
 
 from phalanx.errors import ModelError
 from phalanx.models.model import InputSpec, Model
-from phalanx.noise.gaussian import Gaussian
+from phalanx.noise.distributions.gaussian import Gaussian
 from phalanx.noise.stream import NormalStream
 from phalanx.runs.schema import INVALID
 from phalanx.runtime.keys import noise_key

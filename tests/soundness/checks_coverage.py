@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from phalanx.models.model import InputSpec, Model
-from phalanx.noise.gaussian import Gaussian
+from phalanx.noise.distributions.gaussian import Gaussian
 from phalanx.runs.schema import ESTIMATION, SELECTION, Counts
 from phalanx.smoothing.bank import Layout, MemberBank
 from phalanx.smoothing.certificate import certify_counts

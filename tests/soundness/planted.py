@@ -39,6 +39,7 @@ class RoundedRadius:
     """Cohen's radius to three digits, as published logs store it: half of them too large."""
 
     norm = "l2"
+    noise = "gaussian"
     threshold = 0.5
 
     def radius(self, p_lower: float, sigma: float) -> float:

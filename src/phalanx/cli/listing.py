@@ -17,6 +17,7 @@ KINDS = {
     "networks": "phalanx.models.build:networks",
     "reducers": "phalanx.ensembles.ensemble:reducers",
     "losses": "phalanx.losses:losses",
+    "noise": "phalanx.noise.distributions:distributions",
     "bounds": "phalanx.smoothing.confidence:bounds",
     "radii": "phalanx.smoothing.radii:radii",
     "stopping": "phalanx.smoothing.stopping:rules",

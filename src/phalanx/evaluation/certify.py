@@ -22,7 +22,7 @@ from phalanx.errors import DataError, ModelError
 from phalanx.evaluation.config import CertifyConfig
 from phalanx.models.model import Model
 from phalanx.models.validate import probe, validate
-from phalanx.noise.gaussian import Gaussian
+from phalanx.noise.distributions import distributions
 from phalanx.noise.stream import default_generator
 from phalanx.runs.claims import owner_id
 from phalanx.runs.provenance import environment, utc_now
@@ -144,7 +144,7 @@ def engine_of(request: Request, bank: MemberBank) -> Engine:
     return Engine(
         bank,
         request.classifiers,
-        Gaussian(config.sigma),
+        distributions.get(config.noise)(config.sigma),
         seed=config.seed,
         batch=config.batch or 1,
         generator=config.generator or default_generator(request.device),

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from phalanx.errors import ConfigurationError, ParameterError
-from phalanx.noise.gaussian import check_sigma
-from phalanx.noise.stream import GENERATORS
+from phalanx.noise.distributions import check_sigma, distributions
+from phalanx.noise.stream import check_generator
 from phalanx.smoothing.bank import PRECISIONS
 from phalanx.smoothing.confidence import bounds
 from phalanx.smoothing.confidence.clopper_pearson import check_alpha
@@ -17,8 +17,6 @@ from phalanx.smoothing.stopping import rules
 
 CHUNK = 10_000
 """Rows of a chunk. Runs of fewer samples use the first rows of the same noise."""
-
-NOISES = ("gaussian",)
 
 
 @dataclass(frozen=True)
@@ -78,15 +76,16 @@ class CertifyConfig:
 
     def _check_parts(self) -> None:
         """Refuse a part that nobody has before anything is counted for it."""
-        for registry, name in ((rules, self.stop), (bounds, self.bound), (radii, self.certificate)):
-            registry.get(name)
-        known = {"noise": (self.noise, NOISES), "generator": (self.generator, (None, *GENERATORS))}
-        for name, (value, choices) in known.items():
-            if value not in choices:
-                raise ParameterError(
-                    f"there is no {name} called {value!r}",
-                    repair=f"choose one of {', '.join(filter(None, choices))}",
-                )
+        rules.get(self.stop)
+        bounds.get(self.bound)
+        distributions.get(self.noise)
+        if (wanted := radii.get(self.certificate).noise) != self.noise:
+            raise ParameterError(
+                f"the certificate {self.certificate!r} holds for {wanted} noise, not {self.noise}",
+                repair=f"--set noise={wanted}",
+            )
+        if self.generator is not None:
+            check_generator(self.generator)
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values for the manifest."""

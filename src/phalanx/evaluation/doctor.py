@@ -16,7 +16,7 @@ from phalanx.models.fold import fold_batchnorm
 from phalanx.models.model import Model
 from phalanx.models.validate import CHECKS, company_gap, probe
 from phalanx.models.weights import PUBLISHED_NORMALISATION
-from phalanx.noise.gaussian import Gaussian
+from phalanx.noise.distributions.gaussian import Gaussian
 from phalanx.noise.stream import NormalStream
 from phalanx.runtime.keys import noise_key
 

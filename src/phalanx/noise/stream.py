@@ -65,6 +65,15 @@ def default_generator(device: torch.device | str) -> str:
     return "philox4x64" if torch.device(device).type == "cpu" else "philox4x32"
 
 
+def check_generator(name: str) -> None:
+    """Refuse the name of a generator that is not in `GENERATORS`."""
+    if name not in GENERATORS:
+        raise ParameterError(
+            f"there is no noise generator called {name!r}",
+            repair=f"choose one of {', '.join(sorted(GENERATORS))}",
+        )
+
+
 class NormalStream:
     """Rows of independent standard normals, float32, in a fixed order.
 
@@ -80,11 +89,7 @@ class NormalStream:
     ) -> None:
         device = torch.device(device)
         generator = generator or default_generator(device)
-        if generator not in GENERATORS:
-            raise ParameterError(
-                f"there is no noise generator {generator!r}",
-                repair=f"choose one of {', '.join(sorted(GENERATORS))}",
-            )
+        check_generator(generator)
         self.numel, self._half = numel, -(-numel // 2)
         self._words = GENERATORS[generator](key, device)
 

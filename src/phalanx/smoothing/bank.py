@@ -71,7 +71,7 @@ class MemberBank:
     def buffer(self, batch: int, shape: Sequence[int]) -> Tensor:
         """An input buffer of the run's one batch shape, zero-filled."""
         zeros = torch.zeros((batch, *shape), device=self.device)
-        return zeros.contiguous(memory_format=self._format(zeros.ndim))
+        return zeros.contiguous(memory_format=self.memory_format(zeros.ndim))
 
     def _prepare(self, network: nn.Module) -> nn.Module:
         if self.layout.fold:
@@ -82,7 +82,8 @@ class MemberBank:
             network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return network.requires_grad_(False)
 
-    def _format(self, dimensions: int) -> torch.memory_format:
+    def memory_format(self, dimensions: int) -> torch.memory_format:
+        """The format of inputs with that many axes, the batch included."""
         use = self.layout.channels_last and dimensions == 4
         return torch.channels_last if use else torch.contiguous_format
 

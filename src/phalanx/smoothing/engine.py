@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from phalanx.errors import ModelError
-from phalanx.noise.gaussian import Gaussian
+from phalanx.noise.distributions import Noise
 from phalanx.noise.stream import NormalStream
 from phalanx.runs.schema import INVALID, Counts
 from phalanx.runtime.keys import noise_key
@@ -95,7 +95,7 @@ class Engine:
         self,
         bank: MemberBank,
         classifiers: Sequence[BaseClassifier],
-        noise: Gaussian,
+        noise: Noise,
         *,
         seed: int,
         batch: int,

@@ -15,7 +15,7 @@ from phalanx.ensembles.ensemble import Ensemble
 from phalanx.errors import DataError, NonFiniteError
 from phalanx.models.model import Model
 from phalanx.models.validate import validate
-from phalanx.noise.gaussian import Gaussian
+from phalanx.noise.distributions.gaussian import Gaussian
 from phalanx.noise.stream import default_generator
 from phalanx.runs.schema import INVALID, Counts
 from phalanx.runtime.device import resolve_device

@@ -44,21 +44,54 @@ def tune(
     Args:
         batch: fix the batch size and choose the memory format alone.
 
-    A candidate that runs out of memory ends its series; nothing has been counted yet.
+    A candidate that runs out of memory ends its series; nothing has been counted yet. One whose
+    rounding is not `reproducible` is passed over.
 
     Raises:
-        ModelError: not even the smallest batch fits.
+        ModelError: not even the smallest batch fits, or no shape is reproducible.
     """
     bank = MemberBank(models, replace(layout, channels_last=False), device)
     with fastest_threads(bank, shape, batch or THREADS_BATCH):
-        best = _best(models, shape, layout, device, batch)
-    if best is None:
+        found = sorted(_candidates(models, shape, layout, device, batch), key=lambda t: -t.rate)
+    if not found:
         smallest = batch or _batches(device)[0]
         raise ModelError(
             f"a batch of {smallest} does not fit in the memory of {device}",
             repair="--batch with a smaller number, or --device cpu",
         )
-    return best
+    for tuned in found:
+        if reproducible(MemberBank(models, tuned.layout, device), shape, tuned.batch):
+            return tuned
+    raise ModelError(
+        f"in a batch of {found[0].batch} a row's logits depend on its place or on the threads",
+        why="votes that tie would move whenever a run is resumed or shared",
+        repair="--batch auto, or a larger one",
+    )
+
+
+@torch.inference_mode()
+def reproducible(bank: MemberBank, shape: Sequence[int], batch: int) -> bool:
+    """Whether a row's logits are the same bits at another place of its batch, for any threads.
+
+    Kernels cut small batches into parts, one a thread, and may round in each part differently
+    (seen with MKL below 12 rows). Any number of threads that a worker could be given is tried.
+    A GPU's kernels are chosen by the shape alone and are not tried.
+    """
+    if bank.device.type != "cpu":
+        return True
+    x = bank.buffer(batch, shape).uniform_(generator=_generator(bank.device))
+    shift, threads = batch // 2 + 1, torch.get_num_threads()
+    elsewhere = x.roll(shift, 0).contiguous(memory_format=bank.memory_format(x.ndim))
+    expected = bank.logits(x).view(torch.int32)  # the bits: NaN equals NaN
+    try:
+        for count in {threads // workers for workers in range(1, threads + 1)}:
+            torch.set_num_threads(count)
+            found = bank.logits(elsewhere).roll(-shift, 1)
+            if not torch.equal(found.view(torch.int32), expected):
+                return False
+        return True
+    finally:
+        torch.set_num_threads(threads)
 
 
 @contextmanager
@@ -84,21 +117,18 @@ def fastest_threads(bank: MemberBank, shape: Sequence[int], batch: int) -> Itera
         torch.set_num_threads(threads)
 
 
-def _best(
+def _candidates(
     models: Sequence[Model],
     shape: Sequence[int],
     layout: Layout,
     device: torch.device,
     batch: int | None,
-) -> Tuned | None:
-    best: Tuned | None = None
+) -> Iterator[Tuned]:
     for channels_last in (True, False) if len(shape) == 3 else (False,):
         candidate = replace(layout, channels_last=channels_last)
         bank = MemberBank(models, candidate, device)
         for size, rate in _series(bank, shape, (batch,) if batch else _batches(device)):
-            if best is None or rate > best.rate:
-                best = Tuned(size, candidate, rate)
-    return best
+            yield Tuned(size, candidate, rate)
 
 
 def _batches(device: torch.device) -> tuple[int, ...]:

@@ -10,9 +10,11 @@ from phalanx.registry import Registry
 class RadiusRule(Protocol):
     """A certificate for one noise distribution and one norm.
 
-    ``norm`` names the ball, ``threshold`` is the largest probability that certifies nothing.
+    ``noise`` is the one distribution the theorem speaks of, ``norm`` names the ball, and
+    ``threshold`` is the largest probability that certifies nothing.
     """
 
+    noise: str
     norm: str
     threshold: float
 

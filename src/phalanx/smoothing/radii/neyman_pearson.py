@@ -7,7 +7,7 @@ import math
 from scipy.special import ndtri
 
 from phalanx.errors import ParameterError
-from phalanx.noise.gaussian import check_sigma
+from phalanx.noise.distributions import check_sigma
 from phalanx.smoothing.radii import radii
 
 ULPS = 8
@@ -16,6 +16,7 @@ ULPS = 8
 class NeymanPearson:
     """``R = sigma * Phi^-1(p_lower)``: tight for a class that has at least ``p_lower``."""
 
+    noise = "gaussian"
     norm = "l2"
     threshold = 0.5
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from numbers import Real
 
 import torch
 from torch import Tensor
 
-from phalanx.errors import ParameterError
+from phalanx.noise.distributions import check_sigma, distributions
 from phalanx.noise.stream import NormalStream
 
 
+@distributions.register("gaussian")
 @dataclass(frozen=True)
 class Gaussian:
     """Noise N(0, sigma^2 I), sigma in the units of the model's input.
@@ -30,13 +29,3 @@ class Gaussian:
         """Write ``len(out)`` noisy copies of one input ``x`` ``(*shape)`` into ``out``."""
         normal = stream.rows(len(out)).view(len(out), *x.shape)
         torch.add(x, normal, alpha=self.sigma, out=out)
-
-
-def check_sigma(sigma: object) -> None:
-    """Refuse a noise level that no certificate can be computed for."""
-    if not (isinstance(sigma, Real) and 0 < float(sigma) < math.inf):
-        raise ParameterError(
-            f"sigma is {sigma!r}",
-            why="the noise level is a positive number in units of the input",
-            repair="--sigma 0.5",
-        )
