@@ -8,7 +8,7 @@ from torch import Tensor
 from phalanx.ensembles.ensemble import Ensemble
 from phalanx.errors import NonFiniteError, ParameterError
 from phalanx.models.validate import validate
-from phalanx.noise.gaussian import Gaussian
+from phalanx.noise.distributions.gaussian import Gaussian
 from phalanx.noise.stream import NormalStream
 from phalanx.runtime.keys import noise_key
 
