@@ -250,16 +250,16 @@ def sweep(request: Request, store: RunStore, workers: int, deadline: float | Non
     from phalanx.runtime.executors import is_worker, start_workers
 
     if workers > 1 and not is_worker():
-        arguments = worker_arguments(sys.argv[1:], store.folder)
-        watch(request, store, start_workers(arguments, workers))
+        watch(request, store, start_workers(worker_arguments(sys.argv[1:], store), workers))
         return
     with certify_progress(request, store) as progress:
         Sweep(request, store, progress, deadline).run()
 
 
-def worker_arguments(arguments: list[str], folder: Path | None) -> list[str]:
-    """The same command line, told where the run is."""
-    return [*arguments, "--out", str(folder)]
+def worker_arguments(arguments: list[str], store: RunStore) -> list[str]:
+    """The same command line, told where the run is if it was not."""
+    told = any(word == "--out" or word.startswith("--out=") for word in arguments)
+    return arguments if told else [*arguments, "--out", str(store.folder)]
 
 
 def report(store: RunStore, asked: Asked) -> None:
