@@ -298,7 +298,7 @@ PARAMETERS = [
     Case("certificate", ParameterError, "no radii called", {"set": {"certificate": "lucky"}}),
     Case("stopping rule", ParameterError, "no stopping called", {"set": {"stop": "early"}}),
     Case("noise", ParameterError, "no noise called 'white'", {"set": {"noise": "white"}}),
-    Case("generator", ParameterError, "no generator called 'dice'", {"set": {"generator": "dice"}}),
+    Case("generator", ParameterError, "generator called 'dice'", {"set": {"generator": "dice"}}),
 ]
 
 DATA = [

@@ -73,6 +73,11 @@ class MemberBank:
         zeros = torch.zeros((batch, *shape), device=self.device)
         return zeros.contiguous(memory_format=self.memory_format(zeros.ndim))
 
+    def memory_format(self, dimensions: int) -> torch.memory_format:
+        """The format of inputs with that many axes, the batch included."""
+        use = self.layout.channels_last and dimensions == 4
+        return torch.channels_last if use else torch.contiguous_format
+
     def _prepare(self, network: nn.Module) -> nn.Module:
         if self.layout.fold:
             network, _ = fold_batchnorm(network)
@@ -81,11 +86,6 @@ class MemberBank:
         if self.layout.channels_last:
             network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return network.requires_grad_(False)
-
-    def memory_format(self, dimensions: int) -> torch.memory_format:
-        """The format of inputs with that many axes, the batch included."""
-        use = self.layout.channels_last and dimensions == 4
-        return torch.channels_last if use else torch.contiguous_format
 
     def _run(self, model: Model, network: nn.Module, x: Tensor) -> Tensor:
         logits = network(model.normalise(x).to(self._dtype))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from numbers import Real
 from typing import Protocol
 
 from torch import Tensor
@@ -32,11 +33,11 @@ NoiseFactory = Callable[[float], Noise]
 distributions: Registry[NoiseFactory] = Registry("noise", "phalanx.noise.distributions")
 
 
-def check_sigma(sigma: float) -> None:
+def check_sigma(sigma: object) -> None:
     """Refuse a noise level that no certificate can be computed for."""
-    if not (math.isfinite(sigma) and sigma > 0):
+    if not (isinstance(sigma, Real) and 0 < float(sigma) < math.inf):
         raise ParameterError(
-            f"sigma is {sigma}",
+            f"sigma is {sigma!r}",
             why="the noise level is a positive number in units of the input",
             repair="--sigma 0.5",
         )

@@ -1,0 +1,205 @@
+"""The invariance gate: at one batch shape nothing that is no part of the question moves a count.
+
+Order, company, interruptions, threads and processes; for a convolutional network, in fp32 and
+in bf16. Noise does not even depend on the batch shape.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+import subprocess
+import sys
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import nn
+
+from phalanx.data.arrays import from_arrays
+from phalanx.errors import ModelError
+from phalanx.evaluation.certify import Request, Sweep, open_run
+from phalanx.evaluation.config import CertifyConfig
+from phalanx.models.build import build
+from phalanx.models.checkpoint import save
+from phalanx.models.model import InputSpec, Model, ModelCard
+from phalanx.noise.distributions.gaussian import Gaussian
+from phalanx.noise.stream import GENERATORS, NormalStream
+from phalanx.runs.store import RunStore
+from phalanx.smoothing.bank import Layout, MemberBank
+from phalanx.smoothing.classifiers import classifiers_of
+from phalanx.smoothing.tuning import reproducible, tune
+
+SHAPE, IMAGES, BATCH = (1, 8, 8), 5, 64
+CPU = torch.device("cpu")
+EDGES = (1, 2, 3, 5, 7, 8, 13, 31, 64, 100)
+
+
+def member(key: int) -> Model:
+    """A small convolutional network with keyed weights."""
+    with torch.random.fork_rng():
+        torch.manual_seed(key)
+        network = nn.Sequential(
+            nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(512, 10)
+        )
+    return Model(network.eval(), InputSpec(shape=SHAPE), 10)
+
+
+def request_of(precision: str) -> Request:
+    """Two members, four classifiers, chunks that end in the middle of batches."""
+    x = torch.rand(IMAGES, *SHAPE, generator=torch.Generator().manual_seed(3))
+    config = CertifyConfig(
+        sigma=0.5,
+        n=500,
+        n0=50,
+        chunk=120,
+        batch=BATCH,
+        precision=precision,
+        channels_last=True,
+        generator="philox4x64",
+    )
+    classifiers = classifiers_of(2, reducer_names=("mean", "vote"), each=True)
+    models = [member(key) for key in range(2)]
+    return Request(models, classifiers, from_arrays(x), range(IMAGES), config, CPU)
+
+
+def counted(request: Request) -> dict[int, list]:
+    """Every chunk of every image."""
+    with open_run(request, None, command="test", kind="certify") as store:
+        Sweep(request, store).run()
+        return {image: store.chunks(image) for image in request.indices}
+
+
+@pytest.fixture(scope="module", params=["fp32", "bf16"])
+def reference(request):
+    """A request and its counts, made in one go."""
+    asked = request_of(request.param)
+    return asked, counted(asked)
+
+
+def test_order_changes_nothing(reference):
+    request, expected = reference
+    assert counted(replace(request, indices=[3, 0, 4, 2, 1])) == expected
+
+
+@pytest.mark.parametrize("company", [[2], [0, 2], [4, 3, 2]])
+def test_company_changes_nothing(reference, company):
+    request, expected = reference
+    assert counted(replace(request, indices=company))[2] == expected[2]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_threads_change_nothing(reference, threads, monkeypatch):
+    request, expected = reference
+
+    @contextmanager
+    def that_many(*_):
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        yield threads
+        torch.set_num_threads(before)
+
+    monkeypatch.setattr("phalanx.evaluation.certify.fastest_threads", that_many)
+    assert counted(request) == expected
+
+
+class Killed(Exception):
+    """Stands for a process that dies after a pass."""
+
+
+@pytest.mark.parametrize("passes", range(2, 40, 4))
+def test_resuming_changes_nothing(reference, passes, tmp_path):
+    request, expected = reference
+    left = passes
+
+    def die(rows, images):
+        nonlocal left
+        left -= rows > 0
+        if left <= 0:
+            raise Killed
+
+    with (
+        open_run(request, tmp_path / "run", command="test", kind="certify") as store,
+        pytest.raises(Killed),
+    ):
+        Sweep(request, store, die).run()
+    with open_run(request, tmp_path / "run", command="test", kind="certify") as store:
+        Sweep(request, store).run()
+        assert {image: store.chunks(image) for image in request.indices} == expected
+
+
+@pytest.mark.parametrize(
+    ("precision", "workers"),
+    [
+        ("fp32", 2),
+        *(pytest.param(p, w, marks=pytest.mark.slow) for p in ("fp32", "bf16") for w in (1, 2, 4)),
+    ],
+)
+def test_processes_change_nothing(precision, workers, tmp_path):
+    """`phalanx certify --workers N` beside one process, each with its own number of threads."""
+    card = ModelCard("net", "resnet20", sigma=0.5)
+    network = build("resnet20", 10, SHAPE, key=1).eval()
+    weights = save(Model(network, InputSpec(shape=SHAPE), 10, card), tmp_path / "net")
+    words = [str(weights), "--n", "400", "--n0", "50", "--set", "chunk=150", "--batch", "64"]
+    words += ["--limit", "6", "--precision", precision]
+
+    def digest(name: str, *more: str, threads: str) -> str:
+        command = [sys.executable, "-m", "phalanx.cli.main", "certify", *words, "--out", name]
+        environment = {**os.environ, "OMP_NUM_THREADS": threads}
+        subprocess.run([*command, *more], cwd=tmp_path, env=environment, check=True, timeout=250)
+        with RunStore.open(tmp_path / name) as store:
+            return store.digest()
+
+    alone = digest("alone", threads="1")
+    assert digest("together", "--workers", str(workers), threads="2") == alone
+
+
+class Placed(nn.Module):
+    """Rounds by a row's place in its batch, as kernels that cut a batch into parts may do."""
+
+    def forward(self, x):
+        return torch.nextafter(x, x + torch.arange(len(x)).remainder(2).unsqueeze(1))
+
+
+def test_a_shape_in_which_place_matters_is_not_used():
+    placed = Model(Placed().eval(), InputSpec(shape=(2,)), 2)
+    assert not reproducible(MemberBank([placed], Layout(), CPU), (2,), 32)
+    with pytest.raises(ModelError, match="depend on its place"):
+        tune([placed], (2,), Layout(), CPU, batch=32)
+
+
+@pytest.mark.parametrize("name", ["mnist-cnn", "lenet5", "mlp"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_shape_that_is_used_is_reproducible(name, precision):
+    """Rotations of a batch, for the layout that tuning settles on."""
+    shape = (1, 28, 28)
+    model = Model(build(name, 10, shape, key=1).eval(), InputSpec(shape=shape), 10)
+    tuned = tune([model], shape, Layout(precision), CPU, batch=32)
+    bank = MemberBank([model], tuned.layout, CPU)
+    x = bank.buffer(32, shape).uniform_(generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        expected = bank.logits(x)
+        for shift in (1, 7, 16, 31):
+            moved = bank.buffer(32, shape).copy_(x.roll(shift, 0))
+            assert torch.equal(bank.logits(moved).roll(-shift, 1), expected)
+
+
+@pytest.mark.parametrize("generator", GENERATORS)
+@pytest.mark.parametrize("shape", [(1,), (3,), (17,), (1, 8, 8), (3, 5, 5)])
+def test_noise_is_the_same_bits_under_any_batch(generator, shape):
+    """However the rows of a chunk are cut into batches, in either memory format."""
+    numel, rows, draw, noise = math.prod(shape), 230, random.Random(0), Gaussian(0.37)
+    x = torch.rand(shape, generator=torch.Generator().manual_seed(1))
+    for channels_last in {False, len(shape) == 3}:
+        form = torch.channels_last if channels_last else torch.contiguous_format
+        noisy = torch.zeros(rows, *shape).contiguous(memory_format=form)
+        noise.fill(noisy, x, NormalStream(7, numel, generator=generator))
+        for _ in range(4):
+            cuts = sorted({0, rows, *draw.sample(range(rows), draw.choice(EDGES))})
+            again, stream = torch.zeros_like(noisy), NormalStream(7, numel, generator=generator)
+            for start, end in pairwise(cuts):
+                noise.fill(again[start:end], x, stream)
+            assert torch.equal(again, noisy)
