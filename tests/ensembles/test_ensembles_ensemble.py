@@ -81,7 +81,7 @@ def test_the_mode_is_that_of_the_members(mixed):
     ("other", "says"),
     [
         (lambda: member(classes=5), "classes 5.*has 4"),
-        (lambda: member(range=(0, 255)), r"input range \(0, 255\)"),
+        (lambda: member(range=(0, 255)), r"input range \(0.0, 255.0\)"),
         (lambda: Model(member().network, InputSpec(shape=(144,)), 4), r"input shape \(144,\)"),
     ],
 )
