@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from typing import Generic, TypeVar
 
@@ -21,12 +21,19 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """The registered parts of one kind, for example every reducer."""
+    """The registered parts of one kind, for example every reducer.
+
+    Args:
+        kind: what ``phalanx list`` calls them, and the end of their entry points' group.
+        package: the package of which each file is a part.
+        noun: what a message calls one of them.
+        aliases: other names of parts.
+    """
 
     def __init__(
-        self, kind: str, package: str, *, aliases: Mapping[str, str] | None = None
+        self, kind: str, package: str, *, noun: str, aliases: Mapping[str, str] | None = None
     ) -> None:
-        self.kind, self.package = kind, package
+        self.kind, self.package, self.noun = kind, package, noun
         self.aliases = dict(aliases or {})
         self._parts: dict[str, T] = {}
 
@@ -60,7 +67,7 @@ class Registry(Generic[T]):
             return self._parts[name]
         except KeyError:
             raise ParameterError(
-                f"there is no {self.kind} called {name!r}",
+                f"there is no {self.noun} called {name!r}",
                 repair=f"choose one of {', '.join(self.names())}",
             ) from None
 
@@ -74,7 +81,7 @@ class Registry(Generic[T]):
         modules = pkgutil.iter_modules(locations or [])
         return [m.name.replace("_", "-") for m in modules if not m.name.startswith("_")]
 
-    def _points(self) -> list:
+    def _points(self) -> list[EntryPoint]:
         return list(entry_points(group=f"phalanx.{self.kind}"))
 
     def _load(self, name: str) -> None:

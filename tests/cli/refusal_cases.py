@@ -279,7 +279,7 @@ PARAMETERS = [
     Case(
         "reducer",
         ParameterError,
-        "no reducers called 'best'",
+        "no reducer called 'best'",
         {"models": ["good", "good"], "reducer": ["best"]},
     ),
     Case("device", ParameterError, "device 'abacus'", {"device": "abacus"}),
@@ -294,9 +294,9 @@ PARAMETERS = [
         words=False,
     ),
     Case("option of a wrong type", ParameterError, "chunk is 'big'", {"set": {"chunk": "big"}}),
-    Case("bound", ParameterError, "no bounds called", {"set": {"bound": "hopeful"}}),
-    Case("certificate", ParameterError, "no radii called", {"set": {"certificate": "lucky"}}),
-    Case("stopping rule", ParameterError, "no stopping called", {"set": {"stop": "early"}}),
+    Case("bound", ParameterError, "no confidence bound called", {"set": {"bound": "hopeful"}}),
+    Case("certificate", ParameterError, "no radius rule called", {"set": {"certificate": "lucky"}}),
+    Case("stopping rule", ParameterError, "no stopping rule called", {"set": {"stop": "early"}}),
     Case("noise", ParameterError, "no noise called 'white'", {"set": {"noise": "white"}}),
     Case("generator", ParameterError, "generator called 'dice'", {"set": {"generator": "dice"}}),
 ]

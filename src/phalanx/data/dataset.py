@@ -111,4 +111,4 @@ def _check_labels(card: DataCard, labels: Tensor) -> None:
 Reader = Callable[..., Dataset]
 """``reader(folder: Path | None, split: str) -> Dataset``; ``split`` is "train" or "test"."""
 
-readers: Registry[Reader] = Registry("data", "phalanx.data.readers")
+readers: Registry[Reader] = Registry("data", "phalanx.data.readers", noun="data set")

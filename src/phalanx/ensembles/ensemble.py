@@ -23,6 +23,7 @@ ReducerFactory = Callable[..., Reducer]
 reducers: Registry[ReducerFactory] = Registry(
     "reducers",
     "phalanx.ensembles.reducers",
+    noun="reducer",
     aliases={"soft": "softmax", "we": "weighted", "mme": "max-margin"},
 )
 

@@ -77,7 +77,7 @@ class Loss(BaseModel, ABC):
         """The loss of ``members`` on ``batch``."""
 
 
-losses: Registry[Callable[..., Loss]] = Registry("losses", "phalanx.losses")
+losses: Registry[Callable[..., Loss]] = Registry("losses", "phalanx.losses", noun="loss")
 
 
 def build_loss(name: str, options: Mapping[str, Any]) -> Loss:

@@ -18,7 +18,7 @@ from phalanx.registry import Registry
 
 NetworkFactory = Callable[..., nn.Module]
 
-networks: Registry[NetworkFactory] = Registry("networks", "phalanx.models.networks")
+networks: Registry[NetworkFactory] = Registry("networks", "phalanx.models.networks", noun="network")
 
 
 def build(

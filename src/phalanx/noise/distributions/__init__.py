@@ -30,7 +30,9 @@ class Noise(Protocol):
 NoiseFactory = Callable[[float], Noise]
 """``factory(sigma) -> Noise``, sigma in the units of the model's input."""
 
-distributions: Registry[NoiseFactory] = Registry("noise", "phalanx.noise.distributions")
+distributions: Registry[NoiseFactory] = Registry(
+    "noise", "phalanx.noise.distributions", noun="noise"
+)
 
 
 def check_sigma(sigma: object) -> None:

@@ -22,4 +22,6 @@ class Bound(Protocol):
         ...
 
 
-bounds: Registry[Bound] = Registry("bounds", "phalanx.smoothing.confidence")
+bounds: Registry[Bound] = Registry(
+    "bounds", "phalanx.smoothing.confidence", noun="confidence bound"
+)

@@ -23,4 +23,4 @@ class RadiusRule(Protocol):
         ...
 
 
-radii: Registry[RadiusRule] = Registry("radii", "phalanx.smoothing.radii")
+radii: Registry[RadiusRule] = Registry("radii", "phalanx.smoothing.radii", noun="radius rule")

@@ -35,7 +35,9 @@ class StoppingRule(Protocol):
 RuleFactory = Callable[..., StoppingRule]
 """``factory(n=..., n0=..., chunk=...) -> StoppingRule``."""
 
-rules: Registry[RuleFactory] = Registry("stopping", "phalanx.smoothing.stopping")
+rules: Registry[RuleFactory] = Registry(
+    "stopping", "phalanx.smoothing.stopping", noun="stopping rule"
+)
 
 
 def cut(phase: str, total: int, chunk: int) -> Iterator[Chunk]:
