@@ -27,9 +27,10 @@ import numpy as np
 import torch
 
 from phalanx.data.arrays import from_arrays
-from phalanx.evaluation.certify import Request, Sweep, open_run, settle
+from phalanx.evaluation.certify import Sweep
 from phalanx.evaluation.config import CertifyConfig
 from phalanx.evaluation.plan import measured_rate
+from phalanx.evaluation.request import Request, open_run, settle
 from phalanx.models.build import build
 from phalanx.models.model import InputSpec, Model
 from phalanx.runs.provenance import cpu_model
@@ -78,7 +79,7 @@ def time_loop(model: Model, shape: tuple[int, ...], batch: int, seconds: float) 
 def time_certify(request: Request) -> float:
     """Samples a second of a whole sweep, from claim to certificate."""
     samples = len(request.indices) * (request.config.n + request.config.n0)
-    with open_run(request, None, command="benchmark", kind="certify") as store:
+    with open_run(request, None, command="benchmark")[1] as store:
         start = time.perf_counter()
         Sweep(request, store).run()
         return samples / (time.perf_counter() - start)

@@ -13,8 +13,8 @@ from phalanx.data.arrays import from_arrays
 from phalanx.data.dataset import Dataset
 from phalanx.ensembles.ensemble import Ensemble
 from phalanx.errors import MissingDependencyError, ParameterError
-from phalanx.evaluation.certify import Request, Sweep, check_request, open_run, settle
-from phalanx.evaluation.config import CertifyConfig
+from phalanx.evaluation.certify import Sweep
+from phalanx.evaluation.request import open_run, request_of, settle
 from phalanx.models.model import Model
 from phalanx.models.resolve import Declaration, resolve_all, wrap
 from phalanx.reporting.table import Table
@@ -22,8 +22,6 @@ from phalanx.reporting.tables import summary_table
 from phalanx.runs.query import Summary, summarise
 from phalanx.runs.schema import CertificateRecord
 from phalanx.runs.store import RunStore
-from phalanx.runtime.device import resolve_device
-from phalanx.smoothing.classifiers import classifiers_of
 from phalanx.smoothing.smoothed import Smoothed
 
 if TYPE_CHECKING:
@@ -31,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CertifyResult", "Smoothed", "certify", "load"]
 
-Models = Model | Ensemble | nn.Module | Sequence[Model | nn.Module]
+Models = Model | Ensemble | nn.Module | str | Sequence[Model | nn.Module]
 
 
 class CertifyResult(Sequence[CertificateRecord]):
@@ -63,6 +61,9 @@ class CertifyResult(Sequence[CertificateRecord]):
     def __getitem__(self, index: slice) -> list[CertificateRecord]: ...
     def __getitem__(self, index: int | slice) -> CertificateRecord | list[CertificateRecord]:
         return self._records[index]
+
+    def __repr__(self) -> str:
+        return f"CertifyResult of {self.classifier!r} on {len(self)} inputs\n{self.table()}"
 
     def of(self, classifier: str) -> CertifyResult:
         """The certificates of another classifier that shared the pass."""
@@ -98,7 +99,7 @@ def certify(
     n0: int = 100,
     alpha: float = 0.001,
     seed: int = 0,
-    reducers: Sequence[str] = ("mean",),
+    reducers: Sequence[str] | None = None,
     each: bool = False,
     out: str | os.PathLike[str] | None = None,
     device: str = "auto",
@@ -116,13 +117,14 @@ def certify(
     with probability at most ``alpha``.
 
     Args:
-        model: a `Model`, an `Ensemble`, a bare module (then declare its input below), or a
-            sequence of models, which is an ensemble.
+        model: a `Model`, an `Ensemble`, a MODEL string, a bare module (then declare its input
+            below), or a sequence of models, which is an ensemble.
         x: inputs ``(B, *shape)`` in input units, or a `Dataset`.
         y: labels ``(B,)``, or None: certified for the predicted class, accuracy absent.
         sigma: noise level in input units; taken from the model's card when it has one.
         n, n0, alpha, seed: see `CertifyConfig`.
         reducers: the ensemble under each of these, all in one pass; the first is primary.
+            Default: an `Ensemble`'s own, else the mean of the logits, or none with ``each``.
         each: also every member alone.
         out: a run folder to make or continue; in memory when None.
         options: further fields of `CertifyConfig`, such as ``precision="bf16"``.
@@ -137,23 +139,24 @@ def certify(
         classes=classes,
         normalised_inside=normalised_inside,
     )
-    members, reducers, reducer_options = _members(model, declaration, reducers)
-    config = CertifyConfig(
-        sigma=sigma_of(members, sigma, allow_mismatch=allow_sigma_mismatch),
-        n=n,
-        n0=n0,
-        alpha=alpha,
-        seed=seed,
-    ).with_options(options)
-    dataset = x if isinstance(x, Dataset) else from_arrays(x, y)
-    found = classifiers_of(len(members), reducer_names=reducers, options=reducer_options, each=each)
-    request = Request(members, found, dataset, range(len(dataset)), config, resolve_device(device))
-    check_request(request)
+    asked = {"n": n, "n0": n0, "alpha": alpha, "seed": seed, **options}
+    if sigma is not None:
+        asked["sigma"] = sigma
+    members, names, reducer_options = _members(model, declaration, reducers)
+    request = request_of(
+        members,
+        x if isinstance(x, Dataset) else from_arrays(x, y),
+        asked,
+        reducer_names=names,
+        reducer_options=reducer_options,
+        each=each,
+        allow_sigma_mismatch=allow_sigma_mismatch,
+        device=device,
+    )
     folder = None if out is None else Path(out)
-    request = settle(request, folder)
-    store = open_run(request, folder, command="phalanx.certify(...)", kind="certify")
+    request, store = open_run(settle(request, folder), folder, command="phalanx.certify(...)")
     Sweep(request, store).run()
-    return CertifyResult(store)
+    return CertifyResult(store, request.classifiers[0].name)
 
 
 def load(*specs: str, **declaration: Any) -> Model | list[Model]:
@@ -162,37 +165,16 @@ def load(*specs: str, **declaration: Any) -> Model | list[Model]:
     return models[0] if len(models) == 1 else models
 
 
-def sigma_of(models: Sequence[Model], sigma: float | None, *, allow_mismatch: bool) -> float:
-    """The noise level to certify at: asked for, else the one the models were trained for.
-
-    Raises:
-        ParameterError: neither is known, or they differ and that was not allowed.
-    """
-    trained = sorted({model.sigma for model in models if model.sigma is not None})
-    if sigma is None:
-        if len(trained) != 1:
-            raise ParameterError(
-                "no sigma was given",
-                why=f"the models were trained for {trained}" if trained else "no card says one",
-                repair="--sigma 0.5",
-            )
-        return trained[0]
-    if any(level != sigma for level in trained) and not allow_mismatch:
-        raise ParameterError(
-            f"sigma is {sigma:g} and the models were trained for "
-            + ", ".join(f"{level:g}" for level in trained),
-            why="a mismatch is usually a mistake, and always costs radius",
-            repair=f"--sigma {trained[0]:g}, or --allow-sigma-mismatch",
-        )
-    return sigma
-
-
 def _members(
-    model: Models, declaration: Declaration, reducer_names: Sequence[str]
-) -> tuple[list[Model], Sequence[str], dict[str, Any]]:
+    model: Models, declaration: Declaration, names: Sequence[str] | None
+) -> tuple[list[Model], Sequence[str] | None, dict[str, Any]]:
+    """The members, the reducers asked for, and the options of the first of them."""
     if isinstance(model, Ensemble):
-        names = (model.reducer_name, *reducer_names[1:])
-        return list(model.members), names, dict(model.reducer_options)  # type: ignore[arg-type]
-    several = list(model) if isinstance(model, Sequence) else [model]
-    wrapped = [m if isinstance(m, Model) else wrap(m, declaration) for m in several]
-    return wrapped, reducer_names, {}
+        if names is None:
+            return list(model.models), [model.reducer_name], dict(model.reducer_options)
+        own = bool(names) and names[0] == model.reducer_name
+        return list(model.models), names, dict(model.reducer_options) if own else {}
+    if isinstance(model, str | os.PathLike):
+        return resolve_all([os.fspath(model)], declaration), names, {}
+    several: list[Any] = list(model) if isinstance(model, Sequence) else [model]
+    return [m if isinstance(m, Model) else wrap(m, declaration) for m in several], names, {}

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from phalanx.data.arrays import from_arrays
-from phalanx.evaluation.certify import Request
 from phalanx.evaluation.config import CertifyConfig
+from phalanx.evaluation.request import OPEN, Request
 from phalanx.models.model import InputSpec, Model
 from phalanx.smoothing.classifiers import classifiers_of
 
@@ -28,7 +28,7 @@ def small_request(images: int = 6, members: int = 2, labels: bool = True, **conf
     generator = torch.Generator().manual_seed(1)
     x = torch.rand(images, *SHAPE, generator=generator)
     y = torch.randint(0, 3, (images,), generator=generator) if labels else None
-    options = {"sigma": 0.25, "n": 500, "n0": 50, "chunk": 200, "batch": 64, **config}
+    options: dict = {"sigma": 0.25, "n": 500, "n0": 50, "chunk": 200, "batch": 64, **config}
     return Request(
         models=[small_model(seed) for seed in range(members)],
         classifiers=classifiers_of(members, each=True) if members > 1 else classifiers_of(1),
@@ -36,6 +36,7 @@ def small_request(images: int = 6, members: int = 2, labels: bool = True, **conf
         indices=list(range(images)),
         config=CertifyConfig(**options),
         device=torch.device("cpu"),
+        open=tuple(name for name in OPEN if options.get(name) is None),
     )
 
 

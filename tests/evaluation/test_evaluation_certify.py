@@ -11,14 +11,14 @@ from torch import nn
 from phalanx.data.arrays import from_arrays
 from phalanx.data.dataset import DataCard, Dataset
 from phalanx.errors import ConfigurationError, DataError, ModelError
-from phalanx.evaluation.certify import Sweep, check_request, open_run, settle
+from phalanx.evaluation.certify import Sweep
+from phalanx.evaluation.request import check_models, open_run, settle
 from phalanx.models.model import InputSpec, Model
 from phalanx.verdicts import Verdict
 
 
 def certified(request, out=None):
-    request = settle(request, out)
-    store = open_run(request, out, command="test", kind="certify")
+    request, store = open_run(settle(request, out), out, command="test")
     Sweep(request, store).run()
     return store
 
@@ -50,7 +50,7 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(request_of, tmp_path, a
             raise Killed
 
     with (
-        open_run(request, tmp_path / "cut", command="test", kind="certify") as store,
+        open_run(request, tmp_path / "cut", command="test")[1] as store,
         pytest.raises(Killed),
     ):
         Sweep(request, store, die).run()
@@ -134,15 +134,15 @@ def test_refused_before_anything_is_spent(request_of):
     request = request_of(members=1)
     narrow = Model(request.models[0].network, InputSpec((0.0, 0.5)), 3)
     with pytest.raises(DataError, match="--input-range"):
-        check_request(replace(request, models=[narrow]))
+        check_models([narrow], request.dataset, request.indices)
     shaped = Model(request.models[0].network, InputSpec((0.0, 1.0), shape=(1, 28, 28)), 3)
     with pytest.raises(DataError, match="shape"):
-        check_request(replace(request, models=[shaped]))
+        check_models([shaped], request.dataset, request.indices)
     training = Model(nn.Sequential(nn.Flatten(), nn.Linear(16, 3)), InputSpec(), 3).train()
     with pytest.raises(ModelError, match=r"eval\(\)"):
-        check_request(replace(request, models=[training]))
+        check_models([training], request.dataset, request.indices)
     with pytest.raises(DataError, match="no images"):
-        check_request(replace(request, indices=[]))
+        check_models(request.models, request.dataset, [])
 
 
 def test_too_few_classes_are_refused(request_of):
@@ -153,7 +153,7 @@ def test_too_few_classes_are_refused(request_of):
         dataset=Dataset(DataCard("wide", "test", (1, 4, 4), 10, 4), lambda i: x[list(i)], None),
     )
     with pytest.raises(ModelError, match="--classes"):
-        check_request(wide)
+        check_models(wide.models, wide.dataset, wide.indices)
 
 
 def test_from_arrays_joins_models(request_of):

@@ -21,8 +21,9 @@ from torch import nn
 
 from phalanx.data.arrays import from_arrays
 from phalanx.errors import ModelError
-from phalanx.evaluation.certify import Request, Sweep, open_run
+from phalanx.evaluation.certify import Sweep
 from phalanx.evaluation.config import CertifyConfig
+from phalanx.evaluation.request import Request, open_run
 from phalanx.models.build import build
 from phalanx.models.checkpoint import save
 from phalanx.models.model import InputSpec, Model, ModelCard
@@ -68,7 +69,7 @@ def request_of(precision: str) -> Request:
 
 def counted(request: Request) -> dict[int, list]:
     """Every chunk of every image."""
-    with open_run(request, None, command="test", kind="certify") as store:
+    with open_run(request, None, command="test")[1] as store:
         Sweep(request, store).run()
         return {image: store.chunks(image) for image in request.indices}
 
@@ -122,11 +123,11 @@ def test_resuming_changes_nothing(reference, passes, tmp_path):
             raise Killed
 
     with (
-        open_run(request, tmp_path / "run", command="test", kind="certify") as store,
+        open_run(request, tmp_path / "run", command="test")[1] as store,
         pytest.raises(Killed),
     ):
         Sweep(request, store, die).run()
-    with open_run(request, tmp_path / "run", command="test", kind="certify") as store:
+    with open_run(request, tmp_path / "run", command="test")[1] as store:
         Sweep(request, store).run()
         assert {image: store.chunks(image) for image in request.indices} == expected
 

@@ -2,62 +2,33 @@
 
 from __future__ import annotations
 
-import os
+import shlex
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-import yaml
 
 from phalanx.cli import options as opt
 from phalanx.cli.console import answer, answer_json, log
-from phalanx.errors import ConfigurationError, ParameterError, SampleErrors
+from phalanx.errors import ParameterError, PhalanxError, RequirementUnmet, SampleErrors
 
 if TYPE_CHECKING:
-    from phalanx.evaluation.certify import Request
-    from phalanx.models.resolve import Declaration
+    from phalanx.evaluation.request import Request
     from phalanx.runs.store import RunStore
-
-CONFIG_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
-class Asked:
-    """The command line, as typed."""
+class Work:
+    """How a request is carried out and answered: what decides no count."""
 
-    models: list[str]
-    data: str
-    data_dir: Path | None
-    sigma: str | None
-    n: int
-    n0: int
-    alpha: float
-    reducer: list[str] | None
-    each: bool
-    out: Path | None
-    limit: int | None
-    every: int
-    seed: int
-    device: str
-    workers: int
-    batch: str
-    precision: str
-    allow_sigma_mismatch: bool
-    plan: bool
-    budget: str | None
-    require: list[str] | None
-    overrides: list[str] | None
-    config: Path | None
-    json: bool
-    input_range: tuple[float, float] | None
-    mean: str | None
-    std: str | None
-    classes: int | None
-    normalised_inside: bool
-    weights: Path | None
+    out: Path
+    workers: int = 1
+    budget: float | None = None
+    conditions: tuple[str, ...] = ()
+    json: bool = False
 
 
 def register(app: typer.Typer) -> None:
@@ -72,22 +43,21 @@ def certify(
     sigma: Annotated[
         str | None, typer.Option(help="noise level in input units; default: the card's")
     ] = None,
-    n: Annotated[int, typer.Option(help="estimation samples per image")] = 100_000,
-    n0: Annotated[int, typer.Option(help="selection samples per image")] = 100,
-    alpha: Annotated[float, typer.Option(help="failure probability of a certificate")] = 0.001,
-    reducer: Annotated[
-        list[str] | None,
-        typer.Option(help="ensemble under this reducer; repeat for several in one pass"),
+    n: Annotated[int | None, typer.Option(help="estimation samples per image [100000]")] = None,
+    n0: Annotated[int | None, typer.Option(help="selection samples per image [100]")] = None,
+    alpha: Annotated[
+        str | None, typer.Option(help="failure probability of a certificate [0.001]")
     ] = None,
+    reducer: opt.Reducers = None,
     each: Annotated[bool, typer.Option("--each", help="every model on its own")] = False,
     out: opt.Out = None,
     limit: opt.Limit = None,
     every: opt.Every = 1,
-    seed: opt.Seed = 0,
+    seed: Annotated[int | None, typer.Option(help="run seed of all noise [0]")] = None,
     device: opt.Device = "auto",
     workers: opt.Workers = 1,
     batch: Annotated[str, typer.Option(help="rows of a forward pass, or auto")] = "auto",
-    precision: Annotated[str, typer.Option(help="fp32 or bf16")] = "fp32",
+    precision: Annotated[str | None, typer.Option(help="fp32 or bf16 [fp32]")] = None,
     allow_sigma_mismatch: Annotated[
         bool, typer.Option("--allow-sigma-mismatch", help="certify at another sigma")
     ] = False,
@@ -111,177 +81,148 @@ def certify(
     weights: opt.Weights = None,
 ) -> None:
     """Certify models (several are an ensemble before smoothing) by randomized smoothing."""
-    execute(Asked(**locals()))
-
-
-def execute(asked: Asked) -> None:
-    """Settle, plan or run, then answer."""
-    started = time.monotonic()
-    request = _request(asked)
-    from phalanx.evaluation.certify import check_request, open_run, settle
+    from phalanx.data.locate import load
+    from phalanx.evaluation.plan import seconds_of
+    from phalanx.evaluation.request import request_of
+    from phalanx.models.resolve import resolve_all
     from phalanx.runs.provenance import new_run_folder
     from phalanx.runs.require import parse
-
-    for condition in asked.require or []:
-        parse(condition)  # hours later would be late to refuse it
-
-    check_request(request)
-    out = asked.out
-    if out is None and not asked.plan:
-        out = new_run_folder(f"certify-{Path(asked.data).stem}")
-    request = settle(request, out)
-    if asked.plan:
-        _plan(request, asked)
-        return
-    deadline = None
-    if asked.budget is not None:
-        request, deadline = _fit(request, asked.budget, started)
-    with open_run(request, out, command=command_line(), kind="certify") as store:
-        sweep(request, store, asked.workers, deadline)
-        report(store, asked)
-
-
-def _request(asked: Asked) -> Request:
-    from phalanx.api import sigma_of
-    from phalanx.data.locate import load
-    from phalanx.evaluation.certify import Request
-    from phalanx.evaluation.config import CertifyConfig
-    from phalanx.models.resolve import resolve_all
-    from phalanx.runtime.device import resolve_device
     from phalanx.runtime.executors import check_workers
-    from phalanx.smoothing.classifiers import classifiers_of
 
-    check_workers(asked.workers)
+    started = time.monotonic()
+    flags = {"sigma": sigma, "n": n, "n0": n0, "alpha": alpha, "seed": seed, "batch": batch}
+    options = opt.merged(config, {**flags, "precision": precision}, overrides)
+    seconds = None if budget is None else seconds_of(budget)
+    for condition in require or ():
+        parse(condition)  # hours later would be late to refuse it
+    check_workers(workers)
     limit_threads()
-    wanted = opt.number(asked.sigma) if asked.sigma is not None else None
-    base = CertifyConfig(
-        sigma=1.0 if wanted is None else wanted,
-        n=asked.n,
-        n0=asked.n0,
-        alpha=asked.alpha,
-        seed=asked.seed,
-        batch=None if asked.batch == "auto" else _whole("--batch", asked.batch),
-        precision=asked.precision,
-    ).with_options(_options(asked))
-    models = resolve_all(asked.models, _declaration(asked))
-    level = sigma_of(models, wanted, allow_mismatch=asked.allow_sigma_mismatch)
-    names = asked.reducer if asked.reducer is not None else ([] if asked.each else ["mean"])
-    dataset = load(asked.data, asked.data_dir)
-    return Request(
-        models=models,
-        classifiers=classifiers_of(len(models), reducer_names=names, each=asked.each),
-        dataset=dataset,
-        indices=dataset.select(every=asked.every, limit=asked.limit),
-        config=base.with_options({"sigma": level}),
-        device=resolve_device(asked.device),
+    said = opt.declaration(input_range, mean, std, classes, normalised_inside, weights)
+    members, dataset = resolve_all(models, said), load(data, data_dir)
+    request = request_of(
+        members,
+        dataset,
+        options,
+        indices=dataset.select(every=every, limit=limit),
+        reducer_names=reducer,
+        each=each,
+        allow_sigma_mismatch=allow_sigma_mismatch,
+        device=device,
     )
+    if plan:
+        _plan(_settled(request, out, seconds, started), json)
+        return
+    folder = out or new_run_folder(f"certify-{Path(data).stem}")
+    work = Work(folder, workers, seconds, tuple(require or ()), json)
+    execute(_settled(request, folder, seconds, started), work, started)
 
 
-def _declaration(asked: Asked) -> Declaration:
-    return opt.declaration(
-        asked.input_range,
-        asked.mean,
-        asked.std,
-        asked.classes,
-        asked.normalised_inside,
-        asked.weights,
-    )
+def execute(request: Request, work: Work, started: float) -> None:
+    """Run a settled request, here or in several processes, and answer."""
+    from phalanx.evaluation.request import open_run
+    from phalanx.runtime.executors import is_worker
+
+    request, store = open_run(request, work.out, command=command_line())
+    with store:
+        if work.budget is not None:
+            store.set_meta("asked", {"images": len(request.indices), "seconds": work.budget})
+        sweep(request, store, work.workers, _seconds_left(work.budget, started))
+        if not is_worker():
+            report(store, work)
 
 
-def _options(asked: Asked) -> dict[str, Any]:
-    """Options of ``--config``, then of ``--set``, which wins."""
-    found: dict[str, Any] = {}
-    if asked.config is not None:
-        found.update(_read_config(asked.config))
-    for item in asked.overrides or []:
-        name, sign, value = item.partition("=")
-        if not sign:
-            raise ConfigurationError(f"--set {item!r}", repair="--set name=value")
-        try:
-            found[name.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ConfigurationError(
-                f"--set {item!r} cannot be read", why=str(error), repair="--set name=value"
-            ) from None
-    return found
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        if path.stat().st_size > CONFIG_BYTES:
-            raise ConfigurationError(f"{path} is larger than a configuration file can be")
-        value = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigurationError(f"{path} cannot be read", why=str(error)) from None
-    if not isinstance(value, dict):
-        raise ConfigurationError(f"{path} is not a mapping of options")
-    return value
-
-
-def _plan(request: Request, asked: Asked) -> None:
-    from phalanx.evaluation.plan import measured_rate, plan
-
-    found = plan(request, measured_rate(request))
-    if asked.json:
-        answer_json(found.as_dict())
-    else:
-        answer("\n".join(found.lines()))
-
-
-def _fit(request: Request, budget: str, started: float) -> tuple[Request, float]:
-    from phalanx.evaluation.plan import fit_budget, measured_rate, seconds_of
-
-    seconds = seconds_of(budget)
-    rate = measured_rate(request)
-    left = max(seconds - (time.monotonic() - started), 1.0)
-    fitted = fit_budget(request, rate, left)
-    if fitted is not request:
-        log(
-            f"to fit {budget}: {len(fitted.indices)} of {len(request.indices)} images,"
-            f" n = {fitted.config.n:,} (fixed before the first sample)"
-        )
-    return fitted, started + seconds
-
-
-def sweep(request: Request, store: RunStore, workers: int, deadline: float | None) -> None:
-    """Run the sweep here, or in several processes that share the store."""
+def sweep(
+    request: Request, store: RunStore, workers: int = 1, seconds: float | None = None
+) -> None:
+    """Certify a request's images here, or in several processes that share the store."""
     from phalanx.cli.progress import certify_progress, watch
     from phalanx.evaluation.certify import Sweep
     from phalanx.runtime.executors import is_worker, start_workers
 
     if workers > 1 and not is_worker():
-        watch(request, store, start_workers(worker_arguments(sys.argv[1:], store), workers))
+        arguments = worker_arguments(sys.argv[1:], store)
+        watch(request, store, start_workers(arguments, workers, seconds), timed=seconds is not None)
         return
+    deadline = None if seconds is None else time.monotonic() + seconds
     with certify_progress(request, store) as progress:
         Sweep(request, store, progress, deadline).run()
+
+
+def report(store: RunStore, work: Work) -> None:
+    """Print the answer, what is wrong with it, and last of all where the run is."""
+    from phalanx.reporting.tables import summary_table
+    from phalanx.runs.query import run_json
+
+    if work.json:
+        answer_json(run_json(store))
+    else:
+        answer(summary_table(store).text())
+    problem = _problem(store, work.conditions)
+    if problem is not None:
+        log(f"error: {problem}")
+    log(str(store.folder))
+    if problem is not None:
+        raise typer.Exit(problem.exit_code)
+
+
+def _problem(store: RunStore, conditions: tuple[str, ...]) -> PhalanxError | None:
+    from phalanx.runs.query import summarise
+    from phalanx.runs.require import check
+
+    try:
+        for condition in conditions:
+            check(summarise(store), condition)
+    except (RequirementUnmet, ParameterError) as unmet:
+        return unmet
+    errors = sum(summarise(store, record.name).errors for record in store.manifest.classifiers)
+    if not errors:
+        return None
+    return SampleErrors(
+        f"{errors} certificates ended in an error and count as not certified",
+        repair=f"phalanx runs explain {store.folder} IMAGE",
+    )
+
+
+def _settled(request: Request, out: Path | None, seconds: float | None, started: float) -> Request:
+    """The request with everything decided, the number of samples by a budget if there is one."""
+    from phalanx.evaluation.plan import fit_budget, measured_rate, spread
+    from phalanx.evaluation.request import settle
+
+    if seconds is None:
+        return settle(request, out)
+    request = replace(request, indices=spread(request.indices), open=(*request.open, "n"))
+    known = out is not None and (out / "run.json").exists()
+    request = settle(request, out)
+    if known:
+        return request
+    fitted = fit_budget(request, measured_rate(request), _seconds_left(seconds, started) or 0.0)
+    log(f"n = {fitted.config.n:,} to fit the budget, fixed before the first sample")
+    return fitted
+
+
+def _seconds_left(budget: float | None, started: float) -> float | None:
+    from phalanx.runtime.executors import seconds_for_worker
+
+    given = seconds_for_worker()
+    if given is not None or budget is None:
+        return given
+    return max(budget - (time.monotonic() - started), 0.0)
+
+
+def _plan(request: Request, json: bool) -> None:
+    from phalanx.evaluation.plan import measured_rate, plan
+
+    found = plan(request, measured_rate(request))
+    if json:
+        answer_json(found.as_dict())
+    else:
+        answer("\n".join(found.lines()))
 
 
 def worker_arguments(arguments: list[str], store: RunStore) -> list[str]:
     """The same command line, told where the run is if it was not."""
     told = any(word == "--out" or word.startswith("--out=") for word in arguments)
     return arguments if told else [*arguments, "--out", str(store.folder)]
-
-
-def report(store: RunStore, asked: Asked) -> None:
-    """Print the answer; raise for unmet requirements and errored samples."""
-    from phalanx.reporting.tables import summary_table
-    from phalanx.runs.query import run_json, summarise
-    from phalanx.runs.require import check
-
-    if asked.json:
-        answer_json(run_json(store))
-    else:
-        answer(summary_table(store).text())
-    log(str(store.folder))
-    summary = summarise(store)
-    for condition in asked.require or []:
-        check(summary, condition)
-    errors = sum(summarise(store, record.name).errors for record in store.manifest.classifiers)
-    if errors:
-        raise SampleErrors(
-            f"{errors} certificates ended in an error and count as not certified",
-            repair=f"phalanx runs explain {store.folder} IMAGE",
-        )
 
 
 def limit_threads() -> None:
@@ -297,13 +238,4 @@ def limit_threads() -> None:
 
 def command_line() -> str:
     """The command as it would be typed again."""
-    import shlex
-
-    return shlex.join(["phalanx", *sys.argv[1:]]) if sys.argv[1:] else os.path.basename(sys.argv[0])
-
-
-def _whole(option: str, text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise ParameterError(f"{option} is {text!r}", repair=f"{option} auto or a number") from None
+    return shlex.join(["phalanx", *sys.argv[1:]])

@@ -15,7 +15,7 @@ from phalanx.errors import ParameterError
 
 if TYPE_CHECKING:
     from phalanx.data.dataset import Dataset
-    from phalanx.evaluation.certify import Request
+    from phalanx.evaluation.request import Request
     from phalanx.models.model import Model
     from phalanx.runs.store import RunStore
 
@@ -87,43 +87,30 @@ def _train(scale: Scale, data_dir: Path | None, out: Path, seed: int, device: st
 def _request(
     scale: Scale, models: list[Model], dataset: Dataset, seed: int, device: str
 ) -> Request:
-    from phalanx.api import sigma_of
     from phalanx.ensembles.ensemble import reducers
-    from phalanx.evaluation.certify import Request
-    from phalanx.evaluation.config import CertifyConfig
-    from phalanx.runtime.device import resolve_device
-    from phalanx.smoothing.classifiers import classifiers_of
+    from phalanx.evaluation.request import request_of
 
-    names = ["mean", *(name for name in reducers.names() if name != "mean")]
-    return Request(
-        models=models,
-        classifiers=classifiers_of(len(models), reducer_names=names, each=True),
-        dataset=dataset,
+    return request_of(
+        models,
+        dataset,
+        {"n": scale.n, "seed": seed, "precision": scale.precision},
         indices=dataset.select(every=scale.every),
-        config=CertifyConfig(
-            sigma=sigma_of(models, None, allow_mismatch=False),
-            n=scale.n,
-            seed=seed,
-            precision=scale.precision,
-        ),
-        device=resolve_device(device),
+        reducer_names=["mean", *(name for name in reducers.names() if name != "mean")],
+        each=True,
+        device=device,
     )
 
 
 def _certify(request: Request, out: Path) -> RunStore:
-    from phalanx.cli.certify import command_line
-    from phalanx.cli.progress import certify_progress
-    from phalanx.evaluation.certify import Sweep, check_request, open_run, settle
+    from phalanx.cli.certify import command_line, sweep
+    from phalanx.evaluation.request import open_run, settle
 
-    check_request(request)
-    request = settle(request, out)
     log(
         f"2/4  certifying {len(request.indices)} test images, {request.config.n:,} noise samples"
         f" each; one pass serves all {len(request.classifiers)} classifiers"
     )
-    store = open_run(request, out, command=command_line(), kind="certify")
-    with certify_progress(request, store) as progress:
-        Sweep(request, store, progress).run()
+    request, store = open_run(settle(request, out), out, command=command_line())
+    sweep(request, store)
     return store
 
 

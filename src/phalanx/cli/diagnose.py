@@ -48,13 +48,13 @@ def diagnose(
     weights: opt.Weights = None,
 ) -> None:
     """Correlation of an ensemble's members under noise, and the gain it predicts."""
-    from phalanx.api import sigma_of
     from phalanx.data.locate import load
     from phalanx.diagnostics.attach import keep
     from phalanx.diagnostics.measure import report
     from phalanx.ensembles.ensemble import Ensemble
     from phalanx.models.resolve import resolve_all
     from phalanx.runtime.device import resolve_device
+    from phalanx.smoothing.level import sigma_of
 
     said = opt.declaration(input_range, mean, std, classes, normalised_inside, weights)
     members = resolve_all(models, said)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+import yaml
 
-from phalanx.errors import ParameterError
+from phalanx.errors import ConfigurationError, ParameterError
 
 if TYPE_CHECKING:
     from phalanx.models.resolve import Declaration
+
+CONFIG_BYTES = 1 << 20
 
 
 def number(text: str) -> float:
@@ -37,6 +41,13 @@ Models = Annotated[
 Data = Annotated[str, typer.Option("--data", help="data set: a registered name or a path")]
 DataDir = Annotated[
     Path | None, typer.Option("--data-dir", help="folder of the data set's files [PHALANX_DATA]")
+]
+Reducers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--reducer",
+        help="ensemble under this reducer (phalanx list reducers); repeat for several in one pass",
+    ),
 ]
 Out = Annotated[Path | None, typer.Option("--out", help="run folder; made or continued")]
 Limit = Annotated[int | None, typer.Option("--limit", help="at most this many images")]
@@ -67,6 +78,53 @@ def numbers(text: str | None) -> tuple[float, ...]:
     (0.5, 0.25)
     """
     return tuple(number(part) for part in (text or "").replace(",", " ").split())
+
+
+def merged(
+    file: Path | None, flags: Mapping[str, Any], overrides: list[str] | None
+) -> dict[str, Any]:
+    """Options of a configuration file, over them the flags that were given, over them ``--set``."""
+    found = {} if file is None else _read(file)
+    found |= {name: value for name, value in flags.items() if value is not None}
+    for item in overrides or ():
+        name, sign, value = item.partition("=")
+        if not sign:
+            raise ConfigurationError(f"--set {item!r}", repair="--set name=value")
+        found[name.strip()] = _parsed(value, f"--set {item!r}")
+    for name in ("sigma", "alpha"):
+        if isinstance(found.get(name), str):
+            found[name] = number(found[name])
+    if isinstance(found.get("batch"), str):
+        found["batch"] = None if found["batch"] == "auto" else _whole("--batch", found["batch"])
+    return found
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > CONFIG_BYTES:
+            raise ConfigurationError(f"{path} is larger than a configuration file can be")
+        value = _parsed(path.read_text(), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path} cannot be read", why=str(error)) from None
+    if not isinstance(value, dict):
+        raise ConfigurationError(f"{path} is not a mapping of options", repair="n: 10000")
+    return value
+
+
+def _parsed(text: str, where: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigurationError(
+            f"{where} cannot be read", why=str(error), repair="name=value, or lines name: value"
+        ) from None
+
+
+def _whole(option: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ParameterError(f"{option} is {text!r}", repair=f"{option} auto or a number") from None
 
 
 def declaration(

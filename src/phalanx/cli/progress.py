@@ -21,7 +21,7 @@ from phalanx.cli.console import err_console, log
 from phalanx.errors import Interrupted, PhalanxError
 
 if TYPE_CHECKING:
-    from phalanx.evaluation.certify import Request
+    from phalanx.evaluation.request import Request
     from phalanx.runs.store import RunStore
 
 LINE_SECONDS = 30.0
@@ -53,11 +53,24 @@ def certify_progress(request: Request, store: RunStore) -> Iterator[Callable[[in
         yield advance
 
 
-def watch(request: Request, store: RunStore, processes: Sequence[subprocess.Popen[bytes]]) -> None:
+def watch(
+    request: Request,
+    store: RunStore,
+    processes: Sequence[subprocess.Popen[bytes]],
+    *,
+    timed: bool = False,
+) -> None:
     """Show the shared run's progress until all its processes end.
 
+    Args:
+        request: whose images are counted.
+        store: the run they share.
+        processes: from `start_workers`.
+        timed: whether they may end before all images are answered.
+
     Raises:
-        PhalanxError: a process failed and images were left; the run can be resumed.
+        PhalanxError: images were left, with the exit code of the processes if they agree on
+            one; the run can be resumed.
     """
     from phalanx.runtime.executors import stop_workers
 
@@ -71,13 +84,17 @@ def watch(request: Request, store: RunStore, processes: Sequence[subprocess.Pope
     except KeyboardInterrupt:
         stop_workers(processes)
         raise Interrupted("stopped", repair="the same command continues") from None
+    codes = {process.returncode for process in processes}
     left = len(wanted - store.finished())
-    if left:
-        codes = ", ".join(str(process.returncode) for process in processes)
-        raise PhalanxError(
-            f"{left} images are left and the processes ended with exit codes {codes}",
-            repair="run the same command again; nothing that was counted is lost",
+    if left and not (timed and codes == {0}):
+        error = PhalanxError(
+            f"{left} images are left and the processes ended with exit codes"
+            f" {', '.join(map(str, sorted(codes)))}",
+            repair="mend what they said, then run the same command; nothing counted is lost",
         )
+        if len(codes) == 1 and min(codes) > 0:
+            error.exit_code = codes.pop()
+        raise error
 
 
 def _bar() -> Progress:

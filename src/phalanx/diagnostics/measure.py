@@ -25,7 +25,7 @@ from phalanx.diagnostics.collect import PHASE, collect
 from phalanx.diagnostics.report import CorrelationReport, SizeRow
 from phalanx.ensembles.ensemble import Ensemble
 from phalanx.errors import ParameterError
-from phalanx.evaluation.certify import check_models
+from phalanx.evaluation.request import check_models
 from phalanx.noise.stream import NormalStream
 from phalanx.runtime.keys import noise_key
 
@@ -62,7 +62,7 @@ def report(
 
     Raises:
         ParameterError: too few members or samples, or sigma or alpha out of range.
-        ModelError, DataError: see `phalanx.evaluation.certify.check_models`.
+        ModelError, DataError: see `phalanx.evaluation.request.check_models`.
         NonFiniteError: a member returned NaN or infinite logits.
     """
     members = len(ensemble.members)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -14,6 +14,9 @@ from phalanx.smoothing.confidence import bounds
 from phalanx.smoothing.confidence.clopper_pearson import check_alpha
 from phalanx.smoothing.radii import radii
 from phalanx.smoothing.stopping import rules
+
+ARITHMETIC = "real"
+"""Normals and sums are taken as exact reals; what the float32 that ran did is not proven."""
 
 CHUNK = 10_000
 """Rows of a chunk. Runs of fewer samples use the first rows of the same noise."""
@@ -60,6 +63,8 @@ class CertifyConfig:
         object.__setattr__(self, "alpha", float(self.alpha))
         for name in ("n", "n0", "chunk"):
             _check_count(name, getattr(self, name))
+        if type(self.seed) is not int:
+            raise ParameterError(f"seed is {self.seed!r}", why="it is a whole number")
         if self.batch is not None:
             _check_count("batch", self.batch)
         if self.n < self.n0:
@@ -88,13 +93,13 @@ class CertifyConfig:
             check_generator(self.generator)
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON values for the manifest."""
-        return asdict(self)
+        """JSON values for the manifest, with what every certificate of the run shares."""
+        shared = {"arithmetic": ARITHMETIC, "norm": radii.get(self.certificate).norm}
+        return asdict(self) | shared
 
-    def adopting(self, recorded: Mapping[str, Any]) -> CertifyConfig:
-        """This configuration with what an existing run chose where this one leaves it open."""
-        open_fields = [f.name for f in fields(self) if getattr(self, f.name) is None]
-        chosen: dict[str, Any] = {name: recorded.get(name) for name in open_fields}
+    def adopting(self, recorded: Mapping[str, Any], names: Iterable[str]) -> CertifyConfig:
+        """This configuration with the named fields as an existing run recorded them."""
+        chosen: dict[str, Any] = {name: recorded[name] for name in names if name in recorded}
         return replace(self, **chosen)
 
     def with_options(self, options: Mapping[str, Any]) -> CertifyConfig:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from phalanx.errors import ParameterError
-from phalanx.evaluation.certify import Request, bank_of, engine_of
 from phalanx.evaluation.config import CertifyConfig
+from phalanx.evaluation.request import Request, bank_of, engine_of
 from phalanx.smoothing.certificate import largest_radius
 from phalanx.smoothing.engine import Work
 from phalanx.smoothing.stopping import Chunk
@@ -54,7 +55,7 @@ class Plan:
         return [
             f"{self.images} images x ({self.n0} + {self.n:,}) samples x {self.members} members"
             f" = {self.forward_passes:,} forward passes",
-            f"about {duration(self.seconds)} at {self.rate:,.0f} samples/s"
+            f"{duration(self.seconds)} at {self.rate:,.0f} samples/s"
             f" (batch {self.batch}, all members)",
             f"largest radius these n and alpha allow: {int(self.largest_radius * 1e4) / 1e4}"
             f" (sigma {self.sigma:g}, alpha {self.alpha:g})",
@@ -104,24 +105,30 @@ def plan(request: Request, rate: float) -> Plan:
 
 
 def fit_budget(request: Request, rate: float, seconds: float) -> Request:
-    """The request cut to a time: fewer samples first, then fewer images, evenly spread.
+    """The request with as many samples an image as let all images be answered in time.
 
-    The number of samples is fixed here, before the first one is drawn, so the level of every
-    certificate holds. All images are kept as long as each can have 1,000 samples.
+    The number is fixed here, before the first sample is drawn, so the level of every
+    certificate holds. It is at least 1,000; then the time ends before the images do, and
+    `spread` makes those that were reached a fair picture of all.
     """
-    config, images = request.config, len(request.indices)
-    rows = rate * seconds * RESERVE
-    affordable = int(rows / images) - config.n0
-    if affordable >= config.n:
-        return request
-    floor = max(min(FEWEST_SAMPLES, config.n), config.n0)
-    if affordable >= floor:
-        return replace(request, config=replace(config, n=_two_digits(affordable)))
-    kept = max(1, int(rows / (floor + config.n0)))
-    stride = -(-images // kept)
-    return replace(
-        request, config=replace(config, n=floor), indices=list(request.indices)[::stride]
-    )
+    config = request.config
+    affordable = int(rate * seconds * RESERVE / len(request.indices)) - config.n0
+    fewest = max(min(FEWEST_SAMPLES, config.n), config.n0)
+    n = min(config.n, max(fewest, _two_digits(max(affordable, 1))))
+    return replace(request, config=replace(config, n=n))
+
+
+def spread(indices: Sequence[int]) -> list[int]:
+    """The images in an order of which every beginning is spread evenly over them all.
+
+    The order of van der Corput: positions by their reversed binary digits.
+
+    >>> spread(range(8))
+    [0, 4, 2, 6, 1, 5, 3, 7]
+    """
+    digits = max(len(indices) - 1, 1).bit_length()
+    order = sorted(range(len(indices)), key=lambda place: f"{place:0{digits}b}"[::-1])
+    return [indices[place] for place in order]
 
 
 def seconds_of(text: str) -> float:
@@ -148,8 +155,10 @@ def duration(seconds: float) -> str:
     ('1 min 15 s', '2 h 2 min')
     """
     whole = round(seconds)
+    if whole < 1:
+        return "less than a second"
     if whole < 60:
-        return f"{max(whole, 1)} s"
+        return f"{whole} s"
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 
 from phalanx.errors import ParameterError
@@ -17,6 +18,7 @@ from phalanx.runtime.device import cores
 
 THREADS_VARIABLE = "PHALANX_THREADS"
 WORKER_VARIABLE = "PHALANX_WORKER"
+DEADLINE_VARIABLE = "PHALANX_DEADLINE"
 
 
 def check_workers(workers: int) -> None:
@@ -26,14 +28,24 @@ def check_workers(workers: int) -> None:
 
 
 def is_worker() -> bool:
-    """Whether this process was started by `run_workers`."""
+    """Whether this process was started by `start_workers`: it counts, and leaves answers to it."""
     return WORKER_VARIABLE in os.environ
 
 
-def start_workers(arguments: Sequence[str], workers: int) -> list[subprocess.Popen[bytes]]:
-    """Start ``phalanx <arguments>`` ``workers`` times, sharing the machine's cores evenly."""
+def start_workers(
+    arguments: Sequence[str], workers: int, seconds: float | None = None
+) -> list[subprocess.Popen[bytes]]:
+    """Start ``phalanx <arguments>`` ``workers`` times, sharing the machine's cores evenly.
+
+    Args:
+        arguments: the command, naming the run folder.
+        workers: how many.
+        seconds: time after which they start no further image.
+    """
     threads = str(max(1, cores() // workers))
     environment = {**os.environ, THREADS_VARIABLE: threads, "OMP_NUM_THREADS": threads}
+    if seconds is not None:
+        environment[DEADLINE_VARIABLE] = str(time.time() + seconds)
     command = [sys.executable, "-m", "phalanx.cli.main", *arguments]
     return [
         subprocess.Popen(
@@ -44,6 +56,12 @@ def start_workers(arguments: Sequence[str], workers: int) -> list[subprocess.Pop
         )
         for index in range(workers)
     ]
+
+
+def seconds_for_worker() -> float | None:
+    """Time this process was given, or None."""
+    value = os.environ.get(DEADLINE_VARIABLE)
+    return max(float(value) - time.time(), 0.0) if value else None
 
 
 def stop_workers(processes: Sequence[subprocess.Popen[bytes]]) -> None:

@@ -1,0 +1,224 @@
+"""`Request`: what is to be certified, checked and settled before anything is spent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from phalanx.data.dataset import Dataset
+from phalanx.errors import ConfigurationError, DataError, ModelError
+from phalanx.evaluation.config import CertifyConfig
+from phalanx.models.model import Model
+from phalanx.models.validate import probe, validate
+from phalanx.noise.distributions import distributions
+from phalanx.noise.stream import default_generator
+from phalanx.runs.manifest import FILE_NAME, read_manifest
+from phalanx.runs.provenance import environment, utc_now
+from phalanx.runs.schema import Manifest
+from phalanx.runs.store import RunStore
+from phalanx.runtime.device import describe_device, resolve_device
+from phalanx.smoothing.bank import Layout, MemberBank
+from phalanx.smoothing.classifiers import BaseClassifier, classifiers_of
+from phalanx.smoothing.engine import Engine
+from phalanx.smoothing.level import sigma_of
+from phalanx.smoothing.tuning import tune
+
+PROBE_IMAGES = 4
+KIND = "certify"
+DEFAULT_REDUCERS = ("mean",)
+OPEN = ("batch", "channels_last", "generator")
+"""Fields that a run chooses for itself unless they are asked for."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to certify: models that share each forward pass, classifiers read off them, images.
+
+    Attributes:
+        indices: the images, in the order in which they are taken.
+        open: fields of the configuration that were not asked for, so that a run which
+            recorded them decides.
+    """
+
+    models: Sequence[Model]
+    classifiers: Sequence[BaseClassifier]
+    dataset: Dataset
+    indices: Sequence[int]
+    config: CertifyConfig
+    device: torch.device
+    open: tuple[str, ...] = ()
+
+
+def request_of(
+    models: Sequence[Model],
+    dataset: Dataset,
+    options: Mapping[str, Any],
+    *,
+    indices: Sequence[int] | None = None,
+    reducer_names: Sequence[str] | None = None,
+    reducer_options: Mapping[str, Any] | None = None,
+    each: bool = False,
+    allow_sigma_mismatch: bool = False,
+    device: str = "auto",
+) -> Request:
+    """A checked request.
+
+    Args:
+        models: the members; several are an ensemble before smoothing.
+        dataset: what to certify on.
+        options: fields of `CertifyConfig`; without ``sigma`` the models' own level is used.
+        indices: which images; all of them by default.
+        reducer_names: the ensemble under each; default the mean, or none with ``each``.
+        reducer_options: options of the first reducer.
+        each: also every member alone.
+        allow_sigma_mismatch: certify at another level than the models were trained for.
+        device: see `resolve_device`.
+
+    Raises:
+        ParameterError, ConfigurationError, ModelError, DataError: what, why and the repair.
+    """
+    if not models:
+        raise ModelError("there is no model to certify")
+    level = sigma_of(models, options.get("sigma"), allow_mismatch=allow_sigma_mismatch)
+    config = CertifyConfig(sigma=level).with_options({**options, "sigma": level})
+    if reducer_names is None:
+        reducer_names = () if each and len(models) > 1 else DEFAULT_REDUCERS
+    found = classifiers_of(
+        len(models), reducer_names=reducer_names, options=reducer_options, each=each
+    )
+    chosen = range(len(dataset)) if indices is None else indices
+    check_models(models, dataset, chosen)
+    undecided = tuple(name for name in OPEN if getattr(config, name) is None)
+    return Request(models, found, dataset, chosen, config, resolve_device(device), undecided)
+
+
+def check_models(models: Sequence[Model], dataset: Dataset, indices: Sequence[int]) -> None:
+    """Refuse, before anything is spent, what could not end in a valid certificate.
+
+    Raises:
+        ModelError: training mode, broken weights, wrong number of classes, NaN logits.
+        DataError: no images, or a range, shape or label that does not fit the models.
+    """
+    if not indices:
+        raise DataError("no images are selected", repair="a larger --limit or a smaller --every")
+    x = dataset.images(list(indices[:PROBE_IMAGES]))
+    for model in models:
+        validate(model)
+        _check_fit(model, dataset, indices)
+        probe(model, x.to(next((p.device for p in model.parameters()), x.device)))
+
+
+def _check_fit(model: Model, dataset: Dataset, indices: Sequence[int]) -> None:
+    card, (low, high) = dataset.card, model.inputs.range
+    if card.value_range[0] < low or card.value_range[1] > high:
+        raise DataError(
+            f"data set {card.name!r} has values from {card.value_range[0]} to"
+            f" {card.value_range[1]}, and {model.card.name} expects {low} to {high}",
+            repair="declare the model's range with --input-range, or rescale the data",
+        )
+    if model.inputs.shape is not None and tuple(model.inputs.shape) != tuple(card.shape):
+        raise DataError(
+            f"data set {card.name!r} has inputs of shape {tuple(card.shape)},"
+            f" and {model.card.name} expects {tuple(model.inputs.shape)}"
+        )
+    if card.classes is not None and card.classes > model.classes:
+        raise ModelError(
+            f"{model.card.name} has {model.classes} classes,"
+            f" and data set {card.name!r} has {card.classes}",
+            repair="declare the right number with --classes",
+        )
+    highest = int(dataset.labels(indices).max()) if dataset.labelled else 0
+    if highest >= model.classes:
+        raise DataError(
+            f"data set {card.name!r} has the label {highest}",
+            why=f"{model.card.name} has {model.classes} classes, 0..{model.classes - 1}",
+            repair="declare the right number with --classes, or correct the labels",
+        )
+
+
+def settle(request: Request, out: Path | None) -> Request:
+    """Fix what the configuration leaves open: as the run in ``out`` recorded it, else by tuning."""
+    return _adopted(request, out) or _tuned(request)
+
+
+def open_run(
+    request: Request, out: Path | None, *, command: str, kind: str = KIND
+) -> tuple[Request, RunStore]:
+    """Make the run of a settled request, or join it; the request as it will be run.
+
+    Raises:
+        ConfigurationError: ``out`` holds a run of something else; says what differs.
+    """
+    try:
+        return request, RunStore.create(out, manifest_of(request, command, kind))
+    except ConfigurationError:
+        joined = _adopted(request, out)
+        if joined is None or joined.config == request.config:
+            raise
+        # Another process made the run while this one was tuning: its choices stand.
+        return joined, RunStore.create(out, manifest_of(joined, command, kind))
+
+
+def manifest_of(request: Request, command: str, kind: str = KIND) -> Manifest:
+    """``run.json`` of a settled request."""
+    config = request.config
+    arithmetic = Layout(config.precision, fold=config.fold).arithmetic()
+    records = tuple(
+        classifier.record(request.models, arithmetic, primary=position == 0)
+        for position, classifier in enumerate(request.classifiers)
+    )
+    return Manifest(
+        kind=kind,
+        command=command,
+        config=config.as_dict(),
+        classifiers=records,
+        data=request.dataset.card.as_dict(),
+        environment={**environment(), "device": describe_device(request.device)},
+        created=utc_now(),
+    )
+
+
+def _adopted(request: Request, out: Path | None) -> Request | None:
+    """The request with a recorded run's choices in place of those left open or tuned."""
+    if out is None or not (out / FILE_NAME).exists():
+        return None
+    recorded = read_manifest(out).config
+    return replace(request, config=request.config.adopting(recorded, request.open))
+
+
+def _tuned(request: Request) -> Request:
+    config = request.config
+    layout = Layout(config.precision, fold=config.fold)
+    shape = request.dataset.card.shape
+    tuned = tune(request.models, shape, layout, request.device, batch=config.batch)
+    config = replace(
+        config,
+        batch=tuned.batch,
+        channels_last=tuned.layout.channels_last,
+        generator=config.generator or default_generator(request.device),
+    )
+    return replace(request, config=config)
+
+
+def bank_of(request: Request) -> MemberBank:
+    """The members of a settled request, ready to run."""
+    config = request.config
+    layout = Layout(config.precision, bool(config.channels_last), config.fold)
+    return MemberBank(request.models, layout, request.device)
+
+
+def engine_of(request: Request, bank: MemberBank) -> Engine:
+    """The engine of a settled request."""
+    config = request.config
+    return Engine(
+        bank,
+        request.classifiers,
+        distributions.get(config.noise)(config.sigma),
+        seed=config.seed,
+        batch=config.batch or 1,
+        generator=config.generator or default_generator(request.device),
+    )
