@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -9,6 +10,7 @@ from phalanx.ensembles.ensemble import Ensemble, reducers
 from phalanx.errors import ModelError, ParameterError
 from phalanx.models.build import build
 from phalanx.models.model import InputSpec, Model, ModelCard
+from phalanx.runs.provenance import digest_of
 
 SHAPE = (1, 12, 12)
 X = torch.rand(5, *SHAPE, generator=torch.Generator().manual_seed(0))
@@ -64,6 +66,16 @@ def test_identity_knows_order_reducer_and_options(mixed):
         identity(mixed[:2]),
     ]
     assert len({repr(value) for value in distinct}) == len(distinct)
+
+
+def test_weights_are_said_in_many_ways_and_are_one_classifier(mixed):
+    said = [
+        Ensemble(mixed, "weighted", weights=torch.tensor([1, 2, 1])),
+        Ensemble(mixed, "we", weights=np.array([1.0, 2, 1])),
+        Ensemble(mixed, "weighted:1,2,1"),
+    ]
+    assert len({digest_of(ensemble.identity()) for ensemble in said}) == 1
+    assert said[0].reducer_options == {"weights": [1.0, 2.0, 1.0]}
 
 
 def test_from_models_flattens(mixed):

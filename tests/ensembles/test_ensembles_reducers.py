@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from phalanx.ensembles.ensemble import INVALID_VOTE, decide, make_reducer, reducers
+from phalanx.ensembles.ensemble import INVALID_VOTE, choose_reducer, decide, make_reducer, reducers
 from phalanx.errors import ParameterError
 
 SHAPES = st.tuples(st.integers(1, 5), st.integers(1, 4), st.integers(2, 6))
@@ -132,3 +134,62 @@ def test_half_precision_logits_are_reduced_in_float32():
     for name in reducers.names():
         reducer = make_reducer(name, {})
         assert torch.equal(decide(reducer, logits), decide(reducer, logits.float())), name
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"weights": [1, 2.0, 0.5]},
+        {"weights": (1, 2, 0.5)},
+        {"weights": np.array([1, 2, 0.5])},
+        {"weights": np.array([1, 2, 0.5], dtype=np.float32)},
+        {"weights": torch.tensor([1, 2, 0.5])},
+    ],
+)
+@pytest.mark.parametrize("name", ["weighted", "we"])
+def test_weights_are_one_identity_however_they_are_said(name, options):
+    choice = choose_reducer(name, options)
+    assert choice == ("weighted:1,2,0.5", "weighted", {"weights": [1.0, 2.0, 0.5]})
+    assert choose_reducer("we:1, 2,.50") == choice
+    assert choose_reducer(choice.label) == choice
+    json.dumps(choice.options)
+
+
+def test_a_reducer_without_options_is_called_by_its_name():
+    assert choose_reducer("soft") == ("softmax", "softmax", {})
+    assert choose_reducer("weighted") == ("weighted", "weighted", {})
+    assert choose_reducer("weighted", {"weights": None}) == ("weighted", "weighted", {})
+
+
+@given(st.lists(st.floats(0, 1e6, allow_subnormal=False), min_size=1, max_size=5).filter(any))
+def test_weights_survive_being_spelled(weights):
+    label, _, options = choose_reducer("weighted", {"weights": weights})
+    assert choose_reducer(label).options == options == {"weights": weights}
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "says"),
+    [
+        ("best", None, "no reducer called 'best'"),
+        ("best:1,2", None, "no reducer called 'best'"),
+        ("mean:1,2", None, "'mean' takes no options"),
+        ("weighted:", None, "one number for each member"),
+        ("weighted:1,,2", None, "one number for each member"),
+        ("weighted:1,two", None, "one number for each member"),
+        ("weighted:1,-2", None, "finite, at least 0"),
+        ("weighted:nan,1", None, "finite, at least 0"),
+        ("weighted:0,0", None, "finite, at least 0"),
+        ("weighted:1e308,1e308", None, "finite, at least 0"),
+        ("weighted:1,2", {"weights": [1, 2]}, "given twice"),
+        ("weighted", {"weights": "12"}, "one number for each member"),
+        ("weighted", {"weights": ["1", "2"]}, "one number for each member"),
+        ("weighted", {"weights": [True, False]}, "one number for each member"),
+        ("weighted", {"weights": [[1], [2]]}, "one number for each member"),
+        ("weighted", {"weights": 3}, "one number for each member"),
+        ("weighted", {"weight": [1, 2]}, "does not take the options"),
+        (None, None, "it is a name"),
+    ],
+)
+def test_choices_that_mean_nothing(text, options, says):
+    with pytest.raises(ParameterError, match=says):
+        choose_reducer(text, options)

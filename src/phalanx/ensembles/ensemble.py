@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, Protocol, Self, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,10 @@ Reducer = Callable[[Tensor], Tensor]
 """Member logits ``(M, B, C)`` to scores ``(B, C)``; the decision is the first largest score."""
 
 ReducerFactory = Callable[..., Reducer]
-"""``factory(**options) -> Reducer``; only ``weighted`` takes an option, ``weights``."""
+"""``factory(**options) -> Reducer``; only ``weighted`` takes an option, ``weights``.
+
+A reducer whose options can be said in one word, ``weighted:1,2,1``, is `Spelled`.
+"""
 
 reducers: Registry[ReducerFactory] = Registry(
     "reducers",
@@ -28,6 +31,75 @@ reducers: Registry[ReducerFactory] = Registry(
 )
 
 INVALID_VOTE = -1
+
+
+@runtime_checkable
+class Spelled(Protocol):
+    """What a reducer adds to be chosen together with its options by one word."""
+
+    @property
+    def spelling(self) -> str:
+        """Its options as `read` reads them; empty where they are the default."""
+        ...
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The same options as JSON values, for the classifier's identity."""
+        ...
+
+    @classmethod
+    def read(cls, text: str) -> Self:
+        """The reducer of a spelling; ParameterError where it is none."""
+        ...
+
+
+class Choice(NamedTuple):
+    """A reducer that was asked for.
+
+    Attributes:
+        label: how tables name it: ``mean``, ``weighted:1,2,1``.
+        name: of the registered reducer.
+        options: JSON values, the same for every way of saying them.
+    """
+
+    label: str
+    name: str
+    options: dict[str, Any]
+
+
+def choose_reducer(text: str, options: Mapping[str, Any] | None = None) -> Choice:
+    """The reducer that ``name``, ``name:spelling``, or a name and options ask for.
+
+    Raises:
+        ParameterError: no such reducer, options it does not take, or options said twice.
+
+    >>> choose_reducer("we:1, 2.0")
+    Choice(label='weighted:1,2', name='weighted', options={'weights': [1.0, 2.0]})
+    >>> choose_reducer("weighted", {"weights": torch.tensor([1, 2])}) == choose_reducer("we:1,2")
+    True
+    """
+    if not isinstance(text, str):
+        raise ParameterError(f"the reducer is {text!r}", why="it is a name", repair="'mean'")
+    name, colon, spelling = text.partition(":")
+    name = reducers.aliases.get(name, name)
+    if colon and options:
+        raise ParameterError(
+            f"the options of reducer {text!r} are given twice", repair=f"{name!r} and its options"
+        )
+    reducer = _spelled(name, spelling) if colon else make_reducer(name, options or {})
+    if not isinstance(reducer, Spelled):
+        return Choice(name, name, dict(options or {}))
+    label = f"{name}:{reducer.spelling}" if reducer.spelling else name
+    return Choice(label, name, reducer.options)
+
+
+def _spelled(name: str, spelling: str) -> object:
+    factory: object = reducers.get(name)
+    if not isinstance(factory, Spelled):
+        raise ParameterError(
+            f"reducer {name!r} takes no options, and {spelling!r} was given", repair=name
+        )
+    return factory.read(spelling)
 
 
 def decide(reducer: Reducer, logits: Tensor) -> Tensor:
@@ -62,8 +134,8 @@ class Ensemble(nn.Module):
 
     Args:
         members: models that agree on input range, shape and classes (architectures may differ).
-        reducer: name or alias of a registered reducer.
-        options: the reducer's options, JSON values.
+        reducer: name or alias of a registered reducer, or ``name:spelling`` (`choose_reducer`).
+        options: the reducer's options.
 
     Raises:
         ModelError: no members, or members that disagree.
@@ -76,9 +148,8 @@ class Ensemble(nn.Module):
         self.members = nn.ModuleList(members)
         self.training = any(member.training for member in members)
         self.members.training = self.training
-        self.reducer_name = reducers.aliases.get(reducer, reducer)
-        self.reducer_options = options
-        self.reducer = make_reducer(reducer, options)
+        _, self.reducer_name, self.reducer_options = choose_reducer(reducer, options)
+        self.reducer = make_reducer(self.reducer_name, self.reducer_options)
         # Options that do not suit this many members are refused now, not in the middle of a run.
         self.reducer(torch.zeros(len(members), 1, self.classes))
 

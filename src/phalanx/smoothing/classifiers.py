@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from phalanx.ensembles.ensemble import Reducer, decide, make_reducer, reducers
+from phalanx.ensembles.ensemble import Reducer, choose_reducer, decide, make_reducer
 from phalanx.errors import ParameterError
 from phalanx.models.digest import model_identity
 from phalanx.models.model import Model
@@ -69,22 +70,34 @@ def classifiers_of(
 
     Args:
         members: how many models there are; a single one is certified as it is.
-        reducer_names: the ensemble under each of these (names or aliases).
+        reducer_names: the ensemble under each of these; a name, an alias, or ``name:spelling``
+            such as ``weighted:1,2,1`` (`choose_reducer`). What is asked for twice is one.
         options: options of the first reducer, for example ``weights``.
         each: also every member alone.
+
+    Raises:
+        ParameterError: no such reducer, options it does not take or that do not suit this many
+            members, or nothing to certify.
     """
+    if isinstance(reducer_names, str):
+        raise ParameterError(
+            f"the reducers are {reducer_names!r}",
+            why="they are a sequence of names",
+            repair=f"[{reducer_names!r}]",
+        )
+    everybody = tuple(range(members))
+    chosen: dict[str, BaseClassifier] = {}
+    for position, text in enumerate(reducer_names):
+        label, name, said = choose_reducer(text, options if position == 0 else None)
+        classifier = BaseClassifier(label, everybody, name, said)
+        # Options that do not suit this many members are refused before anything is spent.
+        classifier.voter()(torch.zeros(members, 1, 2))
+        chosen.setdefault(label, classifier)
     if members == 1:
         return [BaseClassifier("model", (0,))]
-    everybody = tuple(range(members))
-    names = list(dict.fromkeys(reducers.aliases.get(name, name) for name in reducer_names))
-    found = [
-        BaseClassifier(name, everybody, name, dict(options or {}) if position == 0 else {})
-        for position, name in enumerate(names)
-    ]
+    found = list(chosen.values())
     if each:
         found += [BaseClassifier(f"member-{index}", (index,)) for index in everybody]
     if not found:
         raise ParameterError("nothing to certify", repair="--reducer mean, or --each")
-    for classifier in found:
-        classifier.voter()  # refuses an unknown reducer or option before anything is spent
     return found

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import partial
+from numbers import Real
+from typing import Any, Self
 
 from torch import Tensor
 
-from phalanx.ensembles.ensemble import Reducer, reducers
+from phalanx.ensembles.ensemble import reducers
 from phalanx.ensembles.finite import poison
 from phalanx.errors import ParameterError
 
@@ -42,16 +43,66 @@ def weighted_softmax(logits: Tensor, weights: Sequence[float] | None = None) -> 
 
 
 @reducers.register("weighted")
-def weighted(weights: Sequence[float] | None = None) -> Reducer:
-    """Factory; option ``weights``, see `weighted_softmax`."""
-    if weights is not None:
-        _check(weights)
-    return partial(weighted_softmax, weights=weights)
+class Weighted:
+    """The reducer; its factory is the class. Spelled ``weighted:1,2,1``.
+
+    Args:
+        weights: see `weighted_softmax`; a sequence, a NumPy array or a tensor ``(M,)``.
+
+    Raises:
+        ParameterError: they are not numbers, or mean nothing as weights.
+    """
+
+    def __init__(self, weights: Sequence[float] | None = None) -> None:
+        self.weights = None if weights is None else _usable(weights)
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        """`weighted_softmax` with these weights."""
+        return weighted_softmax(logits, self.weights)
+
+    @property
+    def spelling(self) -> str:
+        """The weights as one types them, digit for digit.
+
+        >>> Weighted([1, 0.5]).spelling
+        '1,0.5'
+        """
+        return ",".join(repr(weight).removesuffix(".0") for weight in self.weights or ())
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """JSON values; none where the weights are equal by default."""
+        return {} if self.weights is None else {"weights": list(self.weights)}
+
+    @classmethod
+    def read(cls, text: str) -> Self:
+        """The reducer of weights separated by commas."""
+        try:
+            weights = [float(part) for part in text.split(",")]
+        except ValueError:
+            raise ParameterError(
+                f"reducer weights {text!r}",
+                why="they are one number for each member",
+                repair="weighted:1,2,1",
+            ) from None
+        return cls(weights)
 
 
-def _check(weights: Sequence[float]) -> None:
-    if not all(math.isfinite(weight) and weight >= 0 for weight in weights) or not any(weights):
+def _usable(weights: Any) -> tuple[float, ...]:
+    given = weights.tolist() if hasattr(weights, "tolist") else weights
+    numbers = isinstance(given, Sequence) and all(
+        isinstance(weight, Real) and not isinstance(weight, bool) for weight in given
+    )
+    if not numbers:
         raise ParameterError(
-            f"reducer weights {list(weights)}",
+            f"reducer weights {weights!r}",
+            why="they are one number for each member",
+            repair="weights=[1, 2, 1]",
+        )
+    found = tuple(float(weight) for weight in given)
+    if not (all(weight >= 0 for weight in found) and 0 < sum(found) < math.inf):
+        raise ParameterError(
+            f"reducer weights {list(found)}",
             why="they must be finite, at least 0, and not all 0",
         )
+    return found
