@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 
 import pytest
@@ -139,3 +140,44 @@ def test_options_that_mean_nothing_are_refused(phalanx, models, tmp_path, option
     code, _, err = phalanx("certify", *arguments)
     assert code == 2
     assert "error:" in err
+
+
+def test_two_commands_started_at_once_share_a_fresh_run(models, tmp_path):
+    """The one that loses the race to make the run adopts what the other one tuned."""
+    command = [sys.executable, "-m", "phalanx.cli.main", "certify", models[0], *DECLARED, *SMALL]
+    command += ["--out", str(tmp_path / "run")]
+    both = [subprocess.Popen(command, stderr=subprocess.PIPE) for _ in range(2)]
+    errors = [process.communicate(timeout=200)[1].decode() for process in both]
+    assert [process.returncode for process in both] == [0, 0], errors
+    with RunStore.open(tmp_path / "run") as store:
+        assert store.finished() == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_budgeted_run_continues_under_the_same_command(phalanx, models, tmp_path, workers):
+    arguments = [models[0], *DECLARED, "--data", "digits", "--sigma", "0.25", "--budget", "2s"]
+    arguments += ["--limit", "40", "--workers", workers, "--out", tmp_path / "run"]
+    assert phalanx("certify", *arguments)[0] == 0
+    with RunStore.open(tmp_path / "run") as store:
+        first, n = store.finished(), store.manifest.config["n"]
+    assert phalanx("certify", *arguments)[0] == 0
+    with RunStore.open(tmp_path / "run") as store:
+        assert store.finished() >= first
+        assert store.manifest.config["n"] == n
+
+
+def test_flags_win_over_the_file_and_sigma_may_come_from_either(phalanx, models, tmp_path):
+    (tmp_path / "options.yaml").write_text("n: 300\nsigma: 0.25\n")
+    arguments = [models[0], *DECLARED, "--data", "digits", "--limit", "2", "--n", "200"]
+    arguments += ["--config", tmp_path / "options.yaml", "--out", tmp_path / "run"]
+    assert phalanx("certify", *arguments)[0] == 0
+    with RunStore.open(tmp_path / "run") as store:
+        assert (store.manifest.config["n"], store.manifest.config["sigma"]) == (200, 0.25)
+
+
+def test_what_is_missing_is_said_before_the_path_of_the_run(phalanx, models, tmp_path):
+    arguments = [models[0], *DECLARED, *SMALL, "--require", "acr>=9", "--out", tmp_path / "run"]
+    code, _, err = phalanx("certify", *arguments)
+    assert code == 5
+    assert "acr>=9" in err
+    assert err.strip().splitlines()[-1] == str(tmp_path / "run")
