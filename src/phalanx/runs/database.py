@@ -11,6 +11,7 @@ import os
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -134,6 +135,8 @@ class Database:
             except BaseException:
                 self._connection.close()
                 raise
+        # A store in memory lives as long as the result that holds it; nobody else closes it.
+        weakref.finalize(self, self._connection.close)
 
     def _prepare(self) -> None:
         readonly = bool(self._connection.execute("PRAGMA query_only").fetchone()[0])
