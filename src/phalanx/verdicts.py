@@ -1,8 +1,11 @@
-"""What can be said about one sample. Standard library only, so that every room may use it."""
+"""What can be said about one sample. Light enough that every room may use it."""
 
 from __future__ import annotations
 
 from enum import Enum, StrEnum
+from typing import NoReturn
+
+from phalanx.errors import ParameterError
 
 
 class Verdict(StrEnum):
@@ -23,12 +26,30 @@ class Verdict(StrEnum):
 
 
 class Abstention(Enum):
-    """The label a smoothed classifier returns when its votes decide nothing."""
+    """The label a smoothed classifier returns when its votes decide nothing.
+
+    It is no class and no truth value: class 0 is false and every other one true, so that
+    ``if label:`` would take an abstention for one or the other. Ask ``label is ABSTAIN``.
+    """
 
     ABSTAIN = "abstain"
 
     def __repr__(self) -> str:
         return "ABSTAIN"
+
+    def __bool__(self) -> NoReturn:
+        raise _misread("a truth value")
+
+    def __int__(self) -> NoReturn:
+        raise _misread("a class index")
+
+
+def _misread(what: str) -> ParameterError:
+    return ParameterError(
+        f"ABSTAIN is not {what}",
+        why="the votes decided nothing about this input",
+        repair="ask `label is ABSTAIN` first",
+    )
 
 
 ABSTAIN = Abstention.ABSTAIN

@@ -5,28 +5,32 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from hashlib import blake2b
-from itertools import repeat
+from typing import Any
 
-import torch
 from scipy.stats import binomtest
-from torch import Tensor
+from torch import Tensor, nn
 
+from phalanx.data.arrays import from_arrays
 from phalanx.ensembles.ensemble import Ensemble
-from phalanx.errors import DataError, NonFiniteError
+from phalanx.errors import DataError, ModelError, NonFiniteError, ParameterError
 from phalanx.models.model import Model
-from phalanx.models.validate import validate
+from phalanx.models.validate import probe, validate
 from phalanx.noise.distributions.gaussian import Gaussian
 from phalanx.noise.stream import default_generator
 from phalanx.runs.schema import INVALID, Counts
 from phalanx.runtime.device import resolve_device
 from phalanx.smoothing.bank import Layout, MemberBank
+from phalanx.smoothing.checks import check_count
 from phalanx.smoothing.classifiers import BaseClassifier, classifiers_of
 from phalanx.smoothing.confidence.clopper_pearson import check_alpha
 from phalanx.smoothing.engine import Engine, Work
+from phalanx.smoothing.level import sigma_of
 from phalanx.smoothing.stopping import Chunk
 from phalanx.verdicts import ABSTAIN, Abstention
 
 PREDICTION = "prediction"
+PROBE_INPUTS = 4
+UNIT_RANGE = (0.0, 1.0)
 
 
 class Smoothed:
@@ -34,79 +38,148 @@ class Smoothed:
 
     Args:
         model: base classifier; not in training mode.
-        sigma: noise level in input units.
+        sigma: noise level in input units; None takes that of the model's card.
         seed: noise is keyed by (seed, content of the input, phase, chunk).
         batch: rows of a forward pass.
         device: where the members run.
+        precision: arithmetic of the members, ``fp32`` or ``bf16``.
+        allow_sigma_mismatch: smooth at another level than the model was trained for.
+
+    Raises:
+        ModelError: not a `Model` or an `Ensemble`, or one that cannot be used as it is.
+        ParameterError: a level, batch, seed, device or precision that means nothing.
     """
 
     def __init__(
         self,
         model: Model | Ensemble,
-        sigma: float,
+        sigma: float | None = None,
         *,
         seed: int = 0,
         batch: int = 256,
         device: str = "auto",
         precision: str = "fp32",
+        allow_sigma_mismatch: bool = False,
     ) -> None:
-        members, classifier = base_of(model)
-        for member in members:
+        self._members, classifier = base_of(model)
+        for member in self._members:
             validate(member)
-        self.device, self.sigma = resolve_device(device), sigma
+        check_count("batch", batch)
+        if type(seed) is not int:
+            raise ParameterError(f"seed is {seed!r}", why="it is a whole number")
+        self.sigma = sigma_of(self._members, sigma, allow_mismatch=allow_sigma_mismatch)
+        self.device = resolve_device(device)
+        noise = Gaussian(self.sigma)
         self._engine = Engine(
-            MemberBank(members, Layout(precision), self.device),
+            MemberBank(self._members, Layout(precision), self.device),
             [classifier],
-            Gaussian(sigma),
+            noise,
             seed=seed,
             batch=batch,
             generator=default_generator(self.device),
         )
 
-    def counts(self, x: Tensor, n: int) -> list[Counts]:
-        """Votes of n noisy copies of each input of ``x`` ``(B, *shape)``."""
-        if x.ndim < 2 or not len(x):
-            raise DataError(
-                f"inputs of shape {tuple(x.shape)}", why="a batch (B, *shape) of at least one"
-            )
-        if not bool(torch.isfinite(x).all()):
-            raise DataError("the inputs hold NaN or infinite values")
+    def counts(self, x: Any, n: int) -> list[Counts]:
+        """Votes of n noisy copies of each input.
+
+        Args:
+            x: inputs ``(B, *shape)`` in the model's range, a tensor or an array.
+            n: votes for each, at least 1.
+
+        Raises:
+            DataError: no batch of inputs, or values, dtype or shape that do not fit the model.
+            ParameterError: n is no number of samples.
+            ModelError: a member fails on the inputs, or is no function of one input.
+        """
+        check_count("n", n)
+        rows = self._inputs(x)
+        for member in self._members:
+            device = next((values.device for values in member.parameters()), rows.device)
+            probe(member, rows[:PROBE_INPUTS].to(device))
         chunk = Chunk(PREDICTION, 0, n)
-        rows = list(x.float().cpu())
         names = [_content(row) for row in rows]
-        queue = deque(Work(*item) for item in zip(names, repeat(chunk), rows, strict=False))
+        queue = deque(dict(zip(names, rows, strict=True)).items())
         found: dict[int, Counts] = {}
-        for counted in self._engine.run(lambda: queue.popleft() if queue else None):
+
+        def next_work() -> Work | None:
+            if not queue:
+                return None
+            name, row = queue.popleft()
+            return Work(name, chunk, row)
+
+        for counted in self._engine.run(next_work):
             found[counted.image] = counted.counts[0]
         return [found[name] for name in names]
 
-    def predict(self, x: Tensor, *, n: int = 1000, alpha: float = 0.001) -> list[int | Abstention]:
+    def predict(self, x: Any, *, n: int = 1000, alpha: float = 0.001) -> list[int | Abstention]:
         """A label for each input, or `ABSTAIN`; wrong with probability at most alpha each.
 
         PREDICT of Cohen et al. (2019): a two-sided binomial test between the two largest
-        counts.
+        counts. ``x`` and ``n`` are those of `counts`.
 
         Raises:
+            ParameterError, DataError, ModelError: as `counts`, and alpha outside (0, 1).
             NonFiniteError: a vote had NaN or infinite logits.
         """
         check_alpha(alpha)
         return [_label(counts, alpha) for counts in self.counts(x, n)]
 
+    def _inputs(self, x: Any) -> Tensor:
+        """The inputs as float32 ``(B, *shape)`` on the CPU, checked against the members."""
+        declared = self._members[0].inputs.range
+        # Whole numbers between 0 and 1 are bytes of a dark image: not what such a model expects.
+        bytes_for_units = declared == UNIT_RANGE and "int" in str(getattr(x, "dtype", ""))
+        value_range = None if bytes_for_units else declared
+        dataset = from_arrays(x, value_range=value_range, checksums={})
+        rows = dataset.images(range(len(dataset)))
+        for member in self._members:
+            _check_shape(tuple(rows.shape), member.inputs.shape)
+        return rows
+
+
+def base_of(model: Model | Ensemble) -> tuple[Sequence[Model], BaseClassifier]:
+    """The members of a model or an ensemble, and the base classifier they make.
+
+    Raises:
+        ModelError: it is neither; says how to make one.
+    """
+    if isinstance(model, Model):
+        return [model], classifiers_of(1)[0]
+    if not isinstance(model, Ensemble):
+        raise _no_model(model)
+    members = model.models
+    found = classifiers_of(
+        len(members), reducer_names=[model.reducer_name], options=model.reducer_options
+    )
+    return members, found[0]
+
+
+def _no_model(given: object) -> ModelError:
+    if isinstance(given, nn.Module):
+        repair = "phalanx.Model(net, phalanx.InputSpec(range=(0, 1)), classes=10)"
+        why = "a bare module does not say which inputs it expects"
+    elif isinstance(given, Sequence) and not isinstance(given, str):
+        repair, why = "phalanx.Ensemble(models)", "several models need a reducer"
+    else:
+        repair, why = "phalanx.load(...)", "it is asked for labels"
+    return ModelError(
+        f"{type(given).__name__} is neither a phalanx.Model nor an Ensemble", why=why, repair=repair
+    )
+
+
+def _check_shape(given: tuple[int, ...], expected: tuple[int, ...] | None) -> None:
+    if expected is None or given[1:] == tuple(expected):
+        return
+    raise DataError(
+        f"the inputs x have shape {given}",
+        why=f"the model expects a batch of inputs of shape {tuple(expected)}",
+        repair="x[None] makes a batch of one input" if given == tuple(expected) else "",
+    )
+
 
 def _content(x: Tensor) -> int:
     """A name for an input, so that its label does not depend on its place in a batch."""
     return int.from_bytes(blake2b(x.numpy().tobytes(), digest_size=16).digest(), "little")
-
-
-def base_of(model: Model | Ensemble) -> tuple[Sequence[Model], BaseClassifier]:
-    """The members of a model or an ensemble, and the base classifier they make."""
-    if isinstance(model, Model):
-        return [model], classifiers_of(1)[0]
-    members = list(model.members)
-    found = classifiers_of(
-        len(members), reducer_names=[model.reducer_name], options=model.reducer_options
-    )
-    return members, found[0]  # type: ignore[return-value]
 
 
 def _label(counts: Counts, alpha: float) -> int | Abstention:
