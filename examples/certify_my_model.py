@@ -13,7 +13,6 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 import phalanx
-from phalanx.data.locate import load as load_data
 
 arguments = argparse.ArgumentParser(description="Certify a network of your own.")
 arguments.add_argument("--images", type=int, default=20, help="how many test images")
@@ -28,7 +27,7 @@ asked = arguments.parse_args()
 
 # %%
 sigma = 0.25
-train, test = load_data("digits", split="train"), load_data("digits")
+train, test = phalanx.load_data("digits", split="train"), phalanx.load_data("digits")
 x, y = train.images(range(len(train))), train.labels(range(len(train)))
 
 torch.manual_seed(0)

@@ -9,7 +9,6 @@
 import argparse
 
 import phalanx
-from phalanx.data.locate import load as load_data
 from phalanx.runs.statistics import paired_difference
 from phalanx.training.shelf import load_recipe
 from phalanx.training.trainer import train
@@ -38,7 +37,7 @@ print(f"{len(members)} members, trained for sigma {members[0].sigma}")
 # copy once, and its logits serve the member alone and the ensemble under every reducer.
 
 # %%
-test = load_data("digits")
+test = phalanx.load_data("digits")
 chosen = range(0, len(test), max(1, len(test) // asked.images))
 res = phalanx.certify(
     members,

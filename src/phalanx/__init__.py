@@ -18,7 +18,9 @@ _FACADE = {
     "Verdict": "phalanx.verdicts",
     "certify": "phalanx.api",
     "load": "phalanx.api",
+    "load_data": "phalanx.data.locate:load",
 }
+"""Public name -> module, and ``:name`` where it has another one there."""
 
 __all__ = [
     "ABSTAIN",
@@ -32,10 +34,12 @@ __all__ = [
     "__version__",
     "certify",
     "load",
+    "load_data",
 ]
 
 if TYPE_CHECKING:
     from phalanx.api import CertifyResult, Smoothed, certify, load
+    from phalanx.data.locate import load as load_data
     from phalanx.ensembles.ensemble import Ensemble
     from phalanx.models.model import InputSpec, Model
     from phalanx.runs.store import RunStore
@@ -46,4 +50,10 @@ def __getattr__(name: str) -> Any:
     """Import a public name on first use, so that ``import phalanx`` is instant."""
     if name not in _FACADE:
         raise AttributeError(f"module 'phalanx' has no attribute {name!r}")
-    return getattr(import_module(_FACADE[name]), name)
+    module, _, there = _FACADE[name].partition(":")
+    return getattr(import_module(module), there or name)
+
+
+def __dir__() -> list[str]:
+    """The public names, for completion in a notebook."""
+    return sorted(__all__)

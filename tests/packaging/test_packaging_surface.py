@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 import phalanx
 from phalanx.cli.main import build
+from phalanx.data import locate
 
 EVERY_MODULE = """
 import importlib, pkgutil, phalanx
@@ -59,6 +60,19 @@ def test_phalanx_version() -> None:
     command = [sys.executable, "-m", "phalanx.cli.main", "--version"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.strip()) == (0, phalanx.__version__)
+
+
+def test_the_public_names_are_listed_and_there() -> None:
+    assert dir(phalanx) == sorted(phalanx.__all__)
+    assert phalanx.load_data is locate.load
+    assert all(getattr(phalanx, name) is not None for name in dir(phalanx))
+    with pytest.raises(AttributeError, match="'absent'"):
+        _ = phalanx.absent
+
+
+def test_listing_the_public_names_imports_nothing() -> None:
+    code = "import sys, phalanx; dir(phalanx); print('torch' in sys.modules)"
+    assert python(code) == "False"
 
 
 def test_reading_runs_and_asking_for_help_needs_no_torch() -> None:

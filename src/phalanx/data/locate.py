@@ -11,7 +11,9 @@ from phalanx.errors import DataError
 __all__ = ["from_arrays", "load"]
 
 
-def load(name_or_path: str | Path, data_dir: Path | None = None, split: str = "test") -> Dataset:
+def load(
+    name_or_path: str | Path, data_dir: str | Path | None = None, split: str = "test"
+) -> Dataset:
     """A data set by its registered name, from an ``.npz`` file or from an image folder.
 
     Args:
@@ -27,7 +29,7 @@ def load(name_or_path: str | Path, data_dir: Path | None = None, split: str = "t
     """
     text = str(name_or_path)
     if text in readers.names():
-        return readers.get(text)(data_dir, split)
+        return readers.get(text)(None if data_dir is None else Path(data_dir), split)
     path = Path(name_or_path).expanduser()
     if path.is_file() and path.suffix == ".npz":
         return readers.get("npz")(path, split)
