@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CertifyResult", "Smoothed", "certify", "load"]
 
+UNIT = (0.0, 1.0)
 Models = Model | Ensemble | nn.Module | str | Sequence[Model | nn.Module]
 
 
@@ -145,7 +146,7 @@ def certify(
     members, names, reducer_options = _members(model, declaration, reducers)
     request = request_of(
         members,
-        x if isinstance(x, Dataset) else from_arrays(x, y),
+        x if isinstance(x, Dataset) else _dataset(x, y, members),
         asked,
         reducer_names=names,
         reducer_options=reducer_options,
@@ -163,6 +164,13 @@ def load(*specs: str, **declaration: Any) -> Model | list[Model]:
     """Models from MODEL strings: checkpoints, folders, ``file.py:factory``, built-in names."""
     models = resolve_all(specs, Declaration(**declaration))
     return models[0] if len(models) == 1 else models
+
+
+def _dataset(x: Any, y: Any, members: Sequence[Model]) -> Dataset:
+    """Arrays in the units the models declare; left to themselves, floats lie in 0 .. 1."""
+    floats = "float" in str(getattr(x, "dtype", ""))
+    declared = members[0].inputs.range if members else UNIT
+    return from_arrays(x, y, value_range=declared if floats and declared != UNIT else None)
 
 
 def _members(

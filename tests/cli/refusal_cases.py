@@ -212,7 +212,7 @@ MODELS = [
     Case("nothing declared", ModelError, "--input-range 0 1", UNDECLARED),
     Case("range upside down", ModelError, "is 1.0 .. 0.0", {"input_range": (1, 0)}),
     Case("range NaN", ModelError, "nan", {"input_range": (0, NAN)}),
-    Case("a narrower range", DataError, "expects 0.0 to 0.5", {"input_range": (0, 0.5)}),
+    Case("a narrower range", DataError, "expects 0 to 0.5", {"input_range": (0, 0.5)}),
     Case("graph file", ModelError, "ONNX", {"models": ["net.onnx"]}),
 ]
 

@@ -111,6 +111,7 @@ def _passes(name: str, check: Callable[[], object]) -> Finding:
 
 
 _GOOD = {
+    "wrapper": "its function is normalisation and network, nothing around them",
     "mode": "evaluation mode throughout",
     "batch statistics": "no layer normalises over the batch",
     "weights": "all finite",

@@ -16,7 +16,7 @@ from phalanx.models.model import Model
 from phalanx.models.validate import probe, validate
 from phalanx.noise.distributions import distributions
 from phalanx.noise.stream import default_generator
-from phalanx.runs.manifest import FILE_NAME, read_manifest
+from phalanx.runs.manifest import FILE_NAME
 from phalanx.runs.provenance import environment, utc_now
 from phalanx.runs.schema import Manifest
 from phalanx.runs.store import RunStore
@@ -91,13 +91,18 @@ def request_of(
         len(models), reducer_names=reducer_names, options=reducer_options, each=each
     )
     chosen = range(len(dataset)) if indices is None else indices
-    check_models(models, dataset, chosen)
+    check_models(models, dataset, chosen, config.sigma)
     undecided = tuple(name for name in OPEN if getattr(config, name) is None)
     return Request(models, found, dataset, chosen, config, resolve_device(device), undecided)
 
 
-def check_models(models: Sequence[Model], dataset: Dataset, indices: Sequence[int]) -> None:
+def check_models(
+    models: Sequence[Model], dataset: Dataset, indices: Sequence[int], sigma: float | None = None
+) -> None:
     """Refuse, before anything is spent, what could not end in a valid certificate.
+
+    Args:
+        sigma: the noise level the models will run under, see `probe`.
 
     Raises:
         ModelError: training mode, broken weights, wrong number of classes, NaN logits.
@@ -109,16 +114,17 @@ def check_models(models: Sequence[Model], dataset: Dataset, indices: Sequence[in
     for model in models:
         validate(model)
         _check_fit(model, dataset, indices)
-        probe(model, x.to(next((p.device for p in model.parameters()), x.device)))
+        probe(model, x.to(next((p.device for p in model.parameters()), x.device)), sigma)
 
 
 def _check_fit(model: Model, dataset: Dataset, indices: Sequence[int]) -> None:
     card, (low, high) = dataset.card, model.inputs.range
-    if card.value_range[0] < low or card.value_range[1] > high:
+    if tuple(card.value_range) != (low, high):
         raise DataError(
-            f"data set {card.name!r} has values from {card.value_range[0]} to"
-            f" {card.value_range[1]}, and {model.card.name} expects {low} to {high}",
-            repair="declare the model's range with --input-range, or rescale the data",
+            f"data set {card.name!r} has values from {card.value_range[0]:g} to"
+            f" {card.value_range[1]:g}, and {model.card.name} expects {low:g} to {high:g}",
+            why="sigma and radii are in the units of the input, so both must mean the same ones",
+            repair=f"--input-range {card.value_range[0]:g} {card.value_range[1]:g}, or other data",
         )
     if model.inputs.shape is not None and tuple(model.inputs.shape) != tuple(card.shape):
         raise DataError(
@@ -186,7 +192,8 @@ def _adopted(request: Request, out: Path | None) -> Request | None:
     """The request with a recorded run's choices in place of those left open or tuned."""
     if out is None or not (out / FILE_NAME).exists():
         return None
-    recorded = read_manifest(out).config
+    with RunStore.open(out) as store:
+        recorded = store.manifest.config
     return replace(request, config=request.config.adopting(recorded, request.open))
 
 
