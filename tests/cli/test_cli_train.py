@@ -12,7 +12,10 @@ import typer
 from typer.testing import CliRunner
 
 from phalanx.cli import train as command
+from phalanx.cli.training_view import TrainingView
 from phalanx.errors import ConfigurationError
+from phalanx.training.events import EpochEnd
+from phalanx.training.shelf import load_recipe
 
 TINY = ["--set", "model.options.hidden=[16]", "--members", "2", "--epochs", "2", "--workers", "1"]
 
@@ -45,6 +48,24 @@ def test_json_is_one_object_and_the_folder_is_the_last_line(app, tmp_path):
     assert 0 < answer["members"][0]["noisy_accuracy"] <= 1
     assert result.stderr.splitlines()[-1] == str(tmp_path)
     assert sum("epoch" in line for line in result.stderr.splitlines()) == 4
+
+
+@pytest.mark.parametrize(
+    ("epoch", "seconds", "ends"),
+    [
+        (1, 0.004, "0.00 s  left less than a second"),
+        (1, 2.0, "2.00 s  left 18 s"),
+        (4, 75.0, "75.00 s  left 7 min 30 s"),
+        (1, 900.0, "900.00 s  left 2 h 15 min"),
+        (10, 75.0, "75.00 s"),
+    ],
+)
+def test_the_time_left_is_said_for_people(epoch, seconds, ends, capsys):
+    row = {"epoch": epoch, "loss": 0.5, "noisy_accuracy": 0.9, "seconds": seconds}
+    with TrainingView(load_recipe("digits-gaussian", ["epochs=10"])) as view:
+        view(EpochEnd((0, 1), row))
+    says = f"member 0, 1  epoch {epoch}/10  loss 0.5000  noisy accuracy 0.9000  {ends}\n"
+    assert capsys.readouterr().err == says
 
 
 def test_a_table_and_a_folder_of_its_own(app, tmp_path, monkeypatch):

@@ -15,6 +15,7 @@ from rich.progress import (
 )
 
 from phalanx.cli.console import err_console, log
+from phalanx.evaluation.plan import duration
 from phalanx.training.events import EpochEnd, Event, Members, Saved, Step
 
 if TYPE_CHECKING:
@@ -75,9 +76,9 @@ class TrainingView:
 
     def _line(self, event: EpochEnd) -> str:
         row = event.row
-        left = (self._epochs - row["epoch"]) * row["seconds"]
-        return (
+        line = (
             f"epoch {row['epoch']}/{self._epochs}  loss {row['loss']:.4f}"
-            f"  noisy accuracy {row['noisy_accuracy']:.4f}  {row['seconds']:.1f} s"
-            f"  left {left / 60:.1f} min"
+            f"  noisy accuracy {row['noisy_accuracy']:.4f}  {row['seconds']:.2f} s"
         )
+        left = self._epochs - row["epoch"]
+        return f"{line}  left {duration(left * row['seconds'])}" if left else line
