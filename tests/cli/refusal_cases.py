@@ -244,6 +244,12 @@ CHECKPOINTS = [
     Case("sigma in the card", CheckpointError, "sigma", spoilt(lambda p: edit_card(p, sigma=-1))),
     Case("pickle as weights", CheckpointError, "a pickle where weights", bomb_as_weights),
     Case("weights of another network", CheckpointError, "missing", other_weights),
+    Case(
+        "one file for two networks",
+        ModelError,
+        "one file for 2 networks",
+        {"models": ["lenet5", "lenet5"], "weights": Path("a.pt")},
+    ),
     Case("network without weights", ModelError, "--weights FILE", {"models": ["resnet20"]}),
     Case(
         "folder without checkpoints",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from phalanx.errors import CheckpointError, ModelError
 from phalanx.models.build import build
 from phalanx.models.checkpoint import save
 from phalanx.models.declaration import Declaration, card_beside, wrap
+from phalanx.models.digest import model_identity, weights_digest
 from phalanx.models.model import InputSpec, Model, ModelCard
 from phalanx.models.resolve import resolve, resolve_all
 
@@ -185,6 +187,62 @@ def test_weights_for_a_factory(factory, tmp_path):
     torch.save({"state_dict": state}, tmp_path / "w.pt")
     said = Declaration((0, 1), classes=3, normalised_inside=True, weights=tmp_path / "w.pt")
     assert resolve(f"{factory}:training", said)(torch.ones(1, 4)).tolist() == [[8.0] * 3]
+
+
+def weights_file(folder, name, value):
+    state = {"layer.weight": torch.full((3, 4), value), "layer.bias": torch.zeros(3)}
+    torch.save(state, folder / name)
+    return folder / name
+
+
+def values(models):
+    return [model(torch.ones(1, 4))[0, 0].item() for model in models]
+
+
+def test_each_network_brings_its_weights(factory, tmp_path):
+    (tmp_path / "lr=0.1").mkdir()
+    a, b = weights_file(tmp_path, "a.pt", 1.0), weights_file(tmp_path / "lr=0.1", "b.pt", 2.0)
+    net = f"{factory}:good"
+    assert values(resolve_all([f"{net}={a}", f"{net}={b}"], SAID)) == [4.0, 8.0]
+    one = replace(SAID, weights=b)
+    assert values(resolve_all([f"{net}={a}", net], one)) == [4.0, 8.0]
+    assert values(resolve_all([net], one)) == [8.0]
+
+
+def test_built_in_networks_bring_their_weights(tmp_path):
+    files = []
+    for key in (1, 2):
+        files.append(tmp_path / f"{key}.pt")
+        torch.save(build("resnet20", 10, (3, 32, 32), key=key).state_dict(), files[-1])
+    said = Declaration((0, 1), normalised_inside=True)
+    first, second = resolve_all([f"resnet20={file}" for file in files], said)
+    assert weights_digest(first.network) != weights_digest(second.network)
+    mixed = [f"resnet20={files[0]}", "resnet20"]
+    again = resolve_all(mixed, replace(said, weights=files[1]))
+    assert [model_identity(m) for m in again] == [model_identity(m) for m in (first, second)]
+
+
+@pytest.mark.parametrize(
+    ("specs", "says"),
+    [
+        (["resnet20", "resnet20"], "one file for 2 networks.*resnet20=FILE resnet20=FILE"),
+        (["resnet20", "net.py:make"], r"one file for 2 networks.*net.py:make=FILE"),
+        (["resnet20=a.pt"], "resnet20=a.pt has weights of its own"),
+        (["resnet20=a.pt", "m.safetensors"], "resnet20=a.pt has weights of its own"),
+        (["nothing"], "there is no model 'nothing'"),
+        (["nothing=a.pt", "resnet20"], "there is no model 'nothing'"),
+    ],
+)
+def test_one_file_is_for_one_network(specs, says, tmp_path):
+    with pytest.raises(ModelError, match=says):
+        resolve_all(specs, replace(SAID, weights=weights_file(tmp_path, "w.pt", 1.0)))
+
+
+def test_weights_that_are_not_there():
+    with pytest.raises(CheckpointError, match=r"no weights file gone\.pt"):
+        resolve("resnet20=gone.pt", SAID)
+    with pytest.raises(ModelError, match="there is no model 'resnet20='"):
+        resolve("resnet20=", SAID)
 
 
 @pytest.mark.parametrize("suffix", ["json", "yaml", "yml"])

@@ -50,6 +50,17 @@ def test_published_layout_brings_its_normalisation(tmp_path, resnet):
     assert torch.equal(model(x), resnet((x - mean) / std))
 
 
+def test_published_mnist_code_does_not_normalise(tmp_path):
+    network = build("mnist-cnn", 10, (1, 28, 28), key=1).eval()
+    torch.save(published(network), tmp_path / "c.pth.tar")
+    model = resolve("mnist-cnn", Declaration(weights=tmp_path / "c.pth.tar"))
+    assert (model.inputs.range, model.inputs.mean, model.inputs.std) == ((0, 1), (0,), (1,))
+    x = torch.rand(2, 1, 28, 28)
+    assert torch.equal(model(x), network(x))
+    said = Declaration(weights=tmp_path / "c.pth.tar", mean=(0.5,), std=(0.5,), input_range=(0, 1))
+    assert resolve("mnist-cnn", said).inputs.mean == (0.5,)
+
+
 def test_normalisation_numbers_in_the_file_win(tmp_path, resnet):
     state = published(resnet)["state_dict"]
     state["0.means"], state["0.sds"] = torch.tensor([0.5, 0.25, 0.5]), torch.full((3,), 0.125)
@@ -60,10 +71,10 @@ def test_normalisation_numbers_in_the_file_win(tmp_path, resnet):
 
 
 def test_an_unknown_normalisation_layer_is_refused(tmp_path):
-    network = build("mnist-cnn", 10, (1, 28, 28))
+    network = build("mnist-cnn", 7, (1, 28, 28))
     torch.save(published(network), tmp_path / "c.pt")
     with pytest.raises(ModelError, match="normalisation layer whose numbers it omits"):
-        resolve("mnist-cnn", Declaration(weights=tmp_path / "c.pt"))
+        resolve("mnist-cnn", Declaration(weights=tmp_path / "c.pt", classes=7))
 
 
 def test_our_own_sequential_is_not_taken_for_a_layer_in_front():

@@ -27,7 +27,8 @@ class Declaration:
         mean, std: per channel, in units of ``input_range``.
         classes: number of logits.
         normalised_inside: the network normalises its input itself, or needs no normalisation.
-        weights: a file of weights to load into the network first.
+        weights: a file of weights to load into the network first. One network takes it; several say
+            theirs in the MODEL string, ``resnet20=FILE``.
         shape: one input without the batch axis.
         sigma: the noise level the network was trained for.
     """
@@ -72,6 +73,13 @@ def wrap(module: nn.Module, declaration: Declaration | None = None, *, name: str
         ModelError: range, classes or normalisation are not declared; the message ends with
             the line that declares them.
     """
+    if any(isinstance(part, Model) for part in module.modules()):
+        raise ModelError(
+            f"{type(module).__name__} holds models that know their inputs already",
+            why="inside another model they would be certified as one network under its name",
+            repair="name its members as MODEL, and --reducer for how they decide; in Python pass"
+            " the Ensemble itself",
+        )
     said = declaration or Declaration()
     _check_complete(module, said)
     inputs = InputSpec(

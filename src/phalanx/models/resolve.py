@@ -1,4 +1,9 @@
-"""MODEL strings: a checkpoint, a folder of them, a factory, a network's name with weights."""
+"""MODEL strings: a checkpoint, a folder of them, a factory, a network's name with weights.
+
+Weights of somebody else come as ``--weights FILE`` where one network takes them, and as
+``resnet20=a.pt resnet20=b.pt`` where each has its own. One file for several networks is
+refused: it would silently make an ensemble of identical members.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +27,8 @@ from phalanx.models.weights import PUBLISHED_NORMALISATION, Matched, load_weight
 
 __all__ = ["Declaration", "resolve", "resolve_all", "wrap"]
 
+# A network's name or a factory, and a file: a path may have "=" in it too, so a name has no "/".
+_WITH_WEIGHTS = re.compile(r"([^=:/\\]+|.+?:[\w.]+)=(.+)")
 _STATE_DICTS = {".pt", ".pth", ".ckpt", ".bin", ".tar", ".pkl"}
 
 
@@ -40,20 +47,58 @@ def resolve_all(
 
     Args:
         specs: ``weights/member-0.safetensors``, a folder of checkpoints or of a run,
-            ``file.py:factory``, ``package.module:factory`` or a network's name.
-        declaration: what models that carry no card are, and ``weights`` for them.
+            ``file.py:factory``, ``package.module:factory`` or a network's name; the last three
+            also with weights, ``resnet20=FILE``.
+        declaration: what models that carry no card are, and ``weights`` for one of them.
         check: also `validate` each of them.
 
     Raises:
-        ModelError: nothing has that name, it says nothing about its input, or it cannot be
-            used as it is. CheckpointError: its weights cannot be read or do not fit.
+        ModelError: nothing has that name, it says nothing about its input, it cannot be used as
+            it is, or one file of weights meets several networks. CheckpointError: weights
+            cannot be read or do not fit.
     """
-    said = declaration or Declaration()
-    models = [model for spec in specs for model in _models(str(spec), said)]
+    shares = _shares([str(spec) for spec in specs], declaration or Declaration())
+    models = [model for spec, said in shares for model in _models(spec, said)]
     if check:
         for model in models:
             validate(model)
     return models
+
+
+def _shares(specs: Sequence[str], said: Declaration) -> list[tuple[str, Declaration]]:
+    """Each MODEL without its weights file, and what is said about it, that file included."""
+    split = [_split(spec) for spec in specs]
+    if said.weights is None:
+        return [(spec, replace(said, weights=own)) for spec, own in split]
+    takers = [spec for spec, own in split if own is None and _takes_weights(spec)]
+    if len(takers) > 1:
+        raise ModelError(
+            f"--weights {said.weights} is one file for {len(takers)} networks",
+            why="with equal weights an ensemble is one network, at several times its cost",
+            repair=" ".join(f"{spec}=FILE" for spec in takers),
+        )
+    owners = [f"{spec}={own}" for spec, own in split if own is not None]
+    if owners and not takers:
+        raise ModelError(f"{owners[0]} has weights of its own", repair="leave --weights out")
+    # Where nobody takes them, each model refuses them in its own words.
+    return [
+        (
+            spec,
+            replace(said, weights=own or (said.weights if spec in takers or not takers else None)),
+        )
+        for spec, own in split
+    ]
+
+
+def _split(spec: str) -> tuple[str, Path | None]:
+    found = _WITH_WEIGHTS.fullmatch(spec)
+    if found is None or Path(spec).exists():
+        return spec, None
+    return found[1], Path(found[2]).expanduser()
+
+
+def _takes_weights(spec: str) -> bool:
+    return spec in networks.names() or (":" in spec and not Path(spec).exists())
 
 
 def _models(spec: str, said: Declaration) -> list[Model]:
@@ -79,7 +124,7 @@ def _models(spec: str, said: Declaration) -> list[Model]:
     raise ModelError(
         f"there is no model {spec!r}",
         why="MODEL is a checkpoint, a folder of checkpoints, file.py:factory,"
-        " package.module:factory, or a network's name with --weights FILE",
+        " package.module:factory, or a network's name with --weights FILE or as NAME=FILE",
         repair=f"networks: {', '.join(networks.names())}",
     )
 
@@ -127,7 +172,10 @@ def _from_factory(spec: str, said: Declaration) -> Model:
 
 def _from_name(name: str, said: Declaration) -> Model:
     if said.weights is None:
-        raise ModelError(f"{name!r} is a network without weights", repair=f"{name} --weights FILE")
+        raise ModelError(
+            f"{name!r} is a network without weights",
+            repair=f"{name} --weights FILE, or {name}=FILE",
+        )
     usual_classes, usual_shape = usual(name)
     classes = said.classes or usual_classes
     shape = tuple(said.shape or usual_shape)

@@ -21,11 +21,15 @@ from phalanx.models.checkpoint import WEIGHTS_SUFFIX, mismatch, read_safetensors
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 _FRONT = re.compile(r"0\.(mean|means|std|sds|stds)$")
 
-# (shape, classes) -> mean, std of the published smoothing code's NormalizeLayer
-# (Cohen et al. 2019, datasets.py); its tensors are not in the state dict.
+# (shape, classes) -> mean, std of the published smoothing code's normalisation layer, whose
+# tensors are not in the state dict: NormalizeLayer for CIFAR-10 and ImageNet (Cohen et al. 2019,
+# datasets.py); for MNIST, which that code does not read, the Identity that Jeong & Shin (2020,
+# smoothing-consistency) put in its place, so mean 0 and std 1. Other MNIST code differs (0.5 and
+# 0.5, 0.1307 and 0.3081); --mean and --std say so.
 PUBLISHED_NORMALISATION: dict[
     tuple[tuple[int, ...], int], tuple[tuple[float, ...], tuple[float, ...]]
 ] = {
+    ((1, 28, 28), 10): ((0.0,), (1.0,)),
     ((3, 32, 32), 10): ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
     ((3, 224, 224), 1000): ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
