@@ -22,7 +22,8 @@ def classifier(name: str, *, primary: bool = False) -> ClassifierRecord:
 
 
 def manifest(*names: str, **changes: object) -> Manifest:
-    config = {
+    """A manifest with another value for some keys of its configuration, or (None) without them."""
+    config: dict[str, object] = {
         "sigma": 0.5,
         "n": 1000,
         "n0": 100,
@@ -30,8 +31,12 @@ def manifest(*names: str, **changes: object) -> Manifest:
         "seed": 0,
         "certificate": "neyman-pearson",
         "bound": "clopper-pearson",
+        "stop": "fixed",
+        "noise": "gaussian",
+        "norm": "l2",
+        "arithmetic": "real",
     }
-    config.update(changes)
+    config = {key: value for key, value in (config | changes).items() if value is not None}
     chosen = names or ("mean",)
     records = tuple(classifier(name, primary=name == chosen[0]) for name in chosen)
     return Manifest("certify", "phalanx certify", config, records, {"name": "digits"})

@@ -4,18 +4,21 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from runs_helpers import manifest
 
 from phalanx.errors import RunError
 from phalanx.runs.bundle import export_bundle, open_bundle, open_run
+from phalanx.runs.query import summarise
 from phalanx.runs.recheck import recheck
+from phalanx.runs.schema import SampleRecord
 from phalanx.runs.store import RunStore
+
+REPORT = "<p>what is proven</p>"
 
 
 @pytest.fixture
 def bundle(small: RunStore, tmp_path: Path) -> Path:
-    assert small.folder is not None
-    (small.folder / "report.html").write_text("<p>what is proven</p>")
-    return export_bundle(small, tmp_path / "small.zip")
+    return export_bundle(small, tmp_path / "small.zip", REPORT)
 
 
 def repack(bundle: Path, changes: dict[str, bytes | None], **options: int) -> Path:
@@ -43,14 +46,30 @@ def test_a_run_folder_opens_the_same_way(small: RunStore) -> None:
         assert run.digest() == small.digest()
 
 
+def test_the_digests_of_images_travel(tmp_path: Path) -> None:
+    with RunStore.create(None, manifest()) as run:
+        run.add_samples([SampleRecord(0, 1, digest="1" * 64), SampleRecord(1)])
+        path = export_bundle(run, tmp_path / "run.zip")
+        with open_bundle(path) as opened:
+            assert opened.samples() == run.samples()
+            assert opened.digest() == run.digest()
+
+
 def test_equal_runs_make_equal_bundles(small: RunStore, bundle: Path) -> None:
-    assert export_bundle(small, bundle.with_name("again.zip")).read_bytes() == bundle.read_bytes()
+    again = export_bundle(small, bundle.with_name("again.zip"), REPORT)
+    assert again.read_bytes() == bundle.read_bytes()
 
 
 def test_the_report_travels(bundle: Path) -> None:
     with zipfile.ZipFile(bundle) as archive:
         assert b"what is proven" in archive.read("report.html")
         assert "report.html" in archive.read("SHA256SUMS").decode()
+
+
+def test_missing_images_are_known_to_the_reviewer(small: RunStore, tmp_path: Path) -> None:
+    small.set_meta("asked", {"images": 40, "seconds": 4.0})
+    with open_run(export_bundle(small, tmp_path / "early.zip")) as run:
+        assert summarise(run).images_asked == 40
 
 
 @pytest.mark.parametrize(

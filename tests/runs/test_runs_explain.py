@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from runs_helpers import manifest
+from runs_helpers import fill, manifest
 
 from phalanx.errors import RunError
 from phalanx.runs.explain import explain
@@ -35,6 +35,15 @@ def test_a_certificate_is_taken_apart(small: RunStore) -> None:
     assert "900 of 1000" in text
     assert "10 times --n" in text
     assert found.as_json()["radius_with_10n"] == found.radius_with_more
+
+
+def test_norm_and_arithmetic_are_said_where_the_run_says_them(small: RunStore) -> None:
+    store = RunStore.create(None, manifest(norm=None, arithmetic=None))
+    fill(store, "mean", 0, 1, 990)
+    assert not any("arithmetic" in line for line in explain(store, 0).lines())
+    found = explain(small, 1)
+    assert "claim       l2 distance in input units, real arithmetic" in found.lines()
+    assert (found.as_json()["norm"], found.as_json()["arithmetic"]) == ("l2", "real")
 
 
 def test_near_the_cap_more_samples_are_named() -> None:

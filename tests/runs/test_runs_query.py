@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from runs_helpers import CERTIFIED, certificate, fill, manifest
 
@@ -65,6 +67,32 @@ def test_without_labels_accuracy_is_absent() -> None:
         check(summary, "certified@0.5>=0.1")
 
 
+@pytest.mark.parametrize("correct", [None, False])
+def test_errors_do_not_decide_whether_images_have_labels(correct: bool | None) -> None:
+    failed = CertificateRecord("mean", 1, Verdict.ERROR, None, correct, None, reason="NaN")
+    unread = CertificateRecord("mean", 2, Verdict.ERROR, None, correct, None, reason="no file")
+    unlabelled = CertificateRecord("mean", 0, Verdict.VERIFIED, 3, None, 0.6, 950, 1000, 0.9)
+    store = RunStore.create(None, manifest())
+    store.add_samples([SampleRecord(0), SampleRecord(1)])
+    store.commit_certificates([unlabelled, failed, unread])
+    summary = summarise(store)
+    assert (summary.certified_accuracy, summary.clean_accuracy) == (None, None)
+    assert summary.certified_fraction["0.5"] == pytest.approx(1 / 3)
+    other = RunStore.create(None, manifest())
+    fill(other, "mean", 0, 1, 990)
+    other.add_samples([SampleRecord(1, 1)])
+    other.commit_certificates([failed, unread])
+    assert summarise(other).clean_accuracy == pytest.approx(1 / 3)
+
+
+def test_images_that_time_left_out_are_named(small: RunStore) -> None:
+    assert "images_asked" not in run_json(small)
+    small.set_meta("asked", {"images": 4, "seconds": 4.0})
+    assert "images_asked" not in run_json(small)
+    small.set_meta("asked", {"images": 40, "seconds": 4.0})
+    assert run_json(small)["images_asked"] == 40
+
+
 def test_an_error_is_counted_and_certifies_nothing() -> None:
     store = RunStore.create(None, manifest())
     fill(store, "mean", 0, 1, 990)
@@ -90,6 +118,17 @@ def test_questions_without_an_answer_are_refused(small: RunStore) -> None:
         summarise(RunStore.create(None, manifest()))
     with pytest.raises(RunError, match="certifies nothing"):
         summarise(RunStore.create(None, manifest().__class__("train", "", {}, ())))
+
+
+def test_only_the_same_images_are_compared() -> None:
+    one, two, unknown = (RunStore.create(None, manifest()) for _ in range(3))
+    for image in range(3):
+        for run, digest in ((one, "1" * 64), (two, "21"[image < 2] * 64), (unknown, None)):
+            run.add_samples([SampleRecord(image, 1, digest=digest)])
+            fill(run, "mean", image, 1, 990)
+    assert compare(Side.of(one), Side.of(unknown)).images == 3
+    with pytest.raises(RunError, match="image 2 has another digest in one than in two"):
+        compare(Side.of(one, name="one"), Side.of(two, name="two"))
 
 
 def test_a_comparison_is_paired(small: RunStore) -> None:
@@ -120,6 +159,28 @@ def test_runs_of_other_images_cannot_be_compared(small: RunStore) -> None:
     fill(other, "mean", 0, 0, 990)
     with pytest.raises(RunError, match="another label"):
         compare(Side.of(small), Side.of(other))
+
+
+@pytest.mark.parametrize(
+    ("data", "difference"),
+    [
+        ({"name": "mnist"}, "name digits and mnist"),
+        ({"split": "train"}, "split test and train"),
+        ({"shape": [1, 28, 28]}, r"shape \[1, 8, 8\] and \[1, 28, 28\]"),
+        ({"checksums": {"images": "b", "more": "c"}}, "'images' has other checksums"),
+    ],
+)
+def test_runs_of_other_data_cannot_be_compared(data: dict[str, object], difference: str) -> None:
+    recorded = {"name": "digits", "split": "test", "shape": [1, 8, 8], "checksums": {"images": "a"}}
+    one, two, imported = (
+        RunStore.create(None, replace(manifest(), data=value))
+        for value in (recorded, recorded | data, {})
+    )
+    for store in (one, two, imported):
+        fill(store, "mean", 0, 1, 990)
+    with pytest.raises(RunError, match=difference):
+        compare(Side.of(one), Side.of(two))
+    assert compare(Side.of(one), Side.of(imported)).images == 1
 
 
 @pytest.fixture

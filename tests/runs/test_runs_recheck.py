@@ -9,9 +9,17 @@ from pathlib import Path
 import pytest
 from runs_helpers import fill, manifest
 
+from phalanx.runs.arithmetic import float32_level, lower_limit, radius_of
 from phalanx.runs.imports import import_log
 from phalanx.runs.recheck import Outcome, recheck, reproduces
-from phalanx.runs.schema import ESTIMATION, INVALID, SELECTION, CertificateRecord, ChunkRecord
+from phalanx.runs.schema import (
+    ESTIMATION,
+    INVALID,
+    SELECTION,
+    CertificateRecord,
+    ChunkRecord,
+    SampleRecord,
+)
 from phalanx.runs.store import RunStore
 from phalanx.verdicts import Verdict
 
@@ -35,6 +43,8 @@ def test_an_honest_run_passes(small: RunStore) -> None:
         ("radius = radius * 0.999", "radius is"),
         ("radius = NULL", "there is no radius"),
         ("p_lower = p_lower + 1e-6", "p_lower is"),
+        ("p_lower = NULL", "there is no p_lower"),
+        ("radius_text = '0.99'", "the run no import"),
         ("n_a = n_a + 1", "n_A 991 of 1000 is stored"),
         ("n = 2000", "n_A 990 of 2000 is stored"),
         ("predicted = 0, correct = 0", "predicted is 0, the votes select 1"),
@@ -108,16 +118,10 @@ def test_non_finite_votes_are_an_error_and_nothing_else() -> None:
     assert report.reasons() == {"ended in an error: no such file": 1}
 
 
-def test_a_manifest_edited_later_is_noticed(small: RunStore) -> None:
+def test_an_edited_identity_is_noticed(small: RunStore) -> None:
     assert small.folder is not None
     path = small.folder / "run.json"
     value = json.loads(path.read_text())
-    value["config"]["seed"] = 1
-    path.write_text(json.dumps(value))
-    with RunStore.open(small.folder) as edited:
-        assert recheck(edited).problems == (
-            "run.json is not the one under which the records were made",
-        )
     value["classifiers"][0]["identity"]["reducer"] = "vote"
     path.write_text(json.dumps(value))
     with RunStore.open(small.folder) as edited:
@@ -125,7 +129,33 @@ def test_a_manifest_edited_later_is_noticed(small: RunStore) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"certificate": "double-sampling"}, {"bound": "hoeffding"}, {"stop": "adaptive"}]
+    ("where", "missing", "first"),
+    [
+        ("image = 2", 2, "image 2 of 'mean'"),
+        ("image = 1 AND classifier = 'member-0'", 1, "image 1 of 'member-0'"),
+    ],
+)
+def test_a_certificate_left_out_is_noticed(
+    small: RunStore, where: str, missing: int, first: str
+) -> None:
+    edit(small, f"DELETE FROM certificates WHERE {where}")
+    report = recheck(small)
+    assert not report.ok
+    assert f"{missing} certificates of counted images are missing (first: {first})" in str(
+        report.problems
+    )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"certificate": "double-sampling"},
+        {"bound": "hoeffding"},
+        {"stop": "adaptive"},
+        {"noise": "uniform"},
+        {"norm": "l1"},
+        {"arithmetic": "float32"},
+    ],
 )
 def test_other_rules_are_not_pretended_to_be_rechecked(changes: dict[str, str]) -> None:
     store = RunStore.create(None, manifest(**changes))
@@ -133,6 +163,42 @@ def test_other_rules_are_not_pretended_to_be_rechecked(changes: dict[str, str]) 
     report = recheck(store)
     assert report.count(Outcome.NOT_RECHECKABLE) == 1
     assert "no independent code" in next(iter(report.reasons()))
+
+
+def test_the_noise_of_a_radius_was_added_in_float32() -> None:
+    """float32(0.12) is 2e-8 below 0.12, and so must the radius be."""
+    store = RunStore.create(None, manifest(sigma=0.12))
+    fill(store, "mean", 0, 1, 990)
+    p_lower = store.certificates()[0].p_lower
+    assert p_lower is not None
+    edit(store, f"UPDATE certificates SET radius = {radius_of(p_lower, float32_level(0.12))!r}")
+    assert recheck(store).ok
+    edit(store, f"UPDATE certificates SET radius = {radius_of(p_lower, 0.12)!r}")
+    assert not recheck(store).ok
+
+
+def test_a_bound_may_be_rounded_outward_but_not_inward() -> None:
+    """At ten million unanimous votes a bound lowered by 1e-13 is a radius lowered by 6e-9."""
+    n = 10_000_000
+    store = RunStore.create(None, manifest(n=n))
+    store.add_samples([SampleRecord(0, 1)])
+    votes = ((SELECTION, 100), (ESTIMATION, n))
+    store.commit_chunks([ChunkRecord("mean", 0, phase, 0, k, {1: k}) for phase, k in votes])
+    limit = lower_limit(n, n, 0.001)
+    p_lower, radius = limit * (1 - 1e-13), radius_of(limit * (1 - 1e-13), 0.5)
+    row = CertificateRecord("mean", 0, Verdict.VERIFIED, 1, True, radius, n, n, p_lower)
+    store.commit_certificates([row])
+    assert radius < radius_of(limit, 0.5) * (1 - 5e-9)
+    assert recheck(store).ok
+    edit(store, f"UPDATE certificates SET radius = {radius_of(limit, 0.5) * (1 + 5e-9)!r}")
+    assert not recheck(store).ok
+
+
+@pytest.mark.parametrize("key", ["certificate", "bound", "stop", "noise", "norm", "arithmetic"])
+def test_a_rule_that_is_not_named_is_not_assumed(key: str) -> None:
+    store = RunStore.create(None, manifest(**{key: None}))
+    fill(store, "mean", 0, 1, 990)
+    assert recheck(store).reasons() == {f"the run does not say its {key}": 1}
 
 
 def test_an_imported_radius_must_be_its_count_s(tmp_path: Path) -> None:

@@ -10,11 +10,13 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from runs_helpers import certificate, manifest
 
+from phalanx.errors import RunError, StorageError
 from phalanx.runs import claims
 from phalanx.runs.schema import ESTIMATION, ChunkRecord
 from phalanx.runs.store import RunStore
@@ -79,62 +81,118 @@ def test_a_killed_writer_loses_at_most_what_was_in_flight(tmp_path: Path) -> Non
         assert len(stored) >= max(acknowledged) + 1
 
 
-def test_claims_are_disjoint_and_in_order(small: RunStore) -> None:
-    assert small.claim([9, 8, 7], "other:1:0", count=2) == [9, 8]
-    assert small.claim([9, 8, 7], "another:1:0", count=2) == [7]
-    assert small.claim([9, 8, 7], "other:1:0") == []
+@pytest.fixture
+def owners() -> Iterator[list[str]]:
+    """Two that work at the same time."""
+    found = [claims.owner_id(), claims.owner_id()]
+    yield found
+    for owner in found:
+        claims.forget(owner)
 
 
-def test_finished_images_are_not_claimed(small: RunStore) -> None:
-    assert small.claim(range(6), "other:1:0", count=9) == [4, 5]
+def test_claims_are_disjoint_and_in_order(small: RunStore, owners: list[str]) -> None:
+    one, other = owners
+    assert small.claim([9, 8, 7], one, count=2) == [9, 8]
+    assert small.claim([9, 8, 7], other, count=2) == [7]
+    assert small.claim([9, 8, 7], one) == []
 
 
-def test_an_image_is_free_again_after_release(small: RunStore) -> None:
-    small.claim([9], "other:1:0")
-    small.release("other:1:0")
-    assert small.claim([9], "another:1:0") == [9]
+def test_finished_images_are_not_claimed(small: RunStore, owners: list[str]) -> None:
+    assert small.claim(range(6), owners[0], count=9) == [4, 5]
 
 
-def test_finishing_an_image_ends_its_claim(small: RunStore) -> None:
-    small.claim([9], "other:1:0")
+def test_an_image_is_free_again_after_release(small: RunStore, owners: list[str]) -> None:
+    small.claim([9], owners[0])
+    small.release(owners[0])
+    assert small.claim([9], owners[1]) == [9]
+
+
+def test_finishing_an_image_ends_its_claim(small: RunStore, owners: list[str]) -> None:
+    small.claim([9], owners[0])
     small.commit_certificates([certificate(n, 9, 1, 990) for n in ("mean", "member-0")])
     assert small._database.query("SELECT * FROM claims") == []
-    assert small.claim([9], "another:1:0") == []
+    assert small.claim([9], owners[1]) == []
 
 
-def test_a_silent_owner_is_replaced(small: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_owner_is_replaced(
+    small: RunStore, owners: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent, other = owners
     now = time.time()
-    small.claim([9], "other:1:0")
+    small.claim([9], silent)
     monkeypatch.setattr(time, "time", lambda: now + 100)
-    assert small.claim([9], "another:1:0") == []
-    small.heartbeat("other:1:0")
+    assert small.claim([9], other) == []
+    small.heartbeat(silent)
     monkeypatch.setattr(time, "time", lambda: now + 200)
-    assert small.claim([9], "another:1:0") == []
+    assert small.claim([9], other) == []
     monkeypatch.setattr(time, "time", lambda: now + 230)
-    assert small.claim([9], "another:1:0") == [9]
+    assert small.claim([9], other) == [9]
 
 
-def test_a_dead_process_is_replaced_at_once(small: RunStore) -> None:
+def test_a_dead_process_is_replaced_at_once(small: RunStore, owners: list[str]) -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        owner = claims.owner_id(process.pid)
-        small.claim([9], owner)
-        assert small.claim([9], claims.owner_id()) == []
+        small.claim([9], f"{claims.process_id(process.pid)}:0")
+        assert small.claim([9], owners[0]) == []
         process.kill()
         process.wait()
-        assert small.claim([9], claims.owner_id()) == [9]
+        assert small.claim([9], owners[0]) == [9]
+
+
+def test_a_claim_of_one_s_own_that_was_not_given_back_is_free(
+    small: RunStore, owners: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A notebook's process lives on after a sweep failed in it."""
+
+    def refused(connection: sqlite3.Connection, owner: str) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    failed, again = owners
+    small.claim([9], failed)
+    monkeypatch.setattr(claims, "release", refused)
+    with pytest.raises(StorageError):
+        small.release(failed)
+    assert small._database.query("SELECT owner FROM claims") == [(failed,)]
+    assert small.claim([9], again) == [9]
+
+
+def test_every_attempt_is_another_owner(owners: list[str]) -> None:
+    assert len(set(owners)) == 2
+    assert not any(map(claims.is_dead, owners))
+    claims.forget(owners[0])
+    assert claims.is_dead(owners[0])
 
 
 def test_a_reused_process_number_is_another_process() -> None:
-    host, number, start = claims.owner_id().rsplit(":", 2)
-    assert host == socket.gethostname()
-    assert not claims.is_dead(f"{host}:{number}:{start}")
-    if sys.platform == "linux":
-        assert claims.is_dead(f"{host}:{number}:{int(start) - 1}")
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        host, number, start = claims.process_id(process.pid).rsplit(":", 2)
+        assert host == socket.gethostname()
+        assert not claims.is_dead(f"{host}:{number}:{start}:0")
+        if sys.platform == "linux":
+            assert claims.is_dead(f"{host}:{number}:{int(start) - 1}:0")
+        process.kill()
 
 
-@pytest.mark.parametrize("owner", ["elsewhere:1:0", "no owner at all", "host:x:0"])
+@pytest.mark.parametrize("owner", ["elsewhere:1:0:0", "no owner at all", "host:x:0:0"])
 def test_nothing_is_known_of_others(owner: str) -> None:
     assert not claims.is_dead(owner)
+
+
+def test_a_run_is_not_shared_with_another_machine(
+    small: RunStore, owners: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert small.folder is not None
+    now = time.time()
+    small.heartbeat("elsewhere:1:0:0")
+    for attempt in (
+        lambda: RunStore.create(small.folder, small.manifest),
+        lambda: small.claim([9], owners[0]),
+    ):
+        with pytest.raises(RunError, match="elsewhere works on this run"):
+            attempt()
+    RunStore.open(small.folder).close()
+    monkeypatch.setattr(time, "time", lambda: now + 130)
+    RunStore.create(small.folder, small.manifest).close()
+    assert small.claim([9], owners[0]) == [9]
 
 
 def test_creators_at_once_agree_on_one_manifest(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from runs_helpers import certificate, classifier, fill, manifest
 
 from phalanx.errors import ConfigurationError, RunError
+from phalanx.runs.manifest import identity_digest
 from phalanx.runs.schema import (
     ESTIMATION,
     INVALID,
@@ -104,6 +105,34 @@ def test_a_label_is_kept_and_a_picture_added(store: RunStore) -> None:
     assert set(store.samples()) == {0}
 
 
+IMAGE, ANOTHER = "1" * 64, "2" * 64
+
+
+def test_a_run_goes_on_with_the_images_it_counted(store: RunStore) -> None:
+    store.add_samples([SampleRecord(7, 3, digest=IMAGE)])
+    store.add_samples([SampleRecord(7, 3, digest=IMAGE), SampleRecord(7, 3)])
+    with pytest.raises(RunError, match="image 7 is not the image this run counted"):
+        store.add_samples([SampleRecord(8, 1, digest=IMAGE), SampleRecord(7, 3, digest=ANOTHER)])
+    assert store.samples() == {7: SampleRecord(7, 3, digest=IMAGE)}
+    assert store.digests() == {7: IMAGE}
+
+
+def test_counts_are_not_said_to_be_of_an_image_that_came_later(store: RunStore) -> None:
+    store.add_samples([SampleRecord(0), SampleRecord(1)])
+    store.commit_chunks([chunk()])
+    store.add_samples([SampleRecord(0, digest=IMAGE), SampleRecord(1, digest=IMAGE)])
+    assert store.digests() == {1: IMAGE}
+
+
+def test_the_digest_of_a_run_is_of_its_images() -> None:
+    found = set()
+    for image in (None, IMAGE, ANOTHER):
+        with RunStore.create(None, manifest()) as run:
+            run.add_samples([SampleRecord(0, 1, digest=image)])
+            found.add(run.digest())
+    assert len(found) == 3
+
+
 def test_tally_adds_the_chunks_of_a_phase(store: RunStore) -> None:
     fill(store, "mean", 5, 1, 990)
     assert store.tally(5) == {
@@ -166,6 +195,34 @@ def test_other_classifiers_or_data_are_refused(tmp_path: Path) -> None:
             RunStore.create(tmp_path / "run", asked)
 
 
+def test_another_order_or_another_first_classifier_is_refused(tmp_path: Path) -> None:
+    stored = manifest("mean", "vote")
+    RunStore.create(tmp_path / "run", stored).close()
+    first, second = stored.classifiers
+    for classifiers, difference in (
+        ((second, first), r'order: \["mean", "vote"\] -> \["vote", "mean"\]'),
+        (
+            (replace(first, primary=False), replace(second, primary=True)),
+            r'primary: \["mean"\] -> \["vote"\]',
+        ),
+    ):
+        with pytest.raises(ConfigurationError, match=difference):
+            RunStore.create(tmp_path / "run", replace(stored, classifiers=classifiers))
+
+
+def test_a_manifest_edited_after_the_counts_is_refused(small: RunStore) -> None:
+    assert small.folder is not None
+    path = small.folder / "run.json"
+    value = json.loads(path.read_text())
+    value["config"]["sigma"] = 0.25
+    path.write_text(json.dumps(value))
+    with pytest.raises(RunError, match=r"run\.json was edited after the counts were made"):
+        RunStore.open(small.folder)
+    for asked in (small.manifest, manifest("mean", "member-0", sigma=0.25)):
+        with pytest.raises(RunError, match=r"run\.json was edited"):
+            RunStore.create(small.folder, asked)
+
+
 def test_provenance_may_differ_when_joining(tmp_path: Path) -> None:
     RunStore.create(tmp_path / "run", manifest()).close()
     asked = replace(manifest(), command="another", created="later", environment={"cores": 1})
@@ -220,6 +277,16 @@ def test_a_newer_record_format_is_refused(small: RunStore) -> None:
         RunStore.open(small.folder)
 
 
+def test_an_older_record_format_is_refused(small: RunStore) -> None:
+    assert small.folder is not None
+    small.close()
+    connection = sqlite3.connect(small.folder / "records.sqlite")
+    connection.execute("PRAGMA user_version = 1")
+    connection.close()
+    with pytest.raises(RunError, match="unreleased phalanx"):
+        RunStore.open(small.folder)
+
+
 def test_what_is_no_run_cannot_be_opened(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "nothing"):
         with pytest.raises(RunError, match="is not a run"):
@@ -229,4 +296,4 @@ def test_what_is_no_run_cannot_be_opened(tmp_path: Path) -> None:
 def test_a_folder_whose_weights_came_first_becomes_a_run(tmp_path: Path) -> None:
     (tmp_path / "weights").mkdir()
     with RunStore.create(tmp_path, manifest()) as store:
-        assert store.stored_identity() is not None
+        assert store.get_meta("identity") == identity_digest(store.manifest)

@@ -67,6 +67,16 @@ def radius_of(p_lower: float, sigma: float) -> float:
     return float("inf") if p_lower >= 1 else sigma * _NORMAL.inv_cdf(p_lower)
 
 
+def float32_level(sigma: float) -> float:
+    """What sigma certainly is once noise is added in float32: the smaller of it and its float32.
+
+    >>> float32_level(0.5), float32_level(0.12), float32_level(0.1)
+    (0.5, 0.11999999731779099, 0.1)
+    """
+    with np.errstate(over="ignore"):
+        return min(sigma, float(np.float32(sigma)))
+
+
 def largest_radius(n: int, alpha: float, sigma: float) -> float:
     """What n unanimous votes give: sigma * Phi^-1(alpha^(1/n)).
 

@@ -1,40 +1,87 @@
 """Sharing a run between processes: who works on which image.
 
-A claim only saves work. Two owners of one image (after a takeover, or across hosts whose
-clocks disagree) compute the same counts from the same noise keys, and the store keeps one.
+A claim only saves work. Two owners of one image (after a takeover) compute the same counts
+from the same noise keys, and the store keeps one. All owners are of one machine, because
+SQLite's write-ahead log does not work over a network file system ("Write-Ahead Logging").
 """
 
 from __future__ import annotations
 
 import os
+import secrets
 import socket
 import sqlite3
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from phalanx.errors import RunError
+
 STALE_SECONDS = 120.0
 
+_owners: set[str] = set()
+"""The owners of this process that work: the process may outlive what failed in it."""
 
-def owner_id(pid: int | None = None) -> str:
-    """``host:pid:start`` of a process; the start time tells a reused process number apart."""
-    number = os.getpid() if pid is None else pid
-    return f"{socket.gethostname()}:{number}:{_start_time(number)}"
+
+def owner_id() -> str:
+    """A new owner, of this process: ``host:pid:start:token``; it lives until `forget`.
+
+    The start time tells a reused process number apart, the token one attempt of a notebook
+    from the next.
+    """
+    owner = f"{process_id(os.getpid())}:{secrets.token_hex(4)}"
+    _owners.add(owner)
+    return owner
+
+
+def process_id(pid: int) -> str:
+    """``host:pid:start`` of a process of this host."""
+    return f"{socket.gethostname()}:{pid}:{_start_time(pid)}"
+
+
+def forget(owner: str) -> None:
+    """From now on, ``owner`` counts as dead."""
+    _owners.discard(owner)
 
 
 def is_dead(owner: str) -> bool:
-    """Whether ``owner`` is a process of this host that no longer runs.
+    """Whether ``owner`` is of this host and has ended, or its process has.
 
     False for other hosts, of whose processes nothing is known here.
     """
+    process, _, _ = owner.rpartition(":")
     try:
-        host, number, start = owner.rsplit(":", 2)
+        host, number, start = process.rsplit(":", 2)
         pid = int(number)
     except ValueError:
         return False
     if host != socket.gethostname():
         return False
+    if pid == os.getpid():
+        return owner not in _owners
     return not _runs(pid) or _start_time(pid) != start
+
+
+def require_one_host(connection: sqlite3.Connection, now: float, here: str = "") -> None:
+    """Refuse to work on ``here`` (default: this host) beside a living owner of another host.
+
+    Raises:
+        RunError: there is one; says which.
+    """
+    here = here or socket.gethostname()
+    for owner, beat_at in connection.execute("SELECT owner, beat FROM owners"):
+        host = _host(owner)
+        if host != here and now - beat_at <= STALE_SECONDS:
+            raise RunError(
+                f"{host} works on this run, and this is {here}",
+                why="SQLite's write-ahead log is memory that processes of one machine share",
+                repair=f"wait until it ends (if it died, {STALE_SECONDS:g} s), "
+                "or give another --out",
+            )
+
+
+def _host(owner: str) -> str:
+    return owner.rsplit(":", 3)[0]
 
 
 def _runs(pid: int) -> bool:
@@ -89,7 +136,12 @@ def take(
     is_finished: Callable[[int], bool],
     now: float,
 ) -> list[int]:
-    """Claim the first ``count`` candidates nobody works on, inside the caller's transaction."""
+    """Claim the first ``count`` candidates nobody works on, inside the caller's transaction.
+
+    Raises:
+        RunError: see `require_one_host`.
+    """
+    require_one_host(connection, now, _host(owner))
     beat(connection, owner, now)
     alive: dict[str, bool] = {owner: True}
     taken: list[int] = []

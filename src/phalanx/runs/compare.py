@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,8 +110,9 @@ def compare(a: Side, b: Side, radii: Sequence[float] | None = None) -> Compariso
         radii: default: the radii of whichever run reaches further.
 
     Raises:
-        RunError: no common image, or the runs disagree about a label: other data.
+        RunError: other data, no common image, or the runs disagree about a label or an image.
     """
+    _require_same_data(a, b)
     first, second = (_by_image(side) for side in (a, b))
     common = sorted(first.keys() & second.keys())
     if not common:
@@ -119,9 +120,9 @@ def compare(a: Side, b: Side, radii: Sequence[float] | None = None) -> Compariso
             f"{a.name} and {b.name} have no image in common",
             repair="certify both on the same images",
         )
-    _require_same_labels(a, b, common)
+    _require_same_images(a, b, common)
     rows_a, rows_b = [first[i] for i in common], [second[i] for i in common]
-    labelled = is_labelled(rows_a) and is_labelled(rows_b)
+    labelled = is_labelled(rows_a, a.run.labels()) and is_labelled(rows_b, b.run.labels())
     radii_a, radii_b = (certified_radii(rows, labelled=labelled) for rows in (rows_a, rows_b))
     chosen = radii if radii is not None else max(map(default_radii, (a.run, b.run)), key=len)
     gained_a, gained_b = np.maximum(radii_a, 0.0), np.maximum(radii_b, 0.0)
@@ -146,16 +147,42 @@ def _by_image(side: Side) -> dict[int, CertificateRecord]:
     return {record.image: record for record in side.run.certificates(side.classifier)}
 
 
-def _require_same_labels(a: Side, b: Side, common: Sequence[int]) -> None:
-    samples = [side.run.samples() for side in (a, b)]
-    for image in common:
-        labels = {known[image].label for known in samples if image in known} - {None}
-        if len(labels) > 1:
-            raise RunError(
-                f"image {image} has another label in {a.name} than in {b.name}",
-                why="a paired comparison needs the same images",
-                repair="compare runs on the same data",
-            )
+def _require_same_data(a: Side, b: Side) -> None:
+    found = list(_data_differences(a.run.manifest.data, b.run.manifest.data))
+    if found:
+        raise RunError(
+            f"{a.name} and {b.name} are about different data",
+            why="; ".join(found),
+            repair="compare runs on the same data",
+        )
+
+
+def _data_differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[str]:
+    """What both say of their data and say differently; an imported log may say nothing."""
+    for key in ("name", "split", "shape"):
+        first, second = a.get(key), b.get(key)
+        if first and second and first != second:
+            yield f"{key} {first} and {second}"
+    sums_a, sums_b = a.get("checksums"), b.get("checksums")
+    if not (isinstance(sums_a, Mapping) and isinstance(sums_b, Mapping)):
+        return
+    for name in sorted(sums_a.keys() & sums_b.keys()):
+        if sums_a[name] != sums_b[name]:
+            yield f"{name!r} has other checksums"
+
+
+def _require_same_images(a: Side, b: Side, common: Sequence[int]) -> None:
+    for what, stored in (
+        ("label", [side.run.labels() for side in (a, b)]),
+        ("digest", [side.run.digests() for side in (a, b)]),
+    ):
+        for image in common:
+            if len({known.get(image) for known in stored} - {None}) > 1:
+                raise RunError(
+                    f"image {image} has another {what} in {a.name} than in {b.name}",
+                    why="a paired comparison needs the same images",
+                    repair="compare runs on the same data",
+                )
 
 
 def _radius_row(radius: float, a: NDArray[np.float64], b: NDArray[np.float64]) -> RadiusRow:

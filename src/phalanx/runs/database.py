@@ -21,13 +21,13 @@ from phalanx.errors import PhalanxError, RunError, StorageError
 
 BUSY_SECONDS = 60.0
 APPLICATION_ID = 0x50484C58  # "PHLX": tells a run's database from any other SQLite file
-DATABASE_VERSION = 1
+DATABASE_VERSION = 2
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS meta (
     key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS samples (
-    image INTEGER PRIMARY KEY, label INTEGER, thumbnail BLOB);
+    image INTEGER PRIMARY KEY, label INTEGER, thumbnail BLOB, digest TEXT);
 CREATE TABLE IF NOT EXISTS chunks (
     image INTEGER NOT NULL, classifier TEXT NOT NULL, phase TEXT NOT NULL,
     chunk INTEGER NOT NULL, rows INTEGER NOT NULL, counts TEXT NOT NULL,
@@ -122,7 +122,7 @@ class Database:
         where: what error messages call it.
 
     Raises:
-        StorageError, RunError: see `typed_errors`; a newer format is a `RunError`.
+        StorageError, RunError: see `typed_errors`; another format is a `RunError`.
     """
 
     def __init__(self, path: Path | None, where: Path | str = "memory") -> None:
@@ -146,6 +146,12 @@ class Database:
                 f"{self.where} was written by a newer phalanx (record format {version})",
                 why=f"this version reads formats up to {DATABASE_VERSION}",
                 repair="upgrade phalanx",
+            )
+        if 0 < version < DATABASE_VERSION:
+            raise RunError(
+                f"{self.where} was written by an unreleased phalanx (record format {version})",
+                why="its counts are not tied to images and to the order of classifiers",
+                repair="run the command again with a new --out",
             )
         if readonly or version == DATABASE_VERSION:
             return

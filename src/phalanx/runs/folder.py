@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from pathlib import Path
 
 from phalanx.errors import RunError
+from phalanx.runs.claims import require_one_host
 from phalanx.runs.database import Database, typed_errors
 from phalanx.runs.manifest import (
     FILE_NAME,
@@ -21,8 +23,12 @@ from phalanx.runs.schema import Manifest
 RECORDS = "records.sqlite"
 WEIGHTS = "weights"
 REPORT = "report.html"
+TRAINING = "train"
+"""Kind of a run that has weights and no records."""
 IDENTITY = "identity"
 """The note under which the records keep the digest of the manifest they were made under."""
+ASKED = "asked"
+"""The note of a ``--budget``: ``{"images": how many it was for, "seconds": how long}``."""
 
 
 def make_folder(folder: Path) -> None:
@@ -46,10 +52,17 @@ def make_folder(folder: Path) -> None:
 
 
 def agree(folder: Path, asked: Manifest, database: Database) -> Manifest:
-    """Write ``run.json``, or agree with the one there; the write lock admits one at a time."""
+    """Write ``run.json``, or agree with the one there; the write lock admits one at a time.
+
+    Raises:
+        ConfigurationError: the one there asks for something else.
+        RunError: it was edited, is missing beside records, or another machine works on the run.
+    """
     with database.transaction() as connection:
+        require_one_host(connection, time.time())
         if (folder / FILE_NAME).exists():
             stored = read_manifest(folder)
+            require_unedited(folder, stored, database)
             require_same(stored, asked, folder)
             _note_identity(connection, stored)
             return stored
@@ -63,6 +76,21 @@ def agree(folder: Path, asked: Manifest, database: Database) -> Manifest:
         _note_identity(connection, asked)
         write_manifest(folder, asked)
         return asked
+
+
+def require_unedited(folder: Path, manifest: Manifest, database: Database) -> None:
+    """Refuse a ``run.json`` that is not the one under which the records were made.
+
+    Raises:
+        RunError: it was edited.
+    """
+    noted = database.query("SELECT value FROM meta WHERE key = ?", (IDENTITY,))
+    if noted and noted[0][0] != canonical_json(identity_digest(manifest)):
+        raise RunError(
+            f"{folder / FILE_NAME} was edited after the counts were made",
+            why="kind, configuration, classifiers or data are not those under which they were made",
+            repair="restore the file",
+        )
 
 
 def _note_identity(connection: sqlite3.Connection, manifest: Manifest) -> None:

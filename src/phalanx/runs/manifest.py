@@ -76,6 +76,9 @@ def identity(manifest: Manifest) -> dict[str, Any]:
         "kind": manifest.kind,
         "config": manifest.config,
         "classifiers": {record.name: record.digest for record in manifest.classifiers},
+        # A one-line summary speaks of the primary one, and a notebook takes results in order.
+        "order": [record.name for record in manifest.classifiers],
+        "primary": [record.name for record in manifest.classifiers if record.primary],
         "data": manifest.data,
     }
 

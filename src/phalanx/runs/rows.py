@@ -125,12 +125,16 @@ def certificate_from_row(row: tuple[Any, ...]) -> CertificateRecord:
 
 def sample_json(record: SampleRecord) -> dict[str, Any]:
     """A sample as a JSON object, without its picture."""
-    return {"image": record.image, "label": record.label}
+    return {"image": record.image, "label": record.label, "digest": record.digest}
 
 
 def sample_from_json(value: Mapping[str, Any]) -> SampleRecord:
     """The sample of a JSON object of `sample_json`."""
-    return SampleRecord(index(value["image"]), _optional(index, value["label"]))
+    return SampleRecord(
+        index(value["image"]),
+        _optional(index, value["label"]),
+        digest=_optional(str, value["digest"]),
+    )
 
 
 def chunk_json(record: ChunkRecord) -> dict[str, Any]:

@@ -62,11 +62,18 @@ class Manifest:
 
 @dataclass(frozen=True)
 class SampleRecord:
-    """One image of the sweep. ``thumbnail`` is a PNG small enough to store, or None."""
+    """One image of the sweep.
+
+    Attributes:
+        thumbnail: a PNG small enough to store, or None.
+        digest: SHA-256 hex of the input's float32 values in row-major order, or None where it
+            is not known: what ties the counts to this image and no other.
+    """
 
     image: int
     label: int | None = None
     thumbnail: bytes | None = None
+    digest: str | None = None
 
 
 @dataclass(frozen=True)
@@ -88,7 +95,7 @@ class CertificateRecord:
     ``radius`` is float64, rounded towards zero, 0.0 when abstained and None on an error.
     ``radius_text`` is the published string of an imported row. ``n_a`` is None where the
     counts are unknown (imported): such a row cannot be rechecked. ``correct`` is None
-    without a label; on an error it is False, because an errored sample is not certified.
+    without a label; with one it is False on an error, because an errored sample is not certified.
     """
 
     classifier: str

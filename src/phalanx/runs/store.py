@@ -18,10 +18,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from phalanx.errors import RunError
-from phalanx.runs import claims
+from phalanx.runs import claims, samples
 from phalanx.runs import manifest as manifests
 from phalanx.runs.database import Database
-from phalanx.runs.folder import IDENTITY, RECORDS, agree, make_folder
+from phalanx.runs.folder import RECORDS, TRAINING, agree, make_folder, require_unedited
 from phalanx.runs.provenance import canonical_json
 from phalanx.runs.rows import (
     CERTIFICATE_COLUMNS,
@@ -33,6 +33,7 @@ from phalanx.runs.rows import (
     counts_from_text,
     describe_chunk,
 )
+from phalanx.runs.samples import SAMPLE_COLUMNS
 from phalanx.runs.schema import CertificateRecord, ChunkRecord, Manifest, SampleRecord
 
 
@@ -77,10 +78,16 @@ class RunStore:
         """Open an existing run, for reading or for going on with it.
 
         Raises:
-            RunError: not a run, a damaged one, or one written by a newer phalanx.
+            RunError: not a run, a damaged or edited one, one written by another phalanx, or a
+                training run, which has no records.
         """
         folder = Path(folder)
         manifest = manifests.read_manifest(folder)
+        if manifest.kind == TRAINING:
+            raise RunError(
+                f"{folder} is a training run, which certifies nothing",
+                repair=f"phalanx certify {folder}",
+            )
         if not (folder / RECORDS).is_file():
             raise RunError(
                 f"the records of {folder} are missing", why=f"there is no {RECORDS} in it"
@@ -88,6 +95,7 @@ class RunStore:
         database = Database(folder / RECORDS, folder)
         try:
             database.check()
+            require_unedited(folder, manifest, database)
         except BaseException:
             database.close()
             raise
@@ -111,38 +119,30 @@ class RunStore:
     # samples
 
     def add_samples(self, records: Iterable[SampleRecord]) -> None:
-        """Store images of the sweep. A stored image must keep its label.
+        """Store images of the sweep. A stored image must keep its label and its digest.
 
         Raises:
-            RunError: an image has another label than before; nothing of the call is stored.
+            RunError: an image has another label or digest than before; nothing of the call is
+                stored.
         """
         with self._database.transaction() as connection:
             for record in records:
-                added = connection.execute(
-                    "INSERT OR IGNORE INTO samples VALUES (?, ?, ?)",
-                    (int(record.image), record.label, record.thumbnail),
-                )
-                if not added.rowcount:
-                    self._require_same_label(connection, record)
-
-    def _require_same_label(self, connection: sqlite3.Connection, record: SampleRecord) -> None:
-        found = connection.execute("SELECT label FROM samples WHERE image = ?", (record.image,))
-        label = found.fetchone()[0]
-        if label != record.label:
-            raise RunError(
-                f"image {record.image} had label {label} and now has {record.label}",
-                why="a run speaks of one data set",
-                repair="give another --out",
-            )
-        connection.execute(
-            "UPDATE samples SET thumbnail = COALESCE(thumbnail, ?) WHERE image = ?",
-            (record.thumbnail, record.image),
-        )
+                samples.add(connection, record)
 
     def samples(self) -> dict[int, SampleRecord]:
         """Every image of the sweep by its index, in order."""
-        rows = self._database.query("SELECT image, label, thumbnail FROM samples ORDER BY image")
+        rows = self._database.query(f"SELECT {SAMPLE_COLUMNS} FROM samples ORDER BY image")
         return {row[0]: SampleRecord(*row) for row in rows}
+
+    def labels(self) -> dict[int, int | None]:
+        """The label of every stored image; None for an image without one."""
+        return dict(self._database.query("SELECT image, label FROM samples ORDER BY image"))
+
+    def digests(self) -> dict[int, str]:
+        """The digest of every stored image that has one (see `SampleRecord`)."""
+        return dict(
+            self._database.query("SELECT image, digest FROM samples WHERE digest IS NOT NULL")
+        )
 
     # counts
 
@@ -188,6 +188,10 @@ class RunStore:
             (image, len(self._names)),
         )
         return {(phase, chunk) for phase, chunk in rows}
+
+    def counted(self) -> set[int]:
+        """Images of which anything is counted."""
+        return {image for (image,) in self._database.query("SELECT DISTINCT image FROM chunks")}
 
     def rows_counted(self, classifier: str) -> int:
         """Rows of noise whose votes are stored for a classifier."""
@@ -242,6 +246,9 @@ class RunStore:
 
         A claim whose owner gave no heartbeat for 120 s, or is a dead process of this host, is
         taken over. An empty list means: nothing left to start, though others may still work.
+
+        Raises:
+            RunError: a process of another machine works on the run.
         """
         with self._database.transaction() as connection:
             return claims.take(
@@ -259,7 +266,8 @@ class RunStore:
             claims.beat(connection, owner, time.time())
 
     def release(self, owner: str) -> None:
-        """Give back whatever ``owner`` claimed."""
+        """Give back whatever ``owner`` claimed; it is gone even where the disk refuses that."""
+        claims.forget(owner)
         with self._database.transaction() as connection:
             claims.release(connection, owner)
 
@@ -286,25 +294,20 @@ class RunStore:
         return json.loads(found[0][0]) if found else default
 
     def digest(self) -> str:
-        """SHA-256 over labels, counts and certificates in one order, without times.
+        """SHA-256 over images, labels, counts and certificates in one order, without times.
 
         An interrupted, resumed or shared run has the digest of an uninterrupted one.
         """
         state = hashlib.sha256()
         certificate = CERTIFICATE_COLUMNS.replace("seconds, ", "")
         for table, columns, order in (
-            ("samples", "image, label", "image"),
+            ("samples", "image, label, digest", "image"),
             ("chunks", CHUNK_COLUMNS, "image, classifier, phase, chunk"),
             ("certificates", certificate, "image, classifier"),
         ):
             for row in self._database.stream(f"SELECT {columns} FROM {table} ORDER BY {order}"):
                 state.update(f"{table}{canonical_json(row)}\n".encode("ascii"))
         return state.hexdigest()
-
-    def stored_identity(self) -> str | None:
-        """The identity digest the records were made under; None for a run in memory."""
-        found = self.get_meta(IDENTITY)
-        return None if found is None else str(found)
 
     def _known(self, record: Any) -> Any:
         if record.classifier not in self._names:
