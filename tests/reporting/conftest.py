@@ -24,12 +24,13 @@ def make_run() -> Iterator[MakeRun]:
         labelled: bool = True,
         errors: int = 0,
         data: str = "mnist",
+        **config: object,
     ) -> RunStore:
         records = [
             classifier(name, 3 if i == 0 and len(names) > 1 else 1, primary=i == 0)
             for i, name in enumerate(names)
         ]
-        store = RunStore.create(folder, manifest(records, data))
+        store = RunStore.create(folder, manifest(records, data, **config))
         opened.append(store)
         if images:
             fill(store, images, labelled=labelled, errors=errors)

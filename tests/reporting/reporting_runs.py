@@ -47,7 +47,9 @@ def classifier(name: str, members: int, *, primary: bool = False) -> ClassifierR
     return ClassifierRecord(name, identity, digest_of(identity), primary)
 
 
-def manifest(classifiers: Sequence[ClassifierRecord], data: str = "mnist") -> Manifest:
+def manifest(
+    classifiers: Sequence[ClassifierRecord], data: str = "mnist", **config: object
+) -> Manifest:
     return Manifest(
         kind="certify",
         command="phalanx certify runs/three --data mnist --every 20",
@@ -59,6 +61,7 @@ def manifest(classifiers: Sequence[ClassifierRecord], data: str = "mnist") -> Ma
             "seed": 0,
             "certificate": "neyman-pearson",
             "bound": "clopper-pearson",
+            **config,
         },
         classifiers=tuple(classifiers),
         data={"name": data, "split": "test", "checksums": {"t10k-images": digest_of(data)}},
@@ -108,7 +111,13 @@ def fill(
             rows.append(certificate(record.name, i, label if labelled else None, said, n_a))
         for i in range(images - errors, images):
             rows[i] = CertificateRecord(
-                record.name, i, Verdict.ERROR, None, False, None, reason="pixels outside 0 .. 1"
+                record.name,
+                i,
+                Verdict.ERROR,
+                None,
+                False if labelled else None,
+                None,
+                reason="pixels outside 0 .. 1",
             )
         store.commit_chunks(chunks)
         store.commit_certificates(rows)

@@ -20,7 +20,7 @@ PNG = b"\x89PNG"
 
 def test_curve_equals_the_query_at_every_radius(make_run: MakeRun) -> None:
     store = make_run(60, errors=2)
-    curve = certified_curve(store.certificates("mean"))
+    curve = certified_curve(store.certificates("mean"), labelled=True)
     summary = summarise(store, "mean")
     for radius, accuracy, low, high in zip(*curve, strict=True):
         rate = summary.at(radius)
@@ -29,13 +29,13 @@ def test_curve_equals_the_query_at_every_radius(make_run: MakeRun) -> None:
 
 def test_curve_without_labels_is_the_certified_fraction(make_run: MakeRun) -> None:
     store = make_run(40, labelled=False)
-    curve = certified_curve(store.certificates("mean"))
+    curve = certified_curve(store.certificates("mean"), labelled=False)
     assert curve.accuracy[0] == pytest.approx(summarise(store, "mean").certified_fraction["0"])
 
 
 def test_only_errors_give_a_flat_curve_with_a_band() -> None:
     rows = [CertificateRecord("f", i, Verdict.ERROR, None, False, None) for i in range(5)]
-    curve = certified_curve(rows)
+    curve = certified_curve(rows, labelled=True)
     assert curve.radii.tolist() == [0.0]
     assert curve.accuracy.tolist() == [0.0]
     assert curve.high[0] == clopper_pearson(0, 5)[1]
@@ -43,7 +43,7 @@ def test_only_errors_give_a_flat_curve_with_a_band() -> None:
 
 def test_no_rows_are_refused() -> None:
     with pytest.raises(RunError):
-        certified_curve([])
+        certified_curve([], labelled=True)
 
 
 def test_thinning_never_raises_the_curve() -> None:
@@ -52,7 +52,7 @@ def test_thinning_never_raises_the_curve() -> None:
         CertificateRecord("f", i, Verdict.VERIFIED, 0, True, float(r))
         for i, r in enumerate(rng.gamma(2.0, 0.4, 3000))
     ]
-    full = certified_curve(rows)
+    full = certified_curve(rows, labelled=True)
     thin = thinned(full, 100)
     assert len(thin.radii) <= 101
     assert thin.radii[-1] == full.radii[-1]

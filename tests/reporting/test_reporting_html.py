@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from reporting_runs import MakeRun, manifest
+from reporting_runs import MakeRun, classifier, manifest
 
 from phalanx.errors import ParameterError
 from phalanx.reporting.formatting import cut, percent
@@ -162,6 +162,51 @@ def test_without_labels_accuracy_is_absent(make_run: MakeRun) -> None:
     assert "classified correctly" not in text
 
 
+def test_errors_do_not_make_unlabelled_images_labelled(make_run: MakeRun) -> None:
+    text = render(make_run(40, labelled=False, errors=2))
+    assert "clean accuracy" not in text
+    assert "Certified fraction at every l2 radius" in text
+
+
+def test_a_run_that_ran_out_of_time_says_so(make_run: MakeRun) -> None:
+    store = make_run(6)
+    store.set_meta("asked", {"images": 40, "seconds": 4.0})
+    text = render(store)
+    check_self_contained(text)
+    assert "6 of 40 images: time was up." in text
+    store.set_meta("asked", {"images": 6, "seconds": 4.0})
+    assert "time was up" not in render(store)
+
+
+def test_norm_and_arithmetic_of_the_claims_are_stated(make_run: MakeRun) -> None:
+    assert "<dt>claims</dt>" not in render(make_run(3))
+    text = render(make_run(3, norm="l2", arithmetic="real"))
+    assert "<dt>claims</dt><dd>l2 norm, real arithmetic</dd>" in text
+
+
+def test_where_two_differ_is_said_only_if_they_do() -> None:
+    records = [classifier("mean", 2, primary=True), classifier("member-0", 1)]
+    with RunStore.create(None, manifest(records)) as store:
+        for name in ("mean", "member-0"):
+            fill_alike(store, name, radius=0.5)
+        text = render(store)
+        assert "cannot be told apart" in text
+        assert "they differ most often" not in text
+    with RunStore.create(None, manifest(records)) as store:
+        fill_alike(store, "mean", radius=0.75)
+        fill_alike(store, "member-0", radius=0.5)
+        text = re.sub("<[^>]*>", "", render(store))
+    assert "mean has a larger average certified radius than member-0" in text
+    assert "certified by mean alone: 4; by member-0 alone: 0." in text
+
+
+def fill_alike(store: RunStore, name: str, radius: float) -> None:
+    store.add_samples(SampleRecord(image, 1) for image in range(4))
+    store.commit_certificates(
+        [CertificateRecord(name, i, Verdict.VERIFIED, 1, True, radius) for i in range(4)]
+    )
+
+
 def test_imported_rows_keep_their_text_and_are_called_not_recheckable() -> None:
     record = ClassifierRecord("log", {"source": "a.tsv"}, "0" * 64, True)
     with RunStore.create(None, manifest([record], "cifar10")) as store:
@@ -181,7 +226,7 @@ def test_imported_rows_keep_their_text_and_are_called_not_recheckable() -> None:
 
 def test_example_groups_cover_every_outcome(make_run: MakeRun) -> None:
     rows = make_run(400, errors=2).certificates("mean")
-    found = {group.title: group for group in groups(rows)}
+    found = {group.title: group for group in groups(rows, labelled=True)}
     largest, smallest = found["Largest radii"], found["Smallest radii"]
     assert largest.rows[0].radius == max(r.radius or 0 for r in rows if r.correct)
     assert smallest.rows[-1].radius == min(

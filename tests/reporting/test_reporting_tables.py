@@ -68,6 +68,14 @@ def test_without_labels_there_is_no_accuracy_and_no_acr(make_run: MakeRun) -> No
     assert "ACR" not in table.note
 
 
+def test_missing_images_are_in_the_title(make_run: MakeRun) -> None:
+    store = make_run(5)
+    assert summary_table(store).title == "Certified accuracy on 5 images"
+    store.set_meta("asked", {"images": 40, "seconds": 4.0})
+    title = "Certified accuracy on 5 of 40 images: time was up"
+    assert summary_table(store).title == title
+
+
 def test_nothing_certified_is_refused(make_run: MakeRun) -> None:
     with pytest.raises(RunError, match="nothing is certified"):
         summary_table(make_run(0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -88,13 +89,21 @@ def test_compare(folder: Path) -> None:
     assert value["images"] == 4
     table = run("compare", *sides).stdout
     assert "+25.0" in table
+    assert f"A: {folder}:mean" in table
+    assert "95% paired bootstrap" in table
     rows = run("compare", *sides, "--format", "csv").stdout.splitlines()
-    assert rows[0] == "radius,A,B,A - B,low,high,only A,only B,both,neither"
+    a, b = sides
+    assert rows[0] == f"radius,{a},{b},difference,low,high,only {a},only {b},both,neither"
     assert rows[3].startswith("0.5,0.5,0.25,0.25,")
     assert rows[-1].startswith("ACR,")
-    assert run("compare", *sides, "--format", "markdown").stdout.startswith("| radius | A")
+    markdown = run("compare", *sides, "--format", "markdown").stdout
+    assert markdown.startswith(f"| radius | {a} | {b} | difference |")
+    assert f"{a} minus {b}, paired on 4 common images. Certified accuracy in percent" in markdown
     latex = run("compare", *sides, "--format", "latex", "--radii", "0.5").stdout
     assert r"\toprule" in latex
+    assert "paired on 4 common images" in latex
+    assert r"95\% paired bootstrap intervals over images" in latex
+    assert "small:member-0" in latex.partition(r"\toprule")[2].partition(r"\midrule")[0]
     assert isinstance(invoke("compare", *sides, "--format", "xls").exception, ParameterError)
     assert isinstance(invoke("compare", f"{folder}:median", folder).exception, RunError)
 
@@ -112,6 +121,14 @@ def test_recheck(folder: Path, tmp_path: Path) -> None:
     assert json.loads(run("recheck", zipped, "--json").stdout)["rechecked"] == 8
 
 
+def test_a_bundle_holds_the_report(folder: Path, tmp_path: Path) -> None:
+    for source, name in ((folder, "first.zip"), (tmp_path / "first.zip", "again.zip")):
+        run("export", source, "--bundle", "--out", tmp_path / name)
+        with zipfile.ZipFile(tmp_path / name) as archive:
+            assert b"What is proven" in archive.read("report.html")
+            assert "report.html" in archive.read("SHA256SUMS").decode()
+
+
 def test_recheck_of_an_edited_run_fails_with_exit_code_3(folder: Path) -> None:
     with RunStore.open(folder) as store, store._database.transaction() as connection:
         connection.execute("UPDATE certificates SET radius = 2.0 WHERE image = 0")
@@ -119,6 +136,27 @@ def test_recheck_of_an_edited_run_fails_with_exit_code_3(folder: Path) -> None:
     assert isinstance(result.exception, RunError)
     assert result.exception.exit_code == 3
     assert "image 0 of 'mean': radius is 2.0" in result.stdout
+
+
+def test_recheck_of_a_log_imported_under_another_alpha_says_so(tmp_path: Path) -> None:
+    log = tmp_path / "log.csv"
+    log.write_text("idx,label,predict,radius,correct,nA\n0,7,7,1.87,1,99999\n")
+    out = tmp_path / "imported"
+    run("import", log, "--sigma", 0.5, "--n", 100_000, "--alpha", 0.01, "--out", out)
+    error = invoke("recheck", out).exception
+    assert isinstance(error, RunError)
+    assert "imported with another alpha, sigma or n than the log was made with" in str(error)
+
+
+@pytest.mark.parametrize("command", [["show"], ["report"], ["recheck"], ["explain"]])
+def test_a_training_run_certifies_nothing(tmp_path: Path, command: list[str]) -> None:
+    (tmp_path / "run.json").write_text(
+        '{"schema": 1, "kind": "train", "command": "", "config": {}, "classifiers": []}'
+    )
+    error = invoke(*command, tmp_path, *(["0"] if command == ["explain"] else [])).exception
+    assert isinstance(error, RunError)
+    assert "is a training run, which certifies nothing" in str(error)
+    assert f"phalanx certify {tmp_path}" in str(error)
 
 
 def test_import_export(log: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from importlib import import_module
 from typing import Annotated
@@ -77,4 +78,13 @@ def _recipes() -> list[tuple[str, str]]:
     """The shipped recipes, which are data and not parts, with the first sentence of each."""
     from phalanx.training.shelf import load_recipe, recipe_names
 
-    return [(name, load_recipe(name).description.partition(". ")[0]) for name in recipe_names()]
+    return [(name, first_sentence(load_recipe(name).description)) for name in recipe_names()]
+
+
+def first_sentence(text: str) -> str:
+    """The text up to the first full stop that ends a sentence, without it.
+
+    >>> first_sentence("As Cohen et al. 2019 did, at rate 0.1. For several GPUs.")
+    'As Cohen et al. 2019 did, at rate 0.1'
+    """
+    return re.split(r"(?<!\bal)\.(?=\s|$)", text, maxsplit=1)[0]

@@ -1,4 +1,4 @@
-"""The ``phalanx`` command: every file of this package with a ``register(app)`` is a command."""
+"""The ``phalanx`` command: what the files named in `COMMANDS` add to it by ``register(app)``."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from phalanx.cli.options import Json, number
 from phalanx.errors import ParameterError, RunError
 
 if TYPE_CHECKING:
-    from phalanx.runs.compare import Comparison, Side
+    from phalanx.runs.compare import Side
     from phalanx.runs.recheck import RecheckReport
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder, or a bundle")]
@@ -26,6 +26,7 @@ Radii = Annotated[
     str | None, typer.Option("--radii", help="comma-separated radii in input units: 0,0.5,1")
 ]
 _SHOWN_FAILURES = 10
+_IMPORTED_WRONGLY = "imported with another alpha, sigma or n than the log was made with, or edited"
 
 
 def register(app: typer.Typer) -> None:
@@ -92,8 +93,14 @@ def compare(
     """A minus B, paired on the images both have, with 95% bootstrap intervals over images."""
     from contextlib import ExitStack
 
+    from phalanx.reporting.comparison import (
+        comparison_caption,
+        comparison_columns,
+        comparison_markup,
+        comparison_rows,
+    )
     from phalanx.runs.compare import compare as compare_sides
-    from phalanx.runs.markup import FORMS, render
+    from phalanx.runs.markup import FORMS
 
     if form not in (*FORMS, "table", "json"):
         raise ParameterError(
@@ -104,10 +111,11 @@ def compare(
     if json or form == "json":
         answer_json(found.as_json())
     elif form == "table":
-        log(f"A: {found.a}\nB: {found.b}\n{found.images} common images, {found.left_out} left out")
-        answer_columns([_COMPARED, *_compared(found)])
+        answer(f"A: {found.a}\nB: {found.b}")
+        answer_columns([comparison_columns(), *comparison_rows(found)])
+        answer(comparison_caption(found))
     else:
-        answer(render(_COMPARED, _compared(found, exact=form == "csv"), form))
+        answer(comparison_markup(found, form))
 
 
 def explain(
@@ -131,11 +139,12 @@ def explain(
 def recheck(run: Run, json: Json = False) -> None:
     """Recompute every certificate from its stored votes, by code that did not make it."""
     from phalanx.runs.bundle import open_run
+    from phalanx.runs.imports import KIND
     from phalanx.runs.recheck import Outcome
     from phalanx.runs.recheck import recheck as recheck_run
 
     with open_run(run) as store:
-        found = recheck_run(store)
+        found, imported = recheck_run(store), store.manifest.kind == KIND
     if json:
         answer_json(found.as_json())
     else:
@@ -144,7 +153,8 @@ def recheck(run: Run, json: Json = False) -> None:
         raise RunError(
             f"{found.count(Outcome.FAILED)} certificates of {run} failed the recheck",
             why="; ".join(found.problems),
-            repair="the lines above name them; a run that was not edited has none",
+            repair="the lines above name them; the run was "
+            + (_IMPORTED_WRONGLY if imported else "edited, or its records are damaged"),
         )
 
 
@@ -191,13 +201,14 @@ def export(
     counts: Annotated[bool, typer.Option("--counts", help="add nA and n to the TSV")] = False,
 ) -> None:
     """Write certificates for other tools, or the whole evidence for a reviewer."""
+    from phalanx.reporting.html import render
     from phalanx.runs.bundle import export_bundle, open_run
     from phalanx.runs.export import export as export_run
 
     path = out or Path(f"{run.resolve().stem}.{'zip' if bundle else form}")
     with open_run(run) as store:
         if bundle:
-            answer(str(export_bundle(store, path)))
+            answer(str(export_bundle(store, path, render(store))))
             return
         answer(
             str(export_run(store, path, form, classifier=classifier, digits=digits, counts=counts))
@@ -250,32 +261,6 @@ def _side(text: str, opened: Any) -> Side:
     end = next((end for end in ends if Path(text[:end]).exists()), len(text))
     store = opened.enter_context(open_run(Path(text[:end])))
     return Side.of(store, text[end + 1 :] or None, text)
-
-
-_COMPARED = ("radius", "A", "B", "A - B", "low", "high", "only A", "only B", "both", "neither")
-
-
-def _compared(found: Comparison, *, exact: bool = False) -> list[tuple[str, ...]]:
-    """Rows of a comparison: in percent (ACR: input units) for reading, else every digit."""
-    from phalanx.reporting.formatting import cut, percent, signed
-    from phalanx.runs.query import radius_key
-
-    def gaps(scale: float, *values: float) -> list[str]:
-        digits = 1 if scale > 1 else 3
-        return [repr(v) if exact else signed(v, digits, scale=scale) for v in values]
-
-    rows = [
-        (
-            radius_key(row.radius),
-            *(repr(v) if exact else percent(v) for v in (row.a, row.b)),
-            *gaps(100, row.difference, *row.interval),
-            *map(str, (row.only_a, row.only_b, row.both, row.neither)),
-        )
-        for row in found.rows
-    ]
-    first, second, difference, interval = found.average_certified_radius
-    radii = [repr(v) if exact else cut(v) for v in (first, second)]
-    return [*rows, ("ACR", *radii, *gaps(1, difference, *interval), "", "", "", "")]
 
 
 def _rechecked(found: RecheckReport) -> list[str]:

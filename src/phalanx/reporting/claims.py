@@ -15,11 +15,13 @@ def proven(config: Mapping[str, Any]) -> list[str]:
     alpha, sigma = config.get("alpha"), config.get("sigma")
     level = f"{1 - alpha:.10g}" if isinstance(alpha, float) else "the stated level"
     noise = f"Gaussian noise of standard deviation {sigma:g}" if sigma else "Gaussian noise"
+    norm = config.get("norm", "l2")
     return [
         f"For each certified image on its own: with probability at least {level} over the noise "
-        "drawn for it, the smoothed classifier returns the same class for every input whose l2 "
-        "distance from the image is smaller than the radius. An image for which the statistics "
-        "allow no such claim is an abstention, and abstentions never count as certified.",
+        "drawn for it, the smoothed classifier returns the same class for every input whose "
+        f"{norm} distance from the image is smaller than the radius. An image for which the "
+        "statistics allow no such claim is an abstention, and abstentions never count as "
+        "certified.",
         f"The smoothed classifier is the class that the base classifier most often gives under "
         f"{noise}. The claim is about it.",
         "Distances are measured in the units of the images as they are given to the model, before "
@@ -28,6 +30,16 @@ def proven(config: Mapping[str, Any]) -> list[str]:
         "or a difference a 95% bootstrap interval over images: it says what other images from "
         "the same source would give, not how sure a single certificate is.",
     ]
+
+
+def kind_of_claim(config: Mapping[str, Any]) -> str:
+    """Norm and arithmetic of every claim; empty where the run does not state them.
+
+    >>> kind_of_claim({"norm": "l2", "arithmetic": "real"}), kind_of_claim({})
+    ('l2 norm, real arithmetic', '')
+    """
+    stated = [f"{config[key]} {key}" for key in ("norm", "arithmetic") if config.get(key)]
+    return ", ".join(stated)
 
 
 def not_proven(rows: Sequence[CertificateRecord], classifiers: int) -> list[str]:
@@ -39,8 +51,9 @@ def not_proven(rows: Sequence[CertificateRecord], classifiers: int) -> list[str]
         "many certificates, up to a share alpha may be expected to be wrong.",
         "Nothing is claimed outside the l2 ball: a rotation, a change of brightness or an "
         "l-infinity change is covered only where it stays inside.",
-        "The theory is about real numbers. Noise and network are computed in floating point, "
-        "noise is not drawn on a lattice, and an attack on rounding itself is outside the claim.",
+        "The arithmetic of the claim is that of real numbers. Noise and network are computed in "
+        "floating point, noise is not drawn on a lattice, and an attack on rounding itself is "
+        "outside the claim.",
         "An image whose computation failed is an error. It counts as not certified in every "
         "figure, and nothing is said about it.",
     ]

@@ -17,7 +17,7 @@ from matplotlib.ticker import PercentFormatter
 from phalanx.errors import ParameterError, RunError
 from phalanx.reporting.published import PublishedCurve, figures
 from phalanx.reporting.style import MUTED, RULE, rc, save, series
-from phalanx.runs.manifest import write_atomically
+from phalanx.runs.files import write_atomically
 from phalanx.runs.query import certified_radii, is_labelled
 from phalanx.runs.schema import CertificateRecord
 from phalanx.runs.statistics import clopper_pearson
@@ -42,11 +42,12 @@ class Curve(NamedTuple):
     high: np.ndarray
 
 
-def certified_curve(certificates: Sequence[CertificateRecord]) -> Curve:
+def certified_curve(certificates: Sequence[CertificateRecord], *, labelled: bool) -> Curve:
     """Certified accuracy of one classifier at every radius where it changes.
 
-    Without labels it is the certified fraction. The denominator is every row, abstentions and
-    errors included. The band is the two-sided 95% Clopper-Pearson interval at each radius.
+    Where images are not ``labelled`` it is the certified fraction. The denominator is every
+    row, abstentions and errors included. The band is the two-sided 95% Clopper-Pearson interval
+    at each radius.
 
     Raises:
         RunError: no rows.
@@ -55,13 +56,13 @@ def certified_curve(certificates: Sequence[CertificateRecord]) -> Curve:
     >>> rows = [CertificateRecord("f", i, Verdict.VERIFIED, 1, True, r) for i, r in
     ...         enumerate((0.2, 0.5))]
     >>> curve = certified_curve([*rows, CertificateRecord("f", 2, Verdict.ABSTAINED, None, False,
-    ...                                                   0.0)])
+    ...                                                   0.0)], labelled=True)
     >>> curve.radii.tolist(), (3 * curve.accuracy).round(9).tolist()
     ([0.0, 0.2, 0.5], [2.0, 2.0, 1.0])
     """
     if not certificates:
         raise RunError("there is no certificate to draw a curve from")
-    radius = certified_radii(certificates, labelled=is_labelled(certificates))
+    radius = certified_radii(certificates, labelled=labelled)
     held = np.sort(radius[radius >= 0])
     radii = np.unique(np.concatenate([[0.0], held]))
     above = len(held) - np.searchsorted(held, radii, side="left")
@@ -191,7 +192,7 @@ def plot_runs(stores: Sequence[RunStore], path: Path) -> Path:
         (str(s.manifest.data.get("name", "")), s.manifest.config.get("sigma")) for s in stores
     }
     published = figures(*places.pop()) if len(places) == 1 else []
-    labelled = all(is_labelled(store.certificates()) for store in stores)
+    labelled = all(is_labelled(store.certificates(), store.labels()) for store in stores)
     figure = curve_figure(curves, published, labelled=labelled)
     dates = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}, ".png": None}
     metadata = dates[path.suffix.lower()]
@@ -208,11 +209,12 @@ def run_curves(store: RunStore, *, alone: bool = True) -> list[tuple[str, Curve]
         store: an open run.
         alone: False gives only the primary classifier, named after the run.
     """
-    found = []
+    found, labels = [], store.labels()
     for classifier in sorted(store.manifest.classifiers, key=lambda one: not one.primary):
         rows = store.certificates(classifier.name)
         if rows:
-            found.append((classifier.name, certified_curve(rows)))
+            curve = certified_curve(rows, labelled=is_labelled(rows, labels))
+            found.append((classifier.name, curve))
     if not found:
         raise RunError("the run has no certificates yet", repair="run phalanx certify to the end")
     if alone:

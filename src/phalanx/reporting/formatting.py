@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
 ABSENT = "–"
@@ -91,6 +92,16 @@ def count(value: int | None) -> str:
     (True, '–')
     """
     return ABSENT if value is None else f"{value:,}".replace(",", "\u202f")
+
+
+def images_text(images: Iterable[int], asked: int | None = None) -> str:
+    """How many images there are, and that time was up where more were asked for.
+
+    >>> images_text([60, 60]), images_text([2], 40)
+    ('60 images', '2 of 40 images: time was up')
+    """
+    found = " / ".join(dict.fromkeys(map(count, images)))
+    return f"{found} images" if asked is None else f"{found} of {count(asked)} images: time was up"
 
 
 def _quantised(value: Decimal, digits: int, rounding: str) -> str:

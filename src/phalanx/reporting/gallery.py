@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from html import escape
 
 from phalanx.reporting.formatting import cut
-from phalanx.runs.query import certified_radii, effective_radius, is_labelled
+from phalanx.runs.query import certified_radii, effective_radius
 from phalanx.runs.schema import CertificateRecord, SampleRecord
 from phalanx.verdicts import Verdict
 
@@ -25,12 +25,12 @@ class Group:
     rows: tuple[CertificateRecord, ...]
 
 
-def groups(rows: Sequence[CertificateRecord]) -> list[Group]:
+def groups(rows: Sequence[CertificateRecord], *, labelled: bool) -> list[Group]:
     """The example groups of one classifier; groups without images are left out.
 
     Ties are broken by image index, so the same run always shows the same images.
     """
-    radii = certified_radii(rows, labelled=is_labelled(rows))
+    radii = certified_radii(rows, labelled=labelled)
     largest = sorted(rows, key=lambda row: (-effective_radius(row), row.image))
     counted = {row.image for row, radius in zip(rows, radii, strict=True) if radius >= 0}
     held = [row for row in largest if row.image in counted]

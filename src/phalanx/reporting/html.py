@@ -8,12 +8,12 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
-from phalanx import __version__
 from phalanx.errors import ParameterError
 from phalanx.reporting import sections
 from phalanx.reporting.sections import Findings, title_of
+from phalanx.runs.files import write_atomically
 from phalanx.runs.folder import REPORT
-from phalanx.runs.manifest import write_atomically
+from phalanx.runs.provenance import installed_version
 from phalanx.runs.store import RunStore
 
 Section = Callable[[Findings], str]
@@ -64,9 +64,8 @@ def render(store: RunStore) -> str:
     for heading, section in chosen:
         if inner := section(findings):
             parts.append(f"<section>\n<h2>{escape(heading)}</h2>\n{inner}\n</section>")
-    parts.append(
-        f"<footer>Written by Phalanx {escape(__version__)} from the run's records.</footer>"
-    )
+    author = f"Phalanx {installed_version('phalanx') or ''}".strip()
+    parts.append(f"<footer>Written by {escape(author)} from the run's records.</footer>")
     return Template(_resource("report.html")).substitute(
         title=escape(f"{title_of(findings)}: certified robustness"),
         css=_resource("report.css"),

@@ -11,11 +11,19 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from phalanx.reporting.claims import not_proven, proven
+from phalanx.reporting.claims import kind_of_claim, not_proven, proven
 from phalanx.reporting.correlation import correlation_section
 from phalanx.reporting.curves import curve_figure, run_curves
 from phalanx.reporting.distribution import vote_figure, vote_shares
-from phalanx.reporting.formatting import count, cut, interval, percent, percent_interval, signed
+from phalanx.reporting.formatting import (
+    count,
+    cut,
+    images_text,
+    interval,
+    percent,
+    percent_interval,
+    signed,
+)
 from phalanx.reporting.gallery import group_html, groups
 from phalanx.reporting.published import PublishedCurve, figures
 from phalanx.reporting.style import figure_svg
@@ -78,9 +86,18 @@ def headline(findings: Findings) -> str:
             f'<p class="eyebrow">{facts}</p>',
             f"<h1>{escape(title_of(findings))}</h1>",
             f'<p class="lead">{lead(findings)}</p>',
+            missing_images(findings),
             tiles(findings.found[0]) if findings.found else "",
         ]
     )
+
+
+def missing_images(findings: Findings) -> str:
+    """That time was up before the last image; empty where none is missing."""
+    if not findings.found or findings.found[0].images_asked is None:
+        return ""
+    summary = findings.found[0]
+    return f'<p class="lead">{images_text([summary.images], summary.images_asked)}.</p>'
 
 
 def title_of(findings: Findings) -> str:
@@ -185,16 +202,21 @@ def paired(findings: Findings) -> str:
 
 def _verdict(pair: Comparison) -> str:
     _, _, difference, (low, high) = pair.average_certified_radius
-    outcome = "cannot be told by its average certified radius from"
-    if low > 0 or high < 0:
-        outcome = f"has a {'larger' if low > 0 else 'smaller'} average certified radius than"
-    telling = max(pair.rows, key=lambda row: row.only_a + row.only_b)
     ensemble, member = _name(pair.a), _name(pair.b)
+    outcome = f"the average certified radii of {ensemble} and {member} cannot be told apart"
+    if low > 0 or high < 0:
+        relation = "larger" if low > 0 else "smaller"
+        outcome = f"{ensemble} has a {relation} average certified radius than {member}"
+    text = (
+        f"On the same {count(pair.images)} images {outcome} "
+        f"({signed(difference)}, 95% interval {signed(low)} to {signed(high)})."
+    )
+    telling = max(pair.rows, key=lambda row: row.only_a + row.only_b)
+    if not telling.only_a + telling.only_b:
+        return text
     return (
-        f"On the same {count(pair.images)} images {ensemble} {outcome} {member} "
-        f"({signed(difference)}, 95% interval {signed(low)} to {signed(high)}). At radius "
-        f"{radius_key(telling.radius)}, where they differ most often, {count(telling.only_a)} "
-        f"images are certified by {ensemble} alone and {count(telling.only_b)} by {member} alone."
+        f"{text} At radius {radius_key(telling.radius)}, where they differ most often, certified "
+        f"by {ensemble} alone: {count(telling.only_a)}; by {member} alone: {count(telling.only_b)}."
     )
 
 
@@ -222,9 +244,12 @@ def votes(findings: Findings) -> str:
 
 def examples(findings: Findings) -> str:
     """Images with their radii."""
-    rows = findings.store.certificates(findings.found[0].classifier)
+    primary = findings.found[0]
+    rows = findings.store.certificates(primary.classifier)
     samples = findings.store.samples()
-    return "\n".join(group_html(group, samples) for group in groups(rows))
+    return "\n".join(
+        group_html(group, samples) for group in groups(rows, labelled=primary.labelled)
+    )
 
 
 def literature(findings: Findings) -> str:
@@ -278,6 +303,7 @@ def provenance(findings: Findings) -> str:
     facts: list[tuple[str, str]] = [
         ("command", f"<code>{escape(manifest.command)}</code>"),
         ("created", escape(manifest.created)),
+        ("claims", escape(kind_of_claim(manifest.config))),
         *((escape(str(key)), escape(_plain(value))) for key, value in environment.items()),
     ]
     if isinstance(packages, Mapping):

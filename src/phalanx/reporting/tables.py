@@ -12,6 +12,7 @@ from phalanx.reporting.formatting import (
     ABSENT,
     count,
     cut,
+    images_text,
     interval,
     percent,
     percent_interval,
@@ -73,7 +74,7 @@ def summary_table(store: RunStore, radii: Sequence[float] | None = None) -> Tabl
 def summary_rows(found: Sequence[Summary], radii: Sequence[float]) -> Table:
     """The table of `summary_table` for summaries at hand, the primary one first."""
     labelled = found[0].labelled
-    images = " / ".join(dict.fromkeys(count(summary.images) for summary in found))
+    images = images_text((summary.images for summary in found), found[0].images_asked)
     note = (
         INTERVALS
         if labelled
@@ -82,7 +83,7 @@ def summary_rows(found: Sequence[Summary], radii: Sequence[float]) -> Table:
         )
     )
     return Table(
-        title=f"Certified {'accuracy' if labelled else 'fraction'} on {images} images",
+        title=f"Certified {'accuracy' if labelled else 'fraction'} on {images}",
         columns=(
             "classifier",
             *(_at(radius, labelled) for radius in radii),

@@ -16,7 +16,7 @@ from typing import IO, Any, TypeVar
 
 from phalanx.errors import RunError
 from phalanx.runs.files import replacing
-from phalanx.runs.folder import REPORT
+from phalanx.runs.folder import ASKED, REPORT
 from phalanx.runs.manifest import FILE_NAME, manifest_from_json, manifest_json
 from phalanx.runs.rows import (
     certificate_from_json,
@@ -30,6 +30,7 @@ from phalanx.runs.store import RunStore
 
 SUMS = "SHA256SUMS"
 SAMPLES, COUNTS, CERTIFICATES = "samples.jsonl", "counts.jsonl", "certificates.jsonl"
+NOTES = "notes.json"
 README = "README.txt"
 MOST_BYTES = 2 << 30
 _MOST_LINE = 1 << 22
@@ -43,14 +44,16 @@ run.json            what was asked, of which classifiers, on which machine
 samples.jsonl       the images and their labels
 counts.jsonl        votes by classifier, image, phase and chunk of noise
 certificates.jsonl  what is proven from them
-report.html         the report, if there was one
+report.html         the report
+notes.json          how many images were asked for, where time was up before the last of them
 SHA256SUMS          SHA-256 of every other file (sha256sum -c SHA256SUMS)
 
 Recheck every certificate from the votes, without weights, data or torch:
     phalanx runs recheck FILE.zip
 By hand: the class c with most selection votes (lowest index on a tie); n_A = its estimation
 votes of n; p = the one-sided Clopper-Pearson bound, BetaInv(alpha; n_A, n-n_A+1);
-radius = sigma * Phi^-1(p), none where p <= 1/2 (Cohen, Rosenfeld and Kolter 2019).
+radius = sigma * Phi^-1(p), none where p <= 1/2 (Cohen, Rosenfeld and Kolter 2019), with sigma
+as float32 where that is smaller, as noise is added in float32.
 """
 
 T = TypeVar("T")
@@ -74,8 +77,13 @@ def open_run(path: Path) -> RunStore:
     )
 
 
-def export_bundle(run: RunStore, path: Path) -> Path:
+def export_bundle(run: RunStore, path: Path, report: str | None = None) -> Path:
     """Write the bundle of a run. Equal runs make equal bytes.
+
+    Args:
+        run: a store.
+        path: the zip; replaced whole.
+        report: the run's report as HTML, None for a bundle without one.
 
     Raises:
         StorageError: the disk refused it; an earlier file is unchanged.
@@ -92,9 +100,10 @@ def export_bundle(run: RunStore, path: Path) -> Path:
         COUNTS: (_line(chunk_json(chunk)) for image in images for chunk in run.chunks(image)),
         CERTIFICATES: (_line(certificate_json(record)) for record in certificates),
     }
-    report = run.folder / REPORT if run.folder else None
-    if report is not None and report.is_file():
-        parts[REPORT] = [report.read_text(encoding="utf-8")]
+    if (asked := run.get_meta(ASKED)) is not None:
+        parts[NOTES] = [_line({ASKED: asked})]
+    if report is not None:
+        parts[REPORT] = [report]
     with replacing(path) as stream, zipfile.ZipFile(stream, "w") as archive:
         for name, texts in parts.items():
             sums.append(f"{_add(archive, name, texts)}  {name}\n")
@@ -149,15 +158,20 @@ def _read(archive: zipfile.ZipFile, path: Path, most_bytes: int) -> RunStore:
         run.commit_chunks(chunks)
     for certificates in _blocks(_records(archive, path, CERTIFICATES, certificate_from_json)):
         run.commit_certificates(certificates)
+    if NOTES in entries:
+        with archive.open(NOTES) as stream:
+            notes = _json(stream.read(_MOST_LINE), path, NOTES)
+        if isinstance(notes, dict) and ASKED in notes:
+            run.set_meta(ASKED, notes[ASKED])
     return run
 
 
 def _checked_entries(archive: zipfile.ZipFile, path: Path, most_bytes: int) -> set[str]:
     entries = archive.infolist()
     names = [entry.filename for entry in entries]
-    known = {README, FILE_NAME, SAMPLES, COUNTS, CERTIFICATES, REPORT, SUMS}
+    known = {README, FILE_NAME, SAMPLES, COUNTS, CERTIFICATES, NOTES, REPORT, SUMS}
     foreign = [name for name in names if name not in known]
-    missing = known - {README, REPORT} - set(names)
+    missing = known - {README, NOTES, REPORT} - set(names)
     if foreign or missing or len(names) != len(set(names)):
         raise RunError(
             f"{path} is not a bundle of a run",

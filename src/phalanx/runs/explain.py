@@ -27,7 +27,7 @@ class Explanation:
     Attributes:
         certificate: as stored.
         label: None without one.
-        sigma, alpha: of the run, None where it does not say.
+        sigma, alpha, norm, arithmetic: of the run, None where it does not say.
         selection, estimation: votes by class (empty where unknown).
         runner_up: class with most estimation votes beside the selected one, and its votes.
         share, share_interval: n_A / n with its two-sided 95% Clopper-Pearson interval: the
@@ -41,6 +41,8 @@ class Explanation:
     label: int | None
     sigma: float | None
     alpha: float | None
+    norm: str | None
+    arithmetic: str | None
     selection: Counts
     estimation: Counts
     runner_up: tuple[int, int] | None
@@ -69,6 +71,8 @@ class Explanation:
             "p_a_interval": self.share_interval,
             "sigma": self.sigma,
             "alpha": self.alpha,
+            "norm": self.norm,
+            "arithmetic": self.arithmetic,
             "runner_up": self.runner_up,
             "cap": self.cap,
             f"radius_with_{MORE}n": self.radius_with_more,
@@ -95,6 +99,10 @@ class Explanation:
             text.append(
                 f"p_lower     {truncated(record.p_lower, 6)}: one-sided Clopper-Pearson at "
                 f"alpha {self.alpha:g}; radius = sigma * Phi^-1(p_lower), sigma {self.sigma:g}"
+            )
+        if self.norm is not None and self.arithmetic is not None:
+            text.append(
+                f"claim       {self.norm} distance in input units, {self.arithmetic} arithmetic"
             )
         if self.cap is not None:
             text.append(f"cap         {truncated(self.cap, 4)}: what n unanimous votes would give")
@@ -125,16 +133,18 @@ def explain(run: RunStore, image: int, classifier: str | None = None) -> Explana
             why=f"the run has {len(run.certificates(name))} of them",
             repair="phalanx runs export RUN --format tsv lists the images",
         )
-    record, sample = found[0], run.samples().get(image)
+    record = found[0]
     tally, config = run.tally(image), run.manifest.config
     selection, estimation = (_sorted(tally, name, p) for p in (SELECTION, ESTIMATION))
     cap = cap_of(config)
     more = _with_more(record, config) if cap is not None else None
     return Explanation(
         certificate=record,
-        label=sample.label if sample else None,
+        label=run.labels().get(image),
         sigma=config.get("sigma"),
         alpha=config.get("alpha"),
+        norm=config.get("norm"),
+        arithmetic=config.get("arithmetic"),
         selection=selection,
         estimation=estimation,
         runner_up=_runner_up(estimation, record, selection),

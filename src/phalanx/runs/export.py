@@ -69,7 +69,7 @@ def log_rows(run: RunStore, classifier: str, digits: int = 6) -> list[LogRow]:
     Raises:
         RunError: an image has no label, which the format cannot say of ``correct``.
     """
-    labels = {image: sample.label for image, sample in run.samples().items()}
+    labels = run.labels()
     rows = []
     for line, record in enumerate(run.certificates(classifier), 2):
         label = labels.get(record.image)

@@ -56,6 +56,8 @@ def import_log(
         "alpha": alpha,
         "certificate": "neyman-pearson",
         "bound": "clopper-pearson",
+        "norm": "l2",
+        "arithmetic": "real",
     }
     manifest = Manifest(
         kind=KIND,

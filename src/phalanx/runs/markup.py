@@ -25,8 +25,17 @@ _LATEX = {
 }
 
 
-def render(columns: Sequence[str], rows: Sequence[Sequence[str]], form: str) -> str:
+def render(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], form: str, caption: str = ""
+) -> str:
     """The table as text; the first column to the left, the others to the right.
+
+    Args:
+        columns: headings.
+        rows: equally many cells each.
+        form: one of `FORMS`.
+        caption: what the table shows; below it in Markdown, a float's caption in LaTeX. CSV,
+            which programs read, goes without.
 
     Raises:
         ParameterError: an unknown form.
@@ -39,10 +48,11 @@ def render(columns: Sequence[str], rows: Sequence[Sequence[str]], form: str) -> 
     r,a_1
     0,50 %
     """
-    writers = {"csv": _csv, "markdown": _markdown, "latex": _latex}
-    if form not in writers:
+    if form not in FORMS:
         raise ParameterError(f"there is no table format {form!r}", repair=", ".join(FORMS))
-    return writers[form](columns, rows)
+    if form == "csv":
+        return _csv(columns, rows)
+    return (_markdown if form == "markdown" else _latex)(columns, rows, caption)
 
 
 def _csv(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -51,26 +61,32 @@ def _csv(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return text.getvalue().rstrip("\n")
 
 
-def _markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def _markdown(columns: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> str:
     def line(cells: Sequence[str]) -> str:
         return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
 
     rule = "|:--|" + "--:|" * (len(columns) - 1)
-    return "\n".join([line(columns), rule, *map(line, rows)])
+    return "\n".join([line(columns), rule, *map(line, rows), *(["", caption] if caption else [])])
 
 
-def _latex(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def _latex(columns: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> str:
     def line(cells: Sequence[str]) -> str:
-        return " & ".join("".join(_LATEX.get(c, c) for c in cell) for cell in cells) + r" \\"
+        return " & ".join(map(_escaped, cells)) + r" \\"
 
-    return "\n".join(
-        [
-            rf"\begin{{tabular}}{{l{'r' * (len(columns) - 1)}}}",
-            r"\toprule",
-            line(columns),
-            r"\midrule",
-            *map(line, rows),
-            r"\bottomrule",
-            r"\end{tabular}",
-        ]
-    )
+    table = [
+        rf"\begin{{tabular}}{{l{'r' * (len(columns) - 1)}}}",
+        r"\toprule",
+        line(columns),
+        r"\midrule",
+        *map(line, rows),
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    if caption:
+        top = [r"\begin{table}", r"\centering", rf"\caption{{{_escaped(caption)}}}"]
+        table = [*top, *table, r"\end{table}"]
+    return "\n".join(["% needs \\usepackage{booktabs}", *table])
+
+
+def _escaped(text: str) -> str:
+    return "".join(_LATEX.get(character, character) for character in text)

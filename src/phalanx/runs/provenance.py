@@ -60,20 +60,23 @@ def environment() -> dict[str, Any]:
 
     A package that is not installed is absent from ``packages``.
     """
-    packages = {}
-    for name in PACKAGES:
-        try:
-            packages[name] = version(name)
-        except PackageNotFoundError:
-            continue
+    found = {name: installed_version(name) for name in PACKAGES}
     return {
         "python": platform.python_version(),
         "implementation": platform.python_implementation(),
         "platform": platform.platform(),
         "processor": cpu_model(),
         "cores": os.cpu_count(),
-        "packages": packages,
+        "packages": {name: text for name, text in found.items() if text is not None},
     }
+
+
+def installed_version(package: str) -> str | None:
+    """The version that a package's metadata states; None where it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def cpu_model() -> str:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from phalanx.errors import ParameterError, RunError
 from phalanx.runs.arithmetic import largest_radius
+from phalanx.runs.folder import ASKED
 from phalanx.runs.schema import CertificateRecord, ClassifierRecord, Manifest
 from phalanx.runs.statistics import Interval, bootstrap_mean, clopper_pearson
 from phalanx.runs.store import RunStore
@@ -41,6 +42,7 @@ class Summary:
     Attributes:
         classifier: its name in the run.
         images: number of certificates.
+        images_asked: images that were asked for, where a time limit left some out; else None.
         samples: rows of noise counted, None where unknown (an imported log without counts).
         abstained, errors: images that ended so.
         certified_accuracy: by radius (``"0.25"``): correct, not abstained, radius >= that.
@@ -65,6 +67,7 @@ class Summary:
     average_certified_radius_interval: Interval | None
     clean_accuracy: float | None
     certified: NDArray[np.float64] = field(repr=False, compare=False)
+    images_asked: int | None = None
     classifiers: Mapping[str, Summary] = field(default_factory=dict, repr=False)
 
     @property
@@ -77,7 +80,7 @@ class Summary:
         return rate(self.certified, radius)
 
     def as_json(self) -> dict[str, Any]:
-        """JSON values; an absent number is null."""
+        """JSON values; an absent number is null (``images_asked``: left out)."""
         value: dict[str, Any] = {
             "classifier": self.classifier,
             "certified_accuracy": self.certified_accuracy,
@@ -95,6 +98,8 @@ class Summary:
                 "average_certified_radius": self.average_certified_radius_interval,
             },
         }
+        if self.images_asked is not None:
+            value["images_asked"] = self.images_asked
         if self.classifiers:
             value["classifiers"] = {name: s.as_json() for name, s in self.classifiers.items()}
         return value
@@ -204,9 +209,17 @@ def certified_radii(records: Sequence[CertificateRecord], *, labelled: bool) -> 
     return np.array([effective_radius(r) if ok else NOT_CERTIFIED for r, ok in pairs])
 
 
-def is_labelled(records: Sequence[CertificateRecord]) -> bool:
-    """Whether every image has a label, so that accuracy is a number at all."""
-    return all(record.correct is not None for record in records)
+def is_labelled(records: Sequence[CertificateRecord], labels: Mapping[int, int | None]) -> bool:
+    """Whether every image has a label, so that accuracy is a number at all.
+
+    Args:
+        records: certificates of one run.
+        labels: the run's (`RunStore.labels`). For an image that is not among them its
+            certificate tells, unless it ended in an error: it may have failed before its label
+            was read. Where all ended so, their certificates are all there is.
+    """
+    told = [r for r in records if r.image in labels or r.verdict is not Verdict.ERROR] or records
+    return all(labels.get(r.image, r.correct) is not None for r in told)
 
 
 def rate(certified: NDArray[np.float64], radius: float) -> Rate:
@@ -236,7 +249,7 @@ def _summarise(run: RunStore, name: str, radii: Sequence[float]) -> Summary:
             why="the run has not finished an image",
             repair="run the command again: it continues",
         )
-    labelled = is_labelled(records)
+    labelled = is_labelled(records, run.labels())
     whatever = certified_radii(records, labelled=False)
     certified = certified_radii(records, labelled=True) if labelled else whatever
     rates = {radius_key(radius): rate(certified, radius) for radius in radii}
@@ -255,7 +268,14 @@ def _summarise(run: RunStore, name: str, radii: Sequence[float]) -> Summary:
         average_certified_radius_interval=bootstrap_mean(gained) if labelled else None,
         clean_accuracy=rate(certified, 0.0).value if labelled else None,
         certified=certified,
+        images_asked=_images_asked(run, len(records)),
     )
+
+
+def _images_asked(run: RunStore, images: int) -> int | None:
+    asked = run.get_meta(ASKED)
+    wanted = asked.get("images") if isinstance(asked, Mapping) else None
+    return wanted if isinstance(wanted, int) and wanted > images else None
 
 
 def _samples(run: RunStore, name: str, records: Sequence[CertificateRecord]) -> int | None:
