@@ -7,7 +7,7 @@ import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,14 +17,34 @@ from phalanx.errors import ParameterError, PhalanxError, RequirementUnmet, Sampl
 
 if TYPE_CHECKING:
     from phalanx.evaluation.request import Request
+    from phalanx.models.declaration import Declaration
     from phalanx.runs.store import RunStore
+
+Sigma = Annotated[str | None, typer.Option(help="noise level in input units; default: the card's")]
+Samples = Annotated[int | None, typer.Option(help="estimation samples per image [100000]")]
+Selection = Annotated[int | None, typer.Option(help="selection samples per image [100]")]
+Alpha = Annotated[str | None, typer.Option(help="failure probability of a certificate [0.001]")]
+Each = Annotated[bool, typer.Option("--each", help="every model on its own")]
+RunSeed = Annotated[int | None, typer.Option(help="run seed of all noise [0]")]
+Batch = Annotated[str, typer.Option(help="rows of a forward pass, or auto")]
+Precision = Annotated[str | None, typer.Option(help="fp32 or bf16 [fp32]")]
+Mismatch = Annotated[bool, typer.Option("--allow-sigma-mismatch", help="certify at another sigma")]
+Plan = Annotated[bool, typer.Option("--plan", help="print cost and largest radius, run nothing")]
+Budget = Annotated[str | None, typer.Option(help="best answer within 90s, 10m, 2h")]
+Require = Annotated[
+    list[str] | None, typer.Option(help="for example 'certified@0.5>=0.6'; exit 5 if unmet")
+]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", help="any option of the run, name=value")
+]
+Config = Annotated[Path | None, typer.Option(help="YAML file of such options")]
 
 
 @dataclass(frozen=True)
 class Work:
-    """How a request is carried out and answered: what decides no count."""
+    """How a request is carried out and answered: what decides no count; no folder, no run."""
 
-    out: Path
+    out: Path | None
     workers: int = 1
     budget: float | None = None
     conditions: tuple[str, ...] = ()
@@ -40,38 +60,26 @@ def certify(
     models: opt.Models,
     data: opt.Data = "digits",
     data_dir: opt.DataDir = None,
-    sigma: Annotated[
-        str | None, typer.Option(help="noise level in input units; default: the card's")
-    ] = None,
-    n: Annotated[int | None, typer.Option(help="estimation samples per image [100000]")] = None,
-    n0: Annotated[int | None, typer.Option(help="selection samples per image [100]")] = None,
-    alpha: Annotated[
-        str | None, typer.Option(help="failure probability of a certificate [0.001]")
-    ] = None,
+    sigma: Sigma = None,
+    n: Samples = None,
+    n0: Selection = None,
+    alpha: Alpha = None,
     reducer: opt.Reducers = None,
-    each: Annotated[bool, typer.Option("--each", help="every model on its own")] = False,
+    each: Each = False,
     out: opt.Out = None,
     limit: opt.Limit = None,
     every: opt.Every = 1,
-    seed: Annotated[int | None, typer.Option(help="run seed of all noise [0]")] = None,
+    seed: RunSeed = None,
     device: opt.Device = "auto",
     workers: opt.Workers = 1,
-    batch: Annotated[str, typer.Option(help="rows of a forward pass, or auto")] = "auto",
-    precision: Annotated[str | None, typer.Option(help="fp32 or bf16 [fp32]")] = None,
-    allow_sigma_mismatch: Annotated[
-        bool, typer.Option("--allow-sigma-mismatch", help="certify at another sigma")
-    ] = False,
-    plan: Annotated[
-        bool, typer.Option("--plan", help="print cost and largest radius, run nothing")
-    ] = False,
-    budget: Annotated[str | None, typer.Option(help="best answer within 90s, 10m, 2h")] = None,
-    require: Annotated[
-        list[str] | None, typer.Option(help="for example 'certified@0.5>=0.6'; exit 5 if unmet")
-    ] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", help="any option of the run, name=value")
-    ] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML file of such options")] = None,
+    batch: Batch = "auto",
+    precision: Precision = None,
+    allow_sigma_mismatch: Mismatch = False,
+    plan: Plan = False,
+    budget: Budget = None,
+    require: Require = None,
+    overrides: Overrides = None,
+    config: Config = None,
     json: opt.Json = False,
     input_range: opt.InputRange = None,
     mean: opt.Mean = None,
@@ -81,48 +89,74 @@ def certify(
     weights: opt.Weights = None,
 ) -> None:
     """Certify models (several are an ensemble before smoothing) by randomized smoothing."""
-    from phalanx.data.locate import load
-    from phalanx.evaluation.plan import seconds_of
-    from phalanx.evaluation.request import request_of
-    from phalanx.models.resolve import resolve_all
-    from phalanx.runs.provenance import new_run_folder
-    from phalanx.runs.require import parse
-    from phalanx.runtime.executors import check_workers
-
     started = time.monotonic()
+    work = work_of(out, data, workers, budget, require, plan, json)
     flags = {"sigma": sigma, "n": n, "n0": n0, "alpha": alpha, "seed": seed, "batch": batch}
-    options = opt.merged(config, {**flags, "precision": precision}, overrides)
-    seconds = None if budget is None else seconds_of(budget)
-    for condition in require or ():
-        parse(condition)  # hours later would be late to refuse it
-    check_workers(workers)
-    limit_threads()
     said = opt.declaration(input_range, mean, std, classes, normalised_inside, weights)
-    members, dataset = resolve_all(models, said), load(data, data_dir)
-    request = request_of(
-        members,
-        dataset,
-        options,
-        indices=dataset.select(every=every, limit=limit),
+    request = _request(
+        models,
+        said,
+        load_data=(data, data_dir, every, limit),
+        options=opt.merged(config, {**flags, "precision": precision}, overrides),
         reducer_names=reducer,
         each=each,
         allow_sigma_mismatch=allow_sigma_mismatch,
         device=device,
     )
-    if plan:
-        _plan(_settled(request, out, seconds, started), json)
-        return
-    folder = out or new_run_folder(f"certify-{Path(data).stem}")
-    work = Work(folder, workers, seconds, tuple(require or ()), json)
-    execute(_settled(request, folder, seconds, started), work, started)
+    if work.out is None:
+        _plan(_settled(request, out, work.budget, started), json)
+    else:
+        execute(_settled(request, work.out, work.budget, started), work, work.out, started)
 
 
-def execute(request: Request, work: Work, started: float) -> None:
+def work_of(
+    out: Path | None,
+    data: str,
+    workers: int,
+    budget: str | None,
+    require: list[str] | None,
+    plan: bool,
+    json: bool,
+) -> Work:
+    """How a request is to be carried out, refused now rather than hours later."""
+    from phalanx.evaluation.plan import seconds_of
+    from phalanx.runs.provenance import new_run_folder
+    from phalanx.runs.require import parse
+    from phalanx.runtime.executors import check_workers
+
+    check_workers(workers)
+    for condition in require or ():
+        parse(condition)
+    seconds = None if budget is None else seconds_of(budget)
+    folder = None if plan else out or new_run_folder(f"certify-{Path(data).stem}")
+    return Work(folder, workers, seconds, tuple(require or ()), json)
+
+
+def _request(
+    models: list[str],
+    said: Declaration,
+    *,
+    load_data: tuple[str, Path | None, int, int | None],
+    options: dict[str, Any],
+    **choices: Any,
+) -> Request:
+    from phalanx.data.locate import load
+    from phalanx.evaluation.request import request_of
+    from phalanx.models.resolve import resolve_all
+
+    limit_threads()
+    name, folder, every, limit = load_data
+    members, dataset = resolve_all(models, said), load(name, folder)
+    indices = dataset.select(every=every, limit=limit)
+    return request_of(members, dataset, options, indices=indices, **choices)
+
+
+def execute(request: Request, work: Work, out: Path, started: float) -> None:
     """Run a settled request, here or in several processes, and answer."""
     from phalanx.evaluation.request import open_run
     from phalanx.runtime.executors import is_worker
 
-    request, store = open_run(request, work.out, command=command_line())
+    request, store = open_run(request, out, command=command_line())
     with store:
         if work.budget is not None:
             store.set_meta("asked", {"images": len(request.indices), "seconds": work.budget})

@@ -35,7 +35,7 @@ Models = Annotated[
     typer.Argument(
         metavar="MODEL...",
         help="checkpoint, folder of checkpoints, file.py:factory, package.module:factory, or a "
-        "built-in name with --weights FILE; several of them are an ensemble",
+        "built-in name=FILE of weights; several of them are an ensemble",
     ),
 ]
 Data = Annotated[str, typer.Option("--data", help="data set: a registered name or a path")]
@@ -46,7 +46,8 @@ Reducers = Annotated[
     list[str] | None,
     typer.Option(
         "--reducer",
-        help="ensemble under this reducer (phalanx list reducers); repeat for several in one pass",
+        help="ensemble under this reducer (phalanx list reducers), such as mean or weighted:1,2,1;"
+        " repeat for several in one pass",
     ),
 ]
 Out = Annotated[Path | None, typer.Option("--out", help="run folder; made or continued")]

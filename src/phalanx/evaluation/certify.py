@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any
 
 import torch
@@ -80,7 +81,12 @@ class Sweep:
         self._answered = 0
 
     def run(self) -> None:
-        """Work until every image of the request is certified, here or by another process."""
+        """Work until every image of the request is certified, here or by another process.
+
+        Raises:
+            RunError: the run counted another image, or another machine works on it.
+        """
+        self._recognise()
         bank, batch = bank_of(self.request), self.config.batch or 1
         engine = engine_of(self.request, bank)
         try:
@@ -139,8 +145,20 @@ class Sweep:
         if not inside:
             raise DataError(f"image {index} has values outside {low} .. {high}")
         small = thumbnail(x, dataset.card.value_range)
-        self.store.add_samples([SampleRecord(index, dataset.label(index), small)])
+        sample = SampleRecord(index, dataset.label(index), small, _digest(x))
+        self.store.add_samples([sample])
         return x
+
+    def _recognise(self) -> None:
+        """See that the images a run has finished are those asked for, which nobody loads again.
+
+        Raises:
+            RunError: one is another image.
+        """
+        dataset, known = self.request.dataset, self.store.digests().keys() & self.store.finished()
+        for index in sorted(known.intersection(self.request.indices)):
+            digest = _digest(dataset.images([index])[0])
+            self.store.add_samples([SampleRecord(index, dataset.label(index), digest=digest)])
 
     def _advance(self, index: int) -> None:
         """Queue the chunks an image still needs; certify it when there are none."""
@@ -208,6 +226,11 @@ class Sweep:
 
     def _width(self) -> int:
         return len(self.request.classifiers)
+
+
+def _digest(x: Tensor) -> str:
+    """SHA-256 hex of an image's float32 values in row-major order."""
+    return sha256(x.contiguous().numpy().tobytes()).hexdigest()
 
 
 def _record(

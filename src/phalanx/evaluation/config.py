@@ -10,6 +10,7 @@ from phalanx.errors import ConfigurationError, ParameterError
 from phalanx.noise.distributions import check_sigma, distributions
 from phalanx.noise.stream import check_generator
 from phalanx.smoothing.bank import PRECISIONS
+from phalanx.smoothing.checks import check_count
 from phalanx.smoothing.confidence import bounds
 from phalanx.smoothing.confidence.clopper_pearson import check_alpha
 from phalanx.smoothing.radii import radii
@@ -62,11 +63,11 @@ class CertifyConfig:
         object.__setattr__(self, "sigma", float(self.sigma))
         object.__setattr__(self, "alpha", float(self.alpha))
         for name in ("n", "n0", "chunk"):
-            _check_count(name, getattr(self, name))
+            check_count(name, getattr(self, name))
         if type(self.seed) is not int:
             raise ParameterError(f"seed is {self.seed!r}", why="it is a whole number")
         if self.batch is not None:
-            _check_count("batch", self.batch)
+            check_count("batch", self.batch)
         if self.n < self.n0:
             raise ParameterError(
                 f"n is {self.n} and n0 is {self.n0}",
@@ -113,13 +114,6 @@ class CertifyConfig:
             if not _fits(kinds[name], value):
                 raise ParameterError(f"{name} is {value!r}", why=f"expected {kinds[name]}")
         return replace(self, **options)
-
-
-def _check_count(name: str, value: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ParameterError(
-            f"{name} is {value!r}", why="it is a number of samples, a whole number of at least 1"
-        )
 
 
 _TYPES: dict[str, tuple[type, ...]] = {
