@@ -132,3 +132,18 @@ def test_pillow_is_optional(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(builtins, "__import__", without_pillow)
     with pytest.raises(MissingDependencyError, match=r"phalanx\[images\]"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize("below", ["", "imagenet"])
+def test_imagenet_is_found_below_the_named_folder(tmp_path: Path, below: str) -> None:
+    paint(tmp_path / below / "train/n01/a.png", 10)
+    paint(tmp_path / below / "train/n02/a.png", 20)
+    paint(tmp_path / below / "val/n01/c.png", 30)
+    paint(tmp_path / below / "val/n02/d.png", 40)
+    assert len(load("imagenet", tmp_path, "train")) == 2
+    assert load("imagenet", tmp_path).labels([0, 1]).tolist() == [0, 1]
+
+
+def test_imagenet_elsewhere_says_what_is_looked_for(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="train and val"):
+        load("imagenet", tmp_path)

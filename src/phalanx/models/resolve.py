@@ -130,12 +130,14 @@ def _models(spec: str, said: Declaration) -> list[Model]:
 
 
 def checkpoints_in(folder: Path) -> list[Path]:
-    """The checkpoints of a folder, or of a run folder's ``weights``; member-2 before -10.
+    """The checkpoints of a folder, or below it in ``weights``; member-2 before member-10.
+
+    A training run keeps them in ``weights``, a demo's run its training in ``weights``.
 
     Raises:
         CheckpointError: there are none.
     """
-    for place in (folder, folder / "weights"):
+    for place in (folder, folder / "weights", folder / "weights" / "weights"):
         found = sorted(place.glob(f"*{WEIGHTS_SUFFIX}"), key=_natural)
         if found:
             return found
