@@ -10,10 +10,11 @@ from torch import nn
 
 from phalanx.data.arrays import from_arrays
 from phalanx.data.dataset import DataCard, Dataset
-from phalanx.errors import ConfigurationError, DataError, ModelError
+from phalanx.errors import ConfigurationError, DataError, ModelError, RunError
 from phalanx.evaluation.certify import Sweep
 from phalanx.evaluation.request import check_models, open_run, settle
 from phalanx.models.model import InputSpec, Model
+from phalanx.smoothing.classifiers import classifiers_of
 from phalanx.verdicts import Verdict
 
 
@@ -64,6 +65,32 @@ def test_more_images_continue_the_same_run(request_of, tmp_path):
     request = request_of()
     certified(replace(request, indices=[0, 1, 2]), tmp_path / "run")
     assert certified(request, tmp_path / "run").digest() == whole
+
+
+@pytest.mark.parametrize("finished", [6, 3])
+def test_a_run_of_other_images_is_refused(request_of, tmp_path, finished):
+    """The card of a data set made by hand says nothing of its values."""
+
+    def of(x):
+        card = DataCard("mine", "test", (1, 4, 4), 3, 6)
+        return replace(request_of(), dataset=Dataset(card, lambda indices: x[list(indices)]))
+
+    x = torch.rand(6, 1, 4, 4)
+    other = torch.cat([x[:2], 1 - x[2:]])
+    certified(replace(of(x), indices=range(finished)), tmp_path / "run")
+    with pytest.raises(RunError, match="image 2 is not the image this run counted"):
+        certified(of(other), tmp_path / "run")
+    assert certified(of(x), tmp_path / "run").finished() == set(range(6))
+
+
+def test_the_first_classifier_is_the_one_asked_for_first(request_of, tmp_path):
+    def of(*reducers):
+        request = request_of()
+        return replace(request, classifiers=classifiers_of(2, reducer_names=reducers))
+
+    certified(of("mean", "vote"), tmp_path / "run")
+    with pytest.raises(ConfigurationError, match=r"order: .*primary: "):
+        certified(of("vote", "mean"), tmp_path / "run")
 
 
 @pytest.mark.parametrize("batch", [1, 17, 64, 1000])
