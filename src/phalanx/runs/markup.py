@@ -22,13 +22,14 @@ _LATEX = {
     "^": r"\textasciicircum{}",
     "\N{MINUS SIGN}": "$-$",
     "\N{EN DASH}": "--",
+    "\N{NARROW NO-BREAK SPACE}": r"\,",
 }
 
 
 def render(
     columns: Sequence[str], rows: Sequence[Sequence[str]], form: str, caption: str = ""
 ) -> str:
-    """The table as text; the first column to the left, the others to the right.
+    r"""The table as text; the first column to the left, the others to the right.
 
     Args:
         columns: headings.
@@ -47,6 +48,8 @@ def render(
     >>> print(render(["r", "a_1"], [["0", "50 %"]], "csv"))
     r,a_1
     0,50 %
+    >>> print(render(["r"], [["0"]], "latex", "1\u202f000 images").splitlines()[3])
+    \caption{1\,000 images}
     """
     if form not in FORMS:
         raise ParameterError(f"there is no table format {form!r}", repair=", ".join(FORMS))
