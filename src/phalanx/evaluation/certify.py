@@ -156,9 +156,11 @@ class Sweep:
             RunError: one is another image.
         """
         dataset, known = self.request.dataset, self.store.digests().keys() & self.store.finished()
-        for index in sorted(known.intersection(self.request.indices)):
-            digest = _digest(dataset.images([index])[0])
-            self.store.add_samples([SampleRecord(index, dataset.label(index), digest=digest)])
+        asked = [
+            SampleRecord(index, dataset.label(index), digest=_digest(dataset.images([index])[0]))
+            for index in sorted(known.intersection(self.request.indices))
+        ]
+        self.store.add_samples(asked)
 
     def _advance(self, index: int) -> None:
         """Queue the chunks an image still needs; certify it when there are none."""
