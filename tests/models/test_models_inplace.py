@@ -47,6 +47,12 @@ def test_an_input_or_a_shared_output_is_never_overwritten():
     assert reuse_buffers(network) == 0
 
 
+def test_networks_with_hooks_are_left_alone():
+    network = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2)).eval()
+    network[0].register_forward_hook(lambda module, inputs, output: None)
+    assert reuse_buffers(network) == 0
+
+
 def test_an_activation_used_twice_and_untraceable_code_are_left_alone():
     class Twice(nn.Module):
         def __init__(self):

@@ -10,7 +10,7 @@ from phalanx.errors import ModelError, NonFiniteError
 from phalanx.models.build import build, networks
 from phalanx.models.model import InputSpec, Model
 from phalanx.models.resolve import usual
-from phalanx.models.validate import probe, validate
+from phalanx.models.validate import company_gap, probe, validate
 
 X = torch.rand(4, 4, generator=torch.Generator().manual_seed(0))
 
@@ -88,6 +88,43 @@ def fails(x):
 def test_probe_refuses(forward, says):
     with pytest.raises(ModelError, match=says):
         probe(model_of(forward), X)
+
+
+class MinMax(nn.Module):
+    """Scales by the smallest and largest value of the batch, 0 and 1 for every clean image."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.layer((x - x.min()) / (x.max() - x.min()))
+
+
+@pytest.mark.parametrize("sigma", [None, 0.05, 1.0])
+def test_company_that_noise_alone_betrays(sigma):
+    x = torch.cat([torch.zeros(4, 1), torch.ones(4, 1), X[:, :2]], dim=1)
+    model = Model(MinMax().eval(), InputSpec(), 3)
+    with pytest.raises(ModelError, match="depend on the other inputs"):
+        probe(model, x, sigma)
+    stored = Model(nn.Linear(4, 3).eval(), InputSpec(), 3)
+    assert company_gap(stored, x, sigma) < 1e-6
+
+
+def test_company_that_breaks_logits_is_seen():
+    forward = lambda x: x[:, :3] / (x.max() < 1.5)  # noqa: E731
+    assert company_gap(model_of(forward), X, 0.3) == float("inf")
+    own = lambda x: torch.where(x[:, :1] > 1.0, float("nan"), x[:, :3])  # noqa: E731
+    assert company_gap(model_of(own), X, 1.0) == 0
+
+
+def test_probing_leaves_inputs_and_sees_the_mode_of_a_run():
+    x = X.clone()
+    probe(model_of(lambda x: x.clamp_(0, 0.5)[:, :3]), x)
+    assert torch.equal(x, X)
+    with torch.enable_grad():
+        logits = probe(model_of(lambda x: x[:, :3] * torch.is_grad_enabled()), X)
+    assert not logits.any()
 
 
 def test_probe_counts_broken_logits():

@@ -7,12 +7,16 @@ import math
 from fractions import Fraction
 
 import pytest
+import torch
 from scipy import stats
 
 from phalanx.errors import ParameterError
+from phalanx.noise.distributions import added_sigma, check_sigma
+from phalanx.noise.distributions.gaussian import Gaussian
 from phalanx.runs.schema import INVALID
 from phalanx.smoothing.certificate import certify_counts, largest_radius, selected
 from phalanx.smoothing.confidence import bounds
+from phalanx.smoothing.confidence.clopper_pearson import SMALLEST_ALPHA
 from phalanx.smoothing.radii import radii
 from phalanx.verdicts import Verdict
 
@@ -46,7 +50,36 @@ def test_published_unit_cases(shared):
         assert p == pytest.approx(case["p_lower"], rel=1e-11)
         assert p <= case["p_lower"]
         radius = NP.radius(p, case["sigma"])
-        assert radius == pytest.approx(case["radius"], rel=1e-8, abs=1e-12)
+        added = min(1.0, added_sigma(case["sigma"]) / case["sigma"])
+        assert radius == pytest.approx(case["radius"] * added, rel=1e-8, abs=1e-12)
+
+
+@pytest.mark.parametrize("sigma", [0.1, 0.12, 0.3, 0.6, 0.7, 1 / 3])
+def test_the_radius_is_that_of_the_noise_that_is_added(sigma):
+    z = NP.radius(0.999, 1.0)
+    added = float(torch.add(torch.zeros(1), torch.ones(1), alpha=sigma))
+    assert NP.radius(0.999, sigma) <= min(sigma, added) * z * (1 + 1e-15)
+    assert NP.radius(0.999, sigma) == pytest.approx(sigma * z, rel=1e-7)
+
+
+@pytest.mark.parametrize("sigma", [1e-46, 1e-39, 1e39, 1e300])
+def test_a_level_that_float32_does_not_hold_is_refused(sigma):
+    for use in (check_sigma, Gaussian, lambda level: NP.radius(0.9, level)):
+        with pytest.raises(ParameterError, match="float32"):
+            use(sigma)
+
+
+@pytest.mark.parametrize("alpha", [9.9e-13, 1e-20, 1e-250, 5e-324])
+def test_a_level_below_the_arithmetic_is_refused(alpha):
+    for use in (CP.lower, CP.upper):
+        with pytest.raises(ParameterError, match="accurately enough"):
+            use(198820, 198847, alpha)
+
+
+def test_the_smallest_level_is_still_a_bound():
+    for k, n in ((375, 550), (99, 100), (1, 7), (940, 1000)):
+        p = Fraction(CP.lower(k, n, SMALLEST_ALPHA))
+        assert exact_tail(k, n, p) <= Fraction(SMALLEST_ALPHA)
 
 
 @pytest.mark.parametrize("p", [0.51, 0.75, 0.999, 1 - 1e-9])

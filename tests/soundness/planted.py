@@ -64,6 +64,30 @@ class BatchCentred(nn.Module):
         return self.linear((x - x.mean(0)).flatten(1))
 
 
+class BatchScaled(nn.Module):
+    """Scales by the range of the batch, which is 0 to 1 for every batch of clean images."""
+
+    def __init__(self, features: int, classes: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(features, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits ``(B, classes)``."""
+        return self.linear(((x - x.min()) / (x.max() - x.min())).flatten(1))
+
+
+class Overwriting(nn.Module):
+    """Clamps its input where it lies, and with it that of every later member."""
+
+    def __init__(self, features: int, classes: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(features, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits ``(B, classes)``."""
+        return self.linear(x.clamp_(0, 1).flatten(1))
+
+
 def batch_centred(classes: int, shape: tuple[int, ...]) -> nn.Module:
     """Factory of `BatchCentred`."""
     return BatchCentred(math.prod(shape), classes)

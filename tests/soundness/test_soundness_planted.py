@@ -12,9 +12,16 @@ import checks_networks
 import checks_reducers
 import planted
 import pytest
+import torch
+from torch import nn
 
+from phalanx.api import certify
+from phalanx.data.arrays import from_arrays
 from phalanx.ensembles.ensemble import reducers
+from phalanx.errors import ModelError
+from phalanx.evaluation.request import check_models
 from phalanx.models.build import networks
+from phalanx.models.model import InputSpec, Model
 from phalanx.smoothing.confidence import bounds
 from phalanx.smoothing.radii import radii
 
@@ -84,6 +91,27 @@ def test_hidden_nan_is_seen():
 def test_batch_dependence_is_seen():
     with pytest.raises(AssertionError):
         checks_networks.company_does_not_matter(checks_networks.built(planted.NAME))
+
+
+@pytest.mark.parametrize("kind", [planted.BatchCentred, planted.BatchScaled])
+@pytest.mark.parametrize("sigma", [0.12, 1.0])
+def test_batch_dependence_is_refused(kind, sigma):
+    x = torch.rand(4, 12, generator=torch.Generator().manual_seed(0))
+    x[:, 0], x[:, 1] = 0, 1
+    model = Model(kind(12, 3).eval(), InputSpec(shape=(12,)), 3)
+    with pytest.raises(ModelError, match="depend on the other inputs"):
+        check_models([model], from_arrays(x), range(4), sigma)
+
+
+def test_an_overwriting_member_changes_no_vote_of_another():
+    x, y = torch.rand(2, 12, generator=torch.Generator().manual_seed(0)), torch.zeros(2).long()
+    spec = InputSpec(shape=(12,))
+    reader = Model(nn.Linear(12, 3).eval(), spec, 3)
+    writer = Model(planted.Overwriting(12, 3).eval(), spec, 3)
+    options = {"sigma": 1.0, "n": 200, "n0": 50, "batch": 100, "device": "cpu"}
+    together = certify([writer, reader], x, y, each=True, **options).of("member-1")
+    alone = certify(reader, x, y, **options)
+    assert [row.n_a for row in together] == [row.n_a for row in alone]
 
 
 def test_the_whole_harness_turns_red():

@@ -67,7 +67,7 @@ def report(
     """
     members = len(ensemble.members)
     _check(members, samples)
-    check_models(list(ensemble.members), dataset, indices)  # type: ignore[arg-type]
+    check_models(list(ensemble.members), dataset, indices, sigma)  # type: ignore[arg-type]
     table = prediction.radius_table(samples - samples // 2, sigma=sigma, alpha=alpha)
     subsets = [
         law.member_subsets(members, k, MOST_SUBSETS, noise_key(seed, PHASE, "subsets", k))

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
-import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from phalanx.errors import PhalanxError
+from phalanx.models.build import lay_out, networks
+from phalanx.models.fingerprint import fingerprint, is_own
 from phalanx.models.model import Model
 
 
@@ -44,14 +44,18 @@ def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
 def model_identity(model: Model) -> dict[str, Any]:
     """JSON values that tell this model from any other: code, weights, input and classes.
 
-    A network that was not built by name is identified by ``code``, because equal weights
-    under different code are a different classifier.
+    ``code`` is None where the card names a registered network and the network is that network
+    as it is laid out, part by part. Any other is identified by `code_digest`, because equal
+    weights under different code are a different classifier.
+
+    Raises:
+        ModelError: see `code_digest`.
     """
-    inputs, named = model.inputs, bool(model.card.architecture)
+    inputs = model.inputs
     return {
         "architecture": model.card.architecture or type(model.network).__qualname__,
         "options": dict(model.card.options),
-        "code": None if named else code_digest(model.network),
+        "code": None if _as_named(model) else code_digest(model.network),
         "weights": weights_digest(model.network),
         "range": list(inputs.range),
         "mean": list(inputs.mean),
@@ -62,25 +66,28 @@ def model_identity(model: Model) -> dict[str, Any]:
 
 
 def code_digest(network: nn.Module) -> str:
-    """SHA-256 hex over a network's printed structure and the files that define its classes.
+    """SHA-256 hex over what a network computes with beside its weights.
 
-    torch's own classes count by name only; a class without a readable source (made in C, or
-    typed into a plain Python prompt) too.
+    Its modules' classes, attributes (private ones and tensors too; not ``training``), hooks and
+    functions set on instances, see `fingerprint`. A network that changes an attribute whenever
+    it is run is therefore another one after every run.
+
+    Raises:
+        ModelError: it holds something whose state cannot be read.
     """
-    digest = hashlib.sha256(re.sub(r" at 0x[0-9a-f]+", "", repr(network)).encode())
-    classes = {type(module) for module in network.modules()}
-    for part in sorted(classes, key=lambda part: (part.__module__, part.__qualname__)):
-        digest.update(f"{part.__module__}.{part.__qualname__}|".encode())
-        if not part.__module__.startswith("torch."):
-            digest.update(_source(part))
-    return digest.hexdigest()
+    return fingerprint(network)
 
 
-def _source(part: type) -> bytes:
+def _as_named(model: Model) -> bool:
+    """Whether the network is the one its card names, in phalanx's own code."""
+    card, shape = model.card, model.inputs.shape
+    if shape is None or card.architecture not in networks.names():
+        return False
+    if not all(is_own(type(module)) for module in model.network.modules()):
+        return False
     try:
-        path = inspect.getsourcefile(part)
-        if path is not None and Path(path).is_file():
-            return Path(path).read_bytes()
-        return inspect.getsource(part).encode()
-    except (TypeError, OSError):
-        return b""
+        with torch.device("meta"):
+            named = lay_out(card.architecture, model.classes, shape, **card.options)
+    except PhalanxError:
+        return False
+    return code_digest(named) == code_digest(model.network)

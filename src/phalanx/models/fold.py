@@ -6,15 +6,20 @@ from collections import Counter
 from copy import deepcopy
 from typing import cast
 
+import torch
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
+
+from phalanx.models.validate import hooked
 
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 _KEEP_FLAT = (nn.Linear, nn.BatchNorm1d, nn.ReLU, nn.Identity, nn.Dropout)
 _READS = ("call_module", "get_attr")
 
 # Tracing runs the network's own Python on stand-ins for tensors; these are what code that
-# needs real tensors answers with. Such a network is run as it is.
+# needs real tensors answers with. Such a network is run as it is. Code that asks for the type
+# of its input answers silently, with the branch for a stand-in: whoever runs a traced network
+# compares it with the original first.
 UNTRACEABLE = (
     fx.proxy.TraceError,
     ArithmeticError,
@@ -38,10 +43,12 @@ def fold_batchnorm(network: nn.Module) -> tuple[nn.Module, int]:
     The original is not touched. A network in training mode, one with hooks (tracing would lose
     them) and one that `torch.fx` cannot trace are returned as they are, with 0.
     """
-    if any(module.training or _hooked(module) for module in network.modules()):
+    if any(module.training or hooked(module) for module in network.modules()):
         return network, 0
+    copy = deepcopy(network)
     try:
-        traced = fx.symbolic_trace(deepcopy(network))
+        with torch.inference_mode():  # as it will run, where a network asks for gradients
+            traced = fx.symbolic_trace(copy)
     except UNTRACEABLE:
         return network, 0
     folded = 0
@@ -106,7 +113,3 @@ def _fold(traced: fx.GraphModule, layer: object, norm: object) -> None:
         fused = fuse_conv_bn_eval(cast(nn.Conv2d, target), batchnorm)
     parent, _, name = str(layer).rpartition(".")
     setattr(traced.get_submodule(parent), name, fused)
-
-
-def _hooked(module: nn.Module) -> bool:
-    return bool(module._forward_hooks or module._forward_pre_hooks)

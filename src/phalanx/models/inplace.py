@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from copy import deepcopy
 
+import torch
 from torch import fx, nn
 
 from phalanx.models.fold import UNTRACEABLE
+from phalanx.models.validate import hooked
 
 _FRESH = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.BatchNorm1d, nn.BatchNorm2d)
 """Layers whose output is a tensor of their own, never a view of something still needed."""
@@ -16,10 +19,15 @@ def reuse_buffers(network: nn.Module) -> int:
     """Let each ReLU that alone reads a layer's output overwrite it; returns how many do.
 
     Values are bit-identical, so this is no part of a classifier's identity. The network is
-    changed in place: give it a copy. One that `torch.fx` cannot trace is left alone.
+    changed in place: give it a copy. One that `torch.fx` cannot trace is left alone, and one
+    with hooks too, since a hook may keep what would be overwritten.
     """
+    if any(hooked(module) for module in network.modules()):
+        return 0
+    copy = deepcopy(network)  # its Python may keep the stand-ins that tracing passes through it
     try:
-        graph = fx.symbolic_trace(network).graph
+        with torch.inference_mode():
+            graph = fx.symbolic_trace(copy).graph
     except UNTRACEABLE:
         return 0
     calls = Counter(node.target for node in graph.nodes if node.op == "call_module")

@@ -120,5 +120,8 @@ class Model(nn.Module):
         return self.network(self.normalise(x))
 
     def normalise(self, x: Tensor) -> Tensor:
-        """Inputs in the units the network was trained on."""
-        return (x - self.mean) / self.std if self.inputs.mean else x
+        """Inputs in the units the network was trained on, in a tensor of their own.
+
+        A network may write to its input (``x.clamp_(0, 1)``); other members read the same ``x``.
+        """
+        return (x - self.mean) / self.std if self.inputs.mean else x.clone()

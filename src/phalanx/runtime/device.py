@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -22,6 +25,35 @@ def resolve_device(name: str = "auto") -> torch.device:
             f"device {name!r} cannot be used", why=str(error).splitlines()[0], repair="--device cpu"
         ) from None
     return device
+
+
+@contextmanager
+def full_precision(device: torch.device) -> Iterator[None]:
+    """Run a block in which a float32 product is a float32 product.
+
+    By default CUDA convolutions of float32 numbers drop 13 of their 24 bits (TF32), as matrix
+    products do once ``torch.set_float32_matmul_precision`` allowed it, on a CPU too; autocast
+    drops 16. What runs as float32 must not depend on such settings; all are put back.
+    """
+    before = [(place, name, getattr(place, name)) for place, name, _ in _switches()]
+    try:
+        for place, name, exact in _switches():
+            setattr(place, name, exact)
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        for place, name, value in before:
+            setattr(place, name, value)
+
+
+def _switches() -> list[tuple[Any, str, Any]]:
+    """(place, attribute, value that keeps all bits) of every product torch may shorten."""
+    backends: Any = torch.backends
+    if not hasattr(backends.cudnn, "conv"):  # torch before 2.9
+        return [(place, "allow_tf32", False) for place in (backends.cudnn, backends.cuda.matmul)]
+    cudnn, onednn = backends.cudnn, backends.mkldnn
+    places = (cudnn.conv, cudnn.rnn, backends.cuda.matmul, onednn.conv, onednn.rnn, onednn.matmul)
+    return [(place, "fp32_precision", "ieee") for place in places]
 
 
 def describe_device(device: torch.device) -> str:

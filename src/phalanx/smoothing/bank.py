@@ -7,6 +7,7 @@ the memory format is recorded with the run because it may move a vote that ties.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -15,11 +16,17 @@ import torch
 from torch import Tensor, nn
 
 from phalanx.errors import ModelError, ParameterError
-from phalanx.models.fold import fold_batchnorm
+from phalanx.models.fold import UNTRACEABLE, fold_batchnorm
 from phalanx.models.inplace import reuse_buffers
 from phalanx.models.model import Model
+from phalanx.models.usercode import user_code
+from phalanx.models.validate import check_wrapper, keyed_inputs, relative_gap, tolerance
+from phalanx.runtime.device import full_precision
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+FOLD_TOLERANCE = 1e-4
+"""What folding may change by rounding, of the largest logit; ten times what ResNets show."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +36,7 @@ class Layout:
     Attributes:
         precision: ``"fp32"`` or ``"bf16"``; noise is added in fp32 either way.
         channels_last: memory format of 4-D inputs and weights.
-        fold: fold BatchNorm into the layer before it.
+        fold: fold BatchNorm into the layer before it, where that changes rounding alone.
     """
 
     precision: str = "fp32"
@@ -48,25 +55,39 @@ class Layout:
 
 
 class MemberBank:
-    """Ready-to-run copies of the members; the originals are left alone."""
+    """Ready-to-run copies of the members; the originals are left alone.
+
+    The copies are made in the first pass, which tells the shape of an input: what makes them
+    fast (folding, layout, reuse of buffers) is kept where they compute, on keyed noisy inputs,
+    what the models that were given compute.
+
+    Raises:
+        ModelError: a `Model` that is more than normalisation and network; in the first pass, a
+            network that fails, or that changes when it is copied.
+    """
 
     def __init__(self, models: Sequence[Model], layout: Layout, device: torch.device) -> None:
+        for model in models:
+            check_wrapper(model)
         self.classes, self.layout, self.device = models[0].classes, layout, device
         self._dtype = PRECISIONS[layout.precision]
-        self._models = [model.to(device) for model in map(deepcopy, models)]
-        self._networks = [self._prepare(model.network) for model in self._models]
+        self._models = list(models)
+        self._members: list[tuple[Model, nn.Module]] = []
 
     def __len__(self) -> int:
-        return len(self._networks)
+        return len(self._models)
 
+    @torch.inference_mode()
     def logits(self, x: Tensor) -> Tensor:
-        """Logits float32 ``(M, B, C)`` of inputs float32 ``(B, *shape)`` in input units."""
-        return torch.stack(
-            [
-                self._run(model, network, x)
-                for model, network in zip(self._models, self._networks, strict=True)
-            ]
-        )
+        """Logits float32 ``(M, B, C)`` of inputs float32 ``(B, *shape)`` in input units.
+
+        Every member reads a copy of ``x``, which is left as it is. Products of float32 numbers
+        keep all their bits (no TF32, no autocast).
+        """
+        with full_precision(self.device):
+            if not self._members:
+                self._members = [self._prepare(model, x.shape[1:]) for model in self._models]
+            return torch.stack([self._run(model, network, x) for model, network in self._members])
 
     def buffer(self, batch: int, shape: Sequence[int]) -> Tensor:
         """An input buffer of the run's one batch shape, zero-filled."""
@@ -78,14 +99,41 @@ class MemberBank:
         use = self.layout.channels_last and dimensions == 4
         return torch.channels_last if use else torch.contiguous_format
 
-    def _prepare(self, network: nn.Module) -> nn.Module:
-        if self.layout.fold:
-            network, _ = fold_batchnorm(network)
-        reuse_buffers(network)
+    @torch.inference_mode(False)
+    @torch.no_grad()
+    def _prepare(self, original: Model, shape: Sequence[int]) -> tuple[Model, nn.Module]:
+        """A copy of a model for its normalisation, and its network as it will be run."""
+        x = keyed_inputs(original.inputs, shape)
+        name = f"{original.card.name} on inputs of shape {tuple(x.shape)}"
+        with user_code(name):
+            expected = _answers(original, x.to(_place(original)))
+        with user_code(f"copying {original.card.name}"):
+            model = deepcopy(original).to(self.device)
+        z = model.normalise(x.to(self.device))
+        with user_code(f"a copy of {name}"):
+            found = _answers(model.network, z)
+        if relative_gap(found, expected.to(self.device)) > tolerance(original):
+            raise ModelError(
+                f"a copy of {original.card.name} gives other logits",
+                why="members are run as copies, and a hook or a function in it reads the original",
+                repair="let hooks and functions reach the network through their arguments",
+            )
+        network = self._folded(model.network, z, found) if self.layout.fold else model.network
         network = network.to(self._dtype)
         if self.layout.channels_last:
             network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return network.requires_grad_(False)
+        z = z.to(self._dtype).contiguous(memory_format=self.memory_format(z.ndim))
+        return model, _reusing(network.requires_grad_(False), z)
+
+    def _folded(self, network: nn.Module, z: Tensor, expected: Tensor) -> nn.Module:
+        folded, count = fold_batchnorm(network)
+        if not count:
+            return network
+        with suppress(*UNTRACEABLE):  # traced code may even fail where the original does not
+            gap = (_answers(folded, z) - expected).abs().max()
+            if bool(gap <= FOLD_TOLERANCE * expected.abs().max()):
+                return folded
+        return network
 
     def _run(self, model: Model, network: nn.Module, x: Tensor) -> Tensor:
         logits = network(model.normalise(x).to(self._dtype))
@@ -96,3 +144,22 @@ class MemberBank:
                 repair="declare the right number with --classes",
             )
         return logits.float()
+
+
+def _reusing(network: nn.Module, z: Tensor) -> nn.Module:
+    """The network with activations that overwrite their input, if no bit of a logit changes."""
+    reused = deepcopy(network)
+    if not reuse_buffers(reused):
+        return network
+    same = relative_gap(_answers(reused, z), _answers(network, z)) == 0
+    return reused if same else network
+
+
+def _answers(network: nn.Module, x: Tensor) -> Tensor:
+    # A copy of x: a network may write to its input.
+    with torch.inference_mode():
+        return network(x.clone()).float()
+
+
+def _place(model: nn.Module) -> torch.device:
+    return next((values.device for values in model.parameters()), torch.device("cpu"))

@@ -95,7 +95,7 @@ class Smoothed:
         rows = self._inputs(x)
         for member in self._members:
             device = next((values.device for values in member.parameters()), rows.device)
-            probe(member, rows[:PROBE_INPUTS].to(device))
+            probe(member, rows[:PROBE_INPUTS].to(device), self.sigma)
         chunk = Chunk(PREDICTION, 0, n)
         names = [_content(row) for row in rows]
         queue = deque(dict(zip(names, rows, strict=True)).items())

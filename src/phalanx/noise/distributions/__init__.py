@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from numbers import Real
 from typing import Protocol
 
+import numpy as np
 from torch import Tensor
 
 from phalanx.errors import ParameterError
@@ -34,12 +34,31 @@ distributions: Registry[NoiseFactory] = Registry(
     "noise", "phalanx.noise.distributions", noun="noise"
 )
 
+_SMALLEST, _LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
+
 
 def check_sigma(sigma: object) -> None:
-    """Refuse a noise level that no certificate can be computed for."""
-    if not (isinstance(sigma, Real) and 0 < float(sigma) < math.inf):
+    """Refuse a noise level that no certificate can be computed for.
+
+    Noise is added in float32, where a level below 1.2e-38 loses its digits or is 0, and one
+    above 3.4e38 is infinite.
+
+    Raises:
+        ParameterError: not a number, or outside the normal numbers of float32.
+    """
+    if not isinstance(sigma, Real) or not _SMALLEST <= added_sigma(float(sigma)) <= _LARGEST:
         raise ParameterError(
             f"sigma is {sigma!r}",
-            why="the noise level is a positive number in units of the input",
+            why="the noise level is a positive number in units of the input, and float32 holds it",
             repair="--sigma 0.5",
         )
+
+
+def added_sigma(sigma: float) -> float:
+    """The level that noise added in float32 really has.
+
+    >>> added_sigma(0.5), added_sigma(0.12)
+    (0.5, 0.11999999731779099)
+    """
+    with np.errstate(over="ignore"):
+        return float(np.float32(sigma))

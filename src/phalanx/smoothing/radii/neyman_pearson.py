@@ -7,7 +7,7 @@ import math
 from scipy.special import ndtri
 
 from phalanx.errors import ParameterError
-from phalanx.noise.distributions import check_sigma
+from phalanx.noise.distributions import added_sigma, check_sigma
 from phalanx.smoothing.radii import radii
 
 ULPS = 8
@@ -23,6 +23,8 @@ class NeymanPearson:
     def radius(self, p_lower: float, sigma: float) -> float:
         """The radius, rounded towards zero by more than the error of ``ndtri``.
 
+        Noise is added in float32, so the smaller of ``sigma`` and its float32 is the level.
+
         >>> NeymanPearson().radius(0.5, 1.0)
         0.0
         >>> round(NeymanPearson().radius(0.9999309248330094, 0.25), 9)
@@ -33,7 +35,7 @@ class NeymanPearson:
             raise ParameterError(f"a lower bound of {p_lower} on a probability")
         if p_lower <= self.threshold:
             return 0.0
-        radius = sigma * float(ndtri(p_lower))
+        radius = min(sigma, added_sigma(sigma)) * float(ndtri(p_lower))
         for _ in range(ULPS):
             radius = math.nextafter(radius, 0.0)
         return radius
