@@ -1,0 +1,78 @@
+"""kill -9 of everything, of one worker, of the command alone: nothing lost, nothing doubled."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import kill_resume
+import pytest
+
+SLOW = [pytest.mark.slow, pytest.mark.timeout(3600)]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> str:
+    """The digest of a certification that is left alone, by one process."""
+    return kill_resume.certification(tmp_path_factory.mktemp("whole"), workers=1).finish()
+
+
+@pytest.mark.parametrize(
+    ("job", "kills"),
+    [
+        (kill_resume.certification, 3),
+        pytest.param(kill_resume.certification, 20, marks=SLOW),
+        pytest.param(kill_resume.training, 20, marks=SLOW),
+    ],
+)
+def test_killed_at_random_moments(job, kills, tmp_path):
+    outcome = kill_resume.kill_and_resume(job(tmp_path), kills)
+    assert (outcome.lost, outcome.doubled, outcome.same_digest) == (0, 0, True)
+    assert max(outcome.rows_at_each_kill) > 0
+
+
+def children(pid: int) -> list[int]:
+    """Processes that ``pid`` started (Linux)."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        found += map(int, (task / "children").read_text().split())
+    return found
+
+
+def wait_for(condition) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds workers through /proc")
+def test_one_worker_is_killed_and_the_other_ends_the_run(tmp_path, undisturbed):
+    job = kill_resume.certification(tmp_path)
+    process = job.start()
+    wait_for(lambda: len(job.rows(job.out)) > 50)
+    os.kill(children(process.pid)[0], signal.SIGKILL)
+    assert process.wait(timeout=120) == 0
+    assert job.digest(job.out) == undisturbed
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds workers through /proc")
+def test_the_command_alone_is_killed_and_given_again(tmp_path, undisturbed):
+    """Its workers go on beside those of the second command; they share what is left."""
+    job = kill_resume.certification(tmp_path)
+    process = job.start()
+    wait_for(lambda: len(job.rows(job.out)) > 50)
+    workers = children(process.pid)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert len(workers) == 2
+    assert job.finish() == undisturbed
+    wait_for(lambda: not any(map(is_running, workers)))
+    assert job.digest(job.out) == undisturbed
+
+
+def is_running(pid: int) -> bool:
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] not in "ZX"
