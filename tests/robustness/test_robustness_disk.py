@@ -17,7 +17,7 @@ from phalanx.models.build import build
 
 IMAGES = 20
 LEAST, MOST = 8, 6000
-"""KiB: nothing but an empty database fits in the one, and all of the run, its log included, in the other."""
+"""KiB: only an empty database fits in the one, the whole run and its log in the other."""
 
 
 @contextlib.contextmanager
