@@ -58,6 +58,7 @@ def test_one_worker_is_killed_and_the_other_ends_the_run(tmp_path, undisturbed):
     assert job.digest(job.out) == undisturbed
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds workers through /proc")
 def test_the_command_alone_is_killed_and_given_again(tmp_path, undisturbed):
     """Its workers go on beside those of the second command; they share what is left."""
