@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -21,6 +22,8 @@ from phalanx.training.events import EpochEnd, Event, Members, Saved, Step
 if TYPE_CHECKING:
     from phalanx.training.recipe import Recipe
 
+LINE_SECONDS = 3.0
+
 
 class TrainingView:
     """A `phalanx.training.events.Watch`: one bar for each group of members in training."""
@@ -29,6 +32,7 @@ class TrainingView:
         self._epochs = recipe.epochs
         self._plain = not err_console().is_terminal
         self._tasks: dict[Members, TaskID] = {}
+        self._said: dict[Members, float] = {}
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -64,7 +68,7 @@ class TrainingView:
                 total=event.total,
                 figures=figures,
             )
-        elif isinstance(event, EpochEnd) and self._plain and not event.replayed:
+        elif isinstance(event, EpochEnd) and self._plain and self._due(event):
             log(f"{name}  {self._line(event)}")
         elif isinstance(event, Saved) and event.members in self._tasks:
             self._progress.remove_task(self._tasks.pop(event.members))
@@ -73,6 +77,15 @@ class TrainingView:
         if members not in self._tasks:
             self._tasks[members] = self._progress.add_task(name, total=None, figures="")
         return self._tasks[members]
+
+    def _due(self, event: EpochEnd) -> bool:
+        """Whether an epoch is worth a line: short ones would flood a log file."""
+        now, last = time.monotonic(), self._said.get(event.members, -LINE_SECONDS)
+        ends = event.row["epoch"] == self._epochs
+        if event.replayed or not (ends or now - last >= LINE_SECONDS):
+            return False
+        self._said[event.members] = now
+        return True
 
     def _line(self, event: EpochEnd) -> str:
         row = event.row
