@@ -85,11 +85,11 @@ def time_certify(request: Request) -> float:
         return samples / (time.perf_counter() - start)
 
 
-def request_for(name: str, precision: str, seconds: float) -> Request:
+def request_for(name: str, precision: str, seconds: float, batch: int | None = None) -> Request:
     """A request of about the given duration, tuned."""
     shape, _, _ = SUBJECTS[name]
     x = torch.rand(4, *shape, generator=torch.Generator().manual_seed(0))
-    config = CertifyConfig(sigma=0.5, n=100_000, precision=precision)
+    config = CertifyConfig(sigma=0.5, n=100_000, precision=precision, batch=batch)
     indices = list(range(4))
     request = Request([subject(name)], classifiers_of(1), from_arrays(x), indices, config, CPU)
     request = settle(request, None)
@@ -141,7 +141,7 @@ def peak_memory(n: int) -> float:
 
 def memory_probe(n: int) -> None:
     """Certify one image and print this process's peak resident MiB."""
-    request = request_for("mnist-cnn", "fp32", 0.1)
+    request = request_for("mnist-cnn", "fp32", 0.1, batch=100)
     config = request.config.with_options({"n": n})
     single = Request(request.models, request.classifiers, request.dataset, [0], config, CPU)
     time_certify(single)
