@@ -103,7 +103,7 @@ def test_members_that_disagree(other, says):
 
 
 def test_a_member_that_takes_any_shape_is_welcome():
-    Ensemble([member(), Model(member().network, InputSpec(), 4)])
+    assert len(Ensemble([member(), Model(member().network, InputSpec(), 4)]).models) == 2
 
 
 def test_nothing_is_not_an_ensemble():

@@ -37,7 +37,7 @@ def test_every_network_is_independent_of_its_company(name):
     classes, shape = usual(name)
     model = Model(build(name, classes, shape, key=3).eval(), InputSpec(), classes)
     validate(model)
-    probe(model, torch.rand(2, *shape))
+    assert probe(model, torch.rand(2, *shape)).shape == (2, classes)
 
 
 def test_one_dropout_left_in_training_mode():

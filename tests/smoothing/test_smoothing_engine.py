@@ -157,3 +157,10 @@ def test_a_subset_of_members_can_be_a_classifier():
     pair = BaseClassifier("pair", (0, 2), "mean")
     together = count(models, works(), [pair])
     assert together == count([models[0], models[2]], works())
+
+
+def test_members_vote_in_the_order_of_the_classifier():
+    """Order is part of a classifier: weights belong to places, not to models."""
+    models = [member(seed) for seed in range(2)]
+    swapped = BaseClassifier("swapped", (1, 0), "weighted", {"weights": [1.0, 0.0]})
+    assert count(models, works(), [swapped]) == count([models[1]], works())

@@ -12,6 +12,7 @@ import torch
 from phalanx.data.dataset import Dataset
 from phalanx.errors import ConfigurationError, DataError, ModelError
 from phalanx.evaluation.config import CertifyConfig
+from phalanx.models.digest import model_identity
 from phalanx.models.model import Model
 from phalanx.models.validate import probe, validate
 from phalanx.noise.distributions import distributions
@@ -173,8 +174,9 @@ def manifest_of(request: Request, command: str, kind: str = KIND) -> Manifest:
     """``run.json`` of a settled request."""
     config = request.config
     arithmetic = Layout(config.precision, fold=config.fold).arithmetic()
+    identities = [model_identity(model) for model in request.models]
     records = tuple(
-        classifier.record(request.models, arithmetic, primary=position == 0)
+        classifier.record(identities, arithmetic, primary=position == 0)
         for position, classifier in enumerate(request.classifiers)
     )
     return Manifest(

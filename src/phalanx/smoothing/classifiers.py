@@ -15,8 +15,6 @@ from torch import Tensor
 
 from phalanx.ensembles.ensemble import Reducer, choose_reducer, decide, make_reducer
 from phalanx.errors import ParameterError
-from phalanx.models.digest import model_identity
-from phalanx.models.model import Model
 from phalanx.runs.provenance import digest_of
 from phalanx.runs.schema import ClassifierRecord
 
@@ -42,16 +40,20 @@ class BaseClassifier:
 
     def votes(self, logits: Tensor, voter: Reducer) -> Tensor:
         """Classes int64 ``(B,)`` from member logits ``(M, B, C)``; -1 where not finite."""
-        if len(self.members) != len(logits):
+        if self.members != tuple(range(len(logits))):
             logits = logits[list(self.members)]
         return decide(voter, logits)
 
     def record(
-        self, models: Sequence[Model], arithmetic: Mapping[str, Any], *, primary: bool
+        self,
+        identities: Sequence[Mapping[str, Any]],
+        arithmetic: Mapping[str, Any],
+        *,
+        primary: bool,
     ) -> ClassifierRecord:
-        """Name, identity and digest for the run's manifest."""
+        """Name, identity and digest for the manifest; ``identities`` are those of all members."""
         identity = {
-            "members": [model_identity(models[index]) for index in self.members],
+            "members": [identities[index] for index in self.members],
             "reducer": self.reducer,
             "options": dict(self.options),
             **arithmetic,
