@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from phalanx.ensembles.ensemble import Ensemble
 from phalanx.errors import ModelError
 from phalanx.models.fold import fold_batchnorm
+from phalanx.models.fuse import FusedConv2d, can_fuse
 from phalanx.models.model import InputSpec, Model
-from phalanx.smoothing.bank import Layout, MemberBank
+from phalanx.smoothing.bank import PRECISIONS, Layout, MemberBank
 
 SHAPE, CLASSES = (1, 6, 6), 3
 CPU = torch.device("cpu")
@@ -134,9 +135,20 @@ def test_folding_is_kept_where_it_is_the_same_function(kind, kept):
     assert bool(norms) is not kept
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_layers_are_fused_in_what_is_run(precision):
+    bank = bank_of(model_of(Plain()), layout=Layout(precision))
+    bank.logits(inputs())
+    kinds = [type(part) for part in bank._members[0][1].modules()]
+    assert (FusedConv2d in kinds) is can_fuse(CPU, PRECISIONS[precision])
+    bank = bank_of(model_of(Plain()), layout=Layout(precision, fuse=False))
+    bank.logits(inputs())
+    assert not any(isinstance(part, FusedConv2d) for part in bank._members[0][1].modules())
+
+
 def test_buffers_are_reused_in_what_is_run():
     model = model_of(Plain())
-    bank = bank_of(model)
+    bank = bank_of(model, layout=Layout(fuse=False))
     bank.logits(inputs())
     assert bank._members[0][1].relu.inplace
     assert not model.network.relu.inplace

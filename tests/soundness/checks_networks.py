@@ -14,6 +14,7 @@ from phalanx.models.checkpoint import load, save
 from phalanx.models.digest import weights_digest
 from phalanx.models.model import InputSpec, Model, ModelCard
 from phalanx.models.validate import validate
+from phalanx.smoothing.bank import Layout, MemberBank
 
 CLASSES, SHAPE, ROWS = 10, (3, 32, 32), 4
 
@@ -63,6 +64,16 @@ def company_does_not_matter(model: Model) -> None:
     torch.testing.assert_close(together[:1], model(x[:1]), rtol=1e-3, atol=1e-4)
 
 
+def run_as_it_is(model: Model) -> None:
+    """What certification runs in its place gives its logits, and hides no NaN."""
+    x = inputs()
+    bank = MemberBank([model], Layout(), torch.device("cpu"))
+    with torch.inference_mode():
+        torch.testing.assert_close(bank.logits(x)[0], model(x), rtol=1e-3, atol=1e-4)
+    x[1, 0, 5, 5] = torch.nan
+    assert bank.logits(x)[0].isnan().any(dim=1).tolist() == [False, True, False, False]
+
+
 def checkpoint_keeps_it(model: Model) -> None:
     """Saved and loaded again it has the same weights, inputs, card and logits."""
     with tempfile.TemporaryDirectory() as folder:
@@ -92,6 +103,7 @@ CHECKS: list[Callable[[Model], None]] = [
     logits_have_classes_and_are_finite,
     deterministic,
     company_does_not_matter,
+    run_as_it_is,
     checkpoint_keeps_it,
     training_mode_is_refused,
 ]

@@ -37,6 +37,7 @@ class CertifyConfig:
         stop, bound, certificate, noise: names of the engine's parts.
         precision: arithmetic of the members, ``fp32`` or ``bf16``.
         fold: fold BatchNorm into the layer before it.
+        fuse: on a CPU, run layers and the ReLU behind them as one kernel.
         batch, channels_last, generator: None until the run has chosen and recorded them.
     """
 
@@ -52,6 +53,7 @@ class CertifyConfig:
     noise: str = "gaussian"
     precision: str = "fp32"
     fold: bool = True
+    fuse: bool = True
     batch: int | None = None
     channels_last: bool | None = None
     generator: str | None = None

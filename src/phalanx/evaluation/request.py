@@ -173,7 +173,7 @@ def open_run(
 def manifest_of(request: Request, command: str, kind: str = KIND) -> Manifest:
     """``run.json`` of a settled request."""
     config = request.config
-    arithmetic = Layout(config.precision, fold=config.fold).arithmetic()
+    arithmetic = Layout(config.precision, fold=config.fold, fuse=config.fuse).arithmetic()
     identities = [model_identity(model) for model in request.models]
     records = tuple(
         classifier.record(identities, arithmetic, primary=position == 0)
@@ -201,7 +201,7 @@ def _adopted(request: Request, out: Path | None) -> Request | None:
 
 def _tuned(request: Request) -> Request:
     config = request.config
-    layout = Layout(config.precision, fold=config.fold)
+    layout = Layout(config.precision, fold=config.fold, fuse=config.fuse)
     shape = request.dataset.card.shape
     tuned = tune(request.models, shape, layout, request.device, batch=config.batch)
     config = replace(
@@ -216,7 +216,7 @@ def _tuned(request: Request) -> Request:
 def bank_of(request: Request) -> MemberBank:
     """The members of a settled request, ready to run."""
     config = request.config
-    layout = Layout(config.precision, bool(config.channels_last), config.fold)
+    layout = Layout(config.precision, bool(config.channels_last), config.fold, config.fuse)
     return MemberBank(request.models, layout, request.device)
 
 

@@ -30,7 +30,7 @@ class ClassifierRecord:
     Attributes:
         name: unique in the run and shown in tables: ``"member-0"``, ``"mean"``, ...
         identity: everything that makes it this classifier and no other: member digests in
-            order, reducer and its options, dtype, folding, source names. JSON values only.
+            order, reducer and its options, dtype, folding, fusing, source names. JSON values only.
         digest: SHA-256 hex of the canonical JSON of ``identity``.
         primary: the classifier a one-line summary of the run speaks of.
     """

@@ -1,12 +1,12 @@
-"""The members as they are run: folded, cast and laid out for one device.
+"""The members as they are run: folded, fused, cast and laid out for one device.
 
-Precision and folding change rounding, so they are part of every classifier's identity;
+Precision, folding and fusing change rounding, so they are part of every classifier's identity;
 the memory format is recorded with the run because it may move a vote that ties.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from phalanx.errors import ModelError, ParameterError
 from phalanx.models.fold import UNTRACEABLE, fold_batchnorm
+from phalanx.models.fuse import can_fuse, fuse_pointwise
 from phalanx.models.inplace import reuse_buffers
 from phalanx.models.model import Model
 from phalanx.models.usercode import user_code
@@ -25,8 +26,12 @@ from phalanx.runtime.device import full_precision
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
-FOLD_TOLERANCE = 1e-4
-"""What folding may change by rounding, of the largest logit; ten times what ResNets show."""
+REWRITE_TOLERANCE = 1e-4
+"""What folding or fusing may change by rounding in fp32, of the largest logit; ten times what
+ResNets show."""
+
+Rewrite = Callable[[nn.Module], tuple[nn.Module, int]]
+"""A network and how many of its layers were rewritten."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +42,13 @@ class Layout:
         precision: ``"fp32"`` or ``"bf16"``; noise is added in fp32 either way.
         channels_last: memory format of 4-D inputs and weights.
         fold: fold BatchNorm into the layer before it, where that changes rounding alone.
+        fuse: on a CPU, run layers and the ReLU behind them as one kernel, under the same terms.
     """
 
     precision: str = "fp32"
     channels_last: bool = True
     fold: bool = True
+    fuse: bool = True
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
@@ -51,15 +58,15 @@ class Layout:
 
     def arithmetic(self) -> Mapping[str, Any]:
         """The part that belongs to a classifier's identity."""
-        return {"precision": self.precision, "folded": self.fold}
+        return {"precision": self.precision, "folded": self.fold, "fused": self.fuse}
 
 
 class MemberBank:
     """Ready-to-run copies of the members; the originals are left alone.
 
     The copies are made in the first pass, which tells the shape of an input: what makes them
-    fast (folding, layout, reuse of buffers) is kept where they compute, on keyed noisy inputs,
-    what the models that were given compute.
+    fast (folding, fusing, layout, reuse of buffers) is kept where they compute, on keyed noisy
+    inputs, what the models that were given compute.
 
     Raises:
         ModelError: a `Model` that is more than normalisation and network; in the first pass, a
@@ -118,22 +125,16 @@ class MemberBank:
                 why="members are run as copies, and a hook or a function in it reads the original",
                 repair="let hooks and functions reach the network through their arguments",
             )
-        network = self._folded(model.network, z, found) if self.layout.fold else model.network
+        network = model.network
+        if self.layout.fold:
+            network = _rewritten(network, fold_batchnorm, z, found)
+        if self.layout.fuse and can_fuse(self.device, self._dtype):
+            network = _rewritten(network, fuse_pointwise, z, found)
         network = network.to(self._dtype)
         if self.layout.channels_last:
             network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         z = z.to(self._dtype).contiguous(memory_format=self.memory_format(z.ndim))
         return model, _reusing(network.requires_grad_(False), z)
-
-    def _folded(self, network: nn.Module, z: Tensor, expected: Tensor) -> nn.Module:
-        folded, count = fold_batchnorm(network)
-        if not count:
-            return network
-        with suppress(*UNTRACEABLE):  # traced code may even fail where the original does not
-            gap = (_answers(folded, z) - expected).abs().max()
-            if bool(gap <= FOLD_TOLERANCE * expected.abs().max()):
-                return folded
-        return network
 
     def _run(self, model: Model, network: nn.Module, x: Tensor) -> Tensor:
         logits = network(model.normalise(x).to(self._dtype))
@@ -144,6 +145,18 @@ class MemberBank:
                 repair="declare the right number with --classes",
             )
         return logits.float()
+
+
+def _rewritten(network: nn.Module, rewrite: Rewrite, z: Tensor, expected: Tensor) -> nn.Module:
+    """The network rewritten, if that changes the ``expected`` logits of ``z`` by rounding alone."""
+    rewritten, count = rewrite(network)
+    if not count:
+        return network
+    with suppress(*UNTRACEABLE):  # traced code may even fail where the original does not
+        gap = (_answers(rewritten, z) - expected).abs().max()
+        if bool(gap <= REWRITE_TOLERANCE * expected.abs().max()):
+            return rewritten
+    return network
 
 
 def _reusing(network: nn.Module, z: Tensor) -> nn.Module:
