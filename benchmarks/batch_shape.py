@@ -53,7 +53,7 @@ def balanced(x: Tensor) -> Model:
     """The network, with a last bias for which the mean logits of ``x`` are equal."""
     network = build(NETWORK, CLASSES, SHAPE, key=1).eval()
     last = [part for part in network.modules() if isinstance(part, nn.Linear)][-1]
-    last.bias -= network(x).mean(0)
+    last.bias.sub_(network(x).mean(0))
     return Model(network, InputSpec(shape=SHAPE), CLASSES)
 
 

@@ -106,7 +106,15 @@ def certification(folder: Path, workers: int = 2) -> Job:
     card = ModelCard("net", "mlp", {"hidden": [32]}, sigma=0.25)
     network = build("mlp", 10, SHAPE, key=1, hidden=[32]).eval()
     weights = save(Model(network, InputSpec(shape=SHAPE), 10, card), folder / "net")
-    words = (*COMMAND, "certify", str(weights), "--limit", str(IMAGES), "--batch", "64")
+    words: tuple[str, ...] = (
+        *COMMAND,
+        "certify",
+        str(weights),
+        "--limit",
+        str(IMAGES),
+        "--batch",
+        "64",
+    )
     words += ("--n", str(SAMPLES), "--n0", "50", "--set", f"chunk={CHUNK}")
     words += ("--workers", str(workers))
     return Job("certify", words, folder / "certify", chunks, run_digest)
@@ -114,7 +122,13 @@ def certification(folder: Path, workers: int = 2) -> Job:
 
 def training(folder: Path) -> Job:
     """``phalanx train`` of two small members."""
-    words = (*SAVING, "train", "digits-gaussian", "--set", "model.options.hidden=[16]")
+    words: tuple[str, ...] = (
+        *SAVING,
+        "train",
+        "digits-gaussian",
+        "--set",
+        "model.options.hidden=[16]",
+    )
     words += ("--members", "2", "--epochs", str(EPOCHS), "--workers", "1", "--device", "cpu")
     return Job("train", words, folder / "train", epochs, weights_digest)
 

@@ -16,7 +16,7 @@ from phalanx.errors import ModelError
 from phalanx.models.model import Model
 from phalanx.smoothing.bank import Layout, MemberBank
 
-CPU_BATCHES = (32, 64, 100, 128, 256, 512, 1024, 2048)
+CPU_BATCHES = (32, 64, 100, 128, 256, 384, 512, 1024, 2048)
 GPU_BATCHES = (256, 512, 1024, 2048, 4096, 8192)
 SECONDS_EACH = 0.12
 THREADS_BATCH = 256
