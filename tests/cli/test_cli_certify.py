@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from phalanx.cli.main import main
+from phalanx.cli.progress import _bar, _Shown, watch
+from phalanx.errors import PhalanxError
 from phalanx.runs.store import RunStore
 
 FACTORY = """
@@ -181,3 +184,32 @@ def test_what_is_missing_is_said_before_the_path_of_the_run(phalanx, models, tmp
     assert code == 5
     assert "acr>=9" in err
     assert err.strip().splitlines()[-1] == str(tmp_path / "run")
+
+
+class Ended:
+    """A process that has ended."""
+
+    def __init__(self, returncode: int) -> None:
+        self.returncode = returncode
+
+    def poll(self) -> int:
+        return self.returncode
+
+
+@pytest.mark.parametrize(
+    ("codes", "code"), [((3, 3), 3), ((0, 3), 3), ((3, 4), 1), ((-9, 0), 1), ((-9, 3), 1)]
+)
+def test_workers_that_fail_hand_on_their_exit_code(codes, code):
+    request, store = SimpleNamespace(indices=[0, 1]), SimpleNamespace(finished=lambda: {0})
+    with pytest.raises(PhalanxError, match="1 images are left") as caught:
+        watch(request, store, [Ended(value) for value in codes])
+    assert caught.value.exit_code == code
+
+
+def test_a_line_says_how_much_time_is_left(monkeypatch, capsys):
+    ticks = iter([0.0, 10.0, 40.0, 50.0])
+    monkeypatch.setattr("phalanx.cli.progress.time.monotonic", lambda: next(ticks))
+    show = _Shown(_bar(), total=12, done=2)
+    for done in (3, 4, 5):
+        show(done, "2 processes")
+    assert capsys.readouterr().err == "4 of 12 images, 2 processes, left 2 min 40 s\n"
