@@ -75,6 +75,26 @@ class LayerTwice(Block):
         return self.relu(self.first(self.relu(self.first(x))))
 
 
+class Flattens(Block):
+    def __init__(self):
+        super().__init__()
+        self.flatten, self.out = nn.Flatten(), nn.Linear(2 * 7 * 7, 5)
+
+    def forward(self, x):
+        return self.relu(self.out(self.flatten(self.relu(self.first(x)))))
+
+
+class FlattensSum(Flattens):
+    def forward(self, x):
+        flat = self.flatten(self.first(x))
+        return self.relu(self.out(flat)) + flat.sum(1, keepdim=True)
+
+
+class FlattensInput(Flattens):
+    def forward(self, x):
+        return self.relu(self.out(self.flatten(x)))
+
+
 class Grouped(Block):
     def __init__(self):
         super().__init__()
@@ -86,14 +106,18 @@ class Grouped(Block):
 
 @pytest.mark.parametrize(
     ("kind", "count"),
-    [(Plain, 1), (Reversed, 1), (InPlace, 1), (TwoLayers, 1), (LayerTwice, 2), (Grouped, 1)],
+    [
+        *[(Plain, 1), (Reversed, 1), (InPlace, 1), (TwoLayers, 1), (LayerTwice, 2), (Grouped, 1)],
+        *[(Flattens, 2), (FlattensSum, 1), (FlattensInput, 1)],
+    ],
 )
-def test_blocks_keep_their_values(kind, count):
-    network, x = kind().eval(), torch.randn(4, 2, 7, 7)
+@pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last])
+def test_blocks_keep_their_values(kind, count, form):
+    network, x = kind().eval(), torch.randn(4, 2, 7, 7).contiguous(memory_format=form)
     fused, found = fuse_pointwise(network)
     assert found == count
     with torch.inference_mode():
-        torch.testing.assert_close(fused(x.clone()), network(x.clone()), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(fused(x.clone()), network(x.clone()), rtol=1e-5, atol=1e-5)
 
 
 class ReadAgain(Block):

@@ -51,14 +51,25 @@ class FusedConv2d(nn.Module):
 
 
 class FusedLinear(nn.Module):
-    """ReLU of a linear layer: ``(B, in) -> (B, out)``, see `FusedConv2d`."""
+    """ReLU of a linear layer: ``(B, in) -> (B, out)``, see `FusedConv2d`.
 
-    def __init__(self, layer: nn.Linear) -> None:
+    Args:
+        layer: the layer.
+        channels: of the images ``(B, channels, H, W)`` it reads flattened; the weights are put in
+            the order in which channels-last images lie, so that nothing is copied to flatten them.
+    """
+
+    def __init__(self, layer: nn.Linear, channels: int | None = None) -> None:
         super().__init__()
-        self.weight, self.bias = layer.weight, layer.bias
+        self.weight, self.bias, self.reads_images = layer.weight, layer.bias, channels is not None
+        if channels is not None:
+            by_place = layer.weight.detach().unflatten(1, (channels, -1)).mT.flatten(1)
+            self.weight = nn.Parameter(by_place.contiguous(), requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """``relu(x W^T + b)``."""
+        if self.reads_images:
+            x = x.permute(0, 2, 3, 1).flatten(1)
         return torch.ops.mkldnn._linear_pointwise(
             x, self.weight, self.bias, "leaky_relu", [SLOPE], ""
         )
@@ -148,16 +159,32 @@ def _fusible(traced: fx.GraphModule, node: fx.Node, kinds: tuple[type[nn.Module]
 
 
 def _replace(traced: fx.GraphModule, pattern: _Pattern, name: str) -> None:
-    layer = traced.get_submodule(str(pattern.layer.target))
-    fused_layer = (
-        FusedConv2d(layer) if isinstance(layer, nn.Conv2d) else FusedLinear(cast(nn.Linear, layer))
-    )
-    traced.add_module(name, fused_layer)
-    inputs = (pattern.layer.args[0], *([] if pattern.shortcut is None else [pattern.shortcut]))
-    with traced.graph.inserting_before(pattern.relu):
-        fused = traced.graph.call_module(name, inputs)
-    source = pattern.relu.args[0]
-    pattern.relu.replace_all_uses_with(fused)
+    layer, x = traced.get_submodule(str(pattern.layer.target)), pattern.layer.args[0]
     # From the last to the first, so that each has lost its reader before it goes.
-    for node in dict.fromkeys((pattern.relu, source, pattern.layer)):
+    gone = [pattern.relu, pattern.relu.args[0], pattern.layer]
+    if isinstance(layer, nn.Conv2d):
+        traced.add_module(name, FusedConv2d(layer))
+    else:
+        channels = _flattened_channels(traced, x)
+        traced.add_module(name, FusedLinear(cast(nn.Linear, layer), channels))
+        if channels is not None:
+            gone, x = [*gone, x], cast(fx.Node, x).args[0]
+    with traced.graph.inserting_before(pattern.relu):
+        inputs = (x,) if pattern.shortcut is None else (x, pattern.shortcut)
+        fused = traced.graph.call_module(name, inputs)
+    pattern.relu.replace_all_uses_with(fused)
+    for node in dict.fromkeys(gone):
         traced.graph.erase_node(cast(fx.Node, node))
+
+
+def _flattened_channels(traced: fx.GraphModule, node: object) -> int | None:
+    """Channels of the convolution whose output alone ``node`` flattens, None if it does not."""
+    if not isinstance(node, fx.Node) or node.op != "call_module" or len(node.users) > 1:
+        return None
+    flatten, source = traced.get_submodule(str(node.target)), node.args[0]
+    if type(flatten) is not nn.Flatten or (flatten.start_dim, flatten.end_dim) != (1, -1):
+        return None
+    if not isinstance(source, fx.Node) or source.op != "call_module":
+        return None
+    layer = traced.get_submodule(str(source.target))
+    return len(layer.weight) if isinstance(layer, FusedConv2d | nn.Conv2d) else None
