@@ -17,6 +17,7 @@ TRIALS = (1, 2, 10, 100, 1000)
 ALPHAS = (0.5, 0.05, 0.001)
 ROUNDING = 1e-9
 MOST_PROBABILITIES = 300
+LOOKS = 80
 
 
 def coverage(bound: Bound) -> None:
@@ -65,6 +66,34 @@ def monotone(bound: Bound) -> None:
         assert (lowers(bound, trials, 0.001) <= lowers(bound, trials, 0.01)).all()
 
 
+def anytime_coverage(bound: Bound) -> None:
+    """A bound that may be looked at after every sample is ever wrong at most alpha of the time.
+
+    The probability that the lower bound exceeds p at *some* n up to `LOOKS` is computed exactly,
+    by following the law of the successes and taking out what has gone wrong; the upper one by
+    symmetry. One that is for a fixed n only says so.
+    """
+    if not bound.anytime:
+        return
+    alpha = 0.05
+    low = [lowers(bound, n, alpha) for n in range(1, LOOKS + 1)]
+    high = [uppers(bound, n, alpha) for n in range(1, LOOKS + 1)]
+    for p in (0.02, 0.3, 0.5, 0.55, 0.8, 0.95, 0.99, 0.999):
+        for ends, wrong in ((low, np.greater), (high, np.less)):
+            rate = ever(p, [wrong(values, p) for values in ends])
+            assert rate <= alpha * (1 + ROUNDING), f"p={p}: {rate} > {alpha}"
+
+
+def ever(p: float, wrong: list[np.ndarray]) -> float:
+    """Probability that the count of some n is among those that are wrong for it."""
+    law, failed = np.ones(1), 0.0
+    for bad in wrong:
+        law = np.append(law * (1 - p), 0.0) + np.append(0.0, law * p)
+        failed += float(law[bad].sum())
+        law = np.where(bad, 0.0, law)
+    return failed
+
+
 def refuses_what_has_no_meaning(bound: Bound) -> None:
     """No number comes back for alpha outside (0, 1) or for impossible counts."""
     nan, inf = float("nan"), float("inf")
@@ -79,6 +108,7 @@ BOUND_CHECKS: list[Callable[[Bound], None]] = [
     upper_coverage,
     range_and_order,
     monotone,
+    anytime_coverage,
     refuses_what_has_no_meaning,
 ]
 

@@ -22,6 +22,8 @@ NAME = "planted"
 class Wald:
     """The textbook interval ``p -/+ z sqrt(p (1 - p) / n)``: certain as soon as k = n."""
 
+    anytime = False
+
     def lower(self, successes: int, trials: int, alpha: float) -> float:
         """Too high for small counts and for shares near 1."""
         return max(0.0, successes / trials - self._half_width(successes, trials, alpha))

@@ -11,7 +11,14 @@ class Bound(Protocol):
     """One-sided bounds on the success probability of a binomial.
 
     Both hold with probability at least ``1 - alpha`` each, whatever the true probability is.
+
+    Attributes:
+        anytime: whether they hold for all numbers of samples together, so that one may look at
+            the counts as often as one likes and stop when one likes. Others hold for a number of
+            samples that was fixed before the first was drawn.
     """
+
+    anytime: bool
 
     def lower(self, successes: int, trials: int, alpha: float) -> float:
         """A number in [0, 1) that exceeds the true probability at most alpha of the time."""

@@ -21,6 +21,8 @@ SMALLEST_ALPHA = 1e-12
 class ClopperPearson:
     """``lower`` is the p at which ``successes`` or more has probability exactly alpha."""
 
+    anytime = False
+
     def lower(self, successes: int, trials: int, alpha: float) -> float:
         """``BetaInv(alpha; k, n - k + 1)``, rounded down; 0 when ``k = 0``.
 
