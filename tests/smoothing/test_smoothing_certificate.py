@@ -14,10 +14,11 @@ from phalanx.errors import ParameterError
 from phalanx.noise.distributions import added_sigma, check_sigma
 from phalanx.noise.distributions.gaussian import Gaussian
 from phalanx.runs.schema import INVALID
-from phalanx.smoothing.certificate import certify_counts, largest_radius, selected
+from phalanx.smoothing.certificate import certify_counts, largest_radius
 from phalanx.smoothing.confidence import bounds
 from phalanx.smoothing.confidence.clopper_pearson import SMALLEST_ALPHA
 from phalanx.smoothing.radii import radii
+from phalanx.smoothing.stopping import selected
 from phalanx.verdicts import Verdict
 
 CP = bounds.get("clopper-pearson")

@@ -24,8 +24,9 @@ from phalanx.runs.schema import ESTIMATION, SELECTION, Counts
 from phalanx.smoothing.bank import Layout, MemberBank
 from phalanx.smoothing.certificate import certify_counts
 from phalanx.smoothing.classifiers import classifiers_of
+from phalanx.smoothing.confidence import bounds
 from phalanx.smoothing.engine import Engine, Work
-from phalanx.smoothing.stopping import rules
+from phalanx.smoothing.stopping import Setting, rules
 from phalanx.verdicts import Verdict
 
 SIGMA, N, N0, CHUNK = 0.5, 1000, 100, 500
@@ -77,7 +78,9 @@ def votes(
         batch=4096,
         generator="philox4x64",
     )
-    chunks = rules.get("fixed")(n=n, n0=n0, chunk=chunk).wanted({})
+    bound = bounds.get("clopper-pearson")
+    chunks = rules.get("fixed")(Setting(n, n0, chunk, alpha=0.001, bound=bound)).decide({})
+    assert isinstance(chunks, list)
     x = torch.zeros(2)
     works = (Work(image, one, x) for image in range(first, first + runs) for one in chunks)
     open_runs: dict[int, dict[tuple[str, int], Counts]] = {}

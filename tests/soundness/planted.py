@@ -7,6 +7,7 @@ the harness with them on board; that it turns red is the test of the harness.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from statistics import NormalDist
 
 from torch import Tensor, nn
@@ -15,6 +16,17 @@ from phalanx.ensembles.ensemble import reducers
 from phalanx.models.build import networks
 from phalanx.smoothing.confidence import bounds
 from phalanx.smoothing.radii import radii
+from phalanx.smoothing.stopping import (
+    Chunk,
+    Evidence,
+    Setting,
+    Votes,
+    cut,
+    fixed_evidence,
+    missing,
+    rules,
+    tally,
+)
 
 NAME = "planted"
 
@@ -35,6 +47,27 @@ class Wald:
     def _half_width(self, successes: int, trials: int, alpha: float) -> float:
         p = successes / trials
         return NormalDist().inv_cdf(1 - alpha) * math.sqrt(p * (1 - p) / trials)
+
+
+@dataclass(frozen=True)
+class Peeking:
+    """Clopper-Pearson after every chunk, at the full alpha, until it is above the target."""
+
+    setting: Setting
+
+    def decide(self, votes: Votes) -> list[Chunk] | Evidence:
+        """The next chunk, unless the bound just happens to be high enough."""
+        s = self.setting
+        selection, estimation = [*cut("selection", s.n0, s.chunk)], [*cut("estimation", s.n, 10)]
+        counted = len(votes.get("estimation", ()))
+        if missing(votes, [*selection, estimation[0]]):
+            return [*selection, estimation[0]]
+        found = fixed_evidence(
+            tally(votes, selection), tally(votes, estimation[:counted]), s.bound, s.alpha
+        )
+        if counted < len(estimation) and all(found.p_lower < target for target in s.targets):
+            return [estimation[counted]]
+        return found
 
 
 class RoundedRadius:
@@ -99,11 +132,12 @@ def plant() -> None:
     """Register all of them under `NAME`."""
     bounds.register(NAME)(Wald())
     radii.register(NAME)(RoundedRadius())
+    rules.register(NAME)(Peeking)
     reducers.register(NAME)(lambda: repaired_mean)
     networks.register(NAME)(batch_centred)
 
 
 def uproot() -> None:
     """Take them away again."""
-    for registry in (bounds, radii, reducers, networks):
+    for registry in (bounds, radii, reducers, networks, rules):
         registry.unregister(NAME)

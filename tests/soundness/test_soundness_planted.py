@@ -10,6 +10,7 @@ from pathlib import Path
 import checks_bounds
 import checks_networks
 import checks_reducers
+import checks_stopping
 import planted
 import pytest
 import torch
@@ -24,6 +25,7 @@ from phalanx.models.build import networks
 from phalanx.models.model import InputSpec, Model
 from phalanx.smoothing.confidence import bounds
 from phalanx.smoothing.radii import radii
+from phalanx.smoothing.stopping import rules
 
 HERE = Path(__file__).parent
 
@@ -35,7 +37,9 @@ def _planted():
     planted.uproot()
 
 
-@pytest.mark.parametrize("registry", [bounds, radii, reducers, networks], ids=lambda r: r.kind)
+@pytest.mark.parametrize(
+    "registry", [bounds, radii, reducers, networks, rules], ids=lambda r: r.kind
+)
 def test_registering_is_enough_to_join(registry):
     assert planted.NAME in registry.names()
 
@@ -83,6 +87,11 @@ def test_rounded_radius_exceeds_the_tight_one():
         checks_bounds.never_above_the_tight_radius(radii.get(planted.NAME))
 
 
+def test_peeking_has_not_its_level():
+    with pytest.raises(AssertionError):
+        checks_stopping.level(rules.get(planted.NAME))
+
+
 def test_hidden_nan_is_seen():
     with pytest.raises(AssertionError, match="is hidden"):
         checks_reducers.broken_logit_shows_in_scores(reducers.get(planted.NAME))
@@ -117,7 +126,7 @@ def test_an_overwriting_member_changes_no_vote_of_another():
 def test_the_whole_harness_turns_red():
     """Run the harness as anybody would, with one plugin that registers and nothing else."""
     places = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
-    files = ["bounds", "reducers", "networks"]
+    files = ["bounds", "reducers", "networks", "stopping"]
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "planted_plugin", "-k", planted.NAME, "-rf"]
         + ["-p", "no:cacheprovider"]
@@ -129,5 +138,6 @@ def test_the_whole_harness_turns_red():
         check=False,
     )
     assert run.returncode == pytest.ExitCode.TESTS_FAILED, run.stdout + run.stderr
-    for test in ("test_bound[", "test_radius_rule[", "test_reducer[", "test_network["):
+    kinds = ("bound", "radius_rule", "reducer", "network", "rule")
+    for test in (f"test_{kind}[" for kind in kinds):
         assert f"::{test}{planted.NAME}" in run.stdout.split("short test summary")[1]

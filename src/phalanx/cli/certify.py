@@ -24,6 +24,12 @@ Sigma = Annotated[str | None, typer.Option(help="noise level in input units; def
 Samples = Annotated[int | None, typer.Option(help="estimation samples per image [100000]")]
 Selection = Annotated[int | None, typer.Option(help="selection samples per image [100]")]
 Alpha = Annotated[str | None, typer.Option(help="failure probability of a certificate [0.001]")]
+Stop = Annotated[
+    str | None, typer.Option(help="stopping rule [anytime if radii are given, else fixed]")
+]
+Radii = Annotated[
+    list[str] | None, typer.Option("--radius", help="a radius to decide; repeat it, increasing")
+]
 Each = Annotated[bool, typer.Option("--each", help="every model on its own")]
 RunSeed = Annotated[int | None, typer.Option(help="run seed of all noise [0]")]
 Batch = Annotated[str, typer.Option(help="rows of a forward pass, or auto")]
@@ -64,6 +70,8 @@ def certify(
     n: Samples = None,
     n0: Selection = None,
     alpha: Alpha = None,
+    stop: Stop = None,
+    radius: Radii = None,
     reducer: opt.Reducers = None,
     each: Each = False,
     out: opt.Out = None,
@@ -92,12 +100,13 @@ def certify(
     started = time.monotonic()
     work = work_of(out, data, workers, budget, require, plan, json)
     flags = {"sigma": sigma, "n": n, "n0": n0, "alpha": alpha, "seed": seed, "batch": batch}
+    rule = {"stop": stop, "radii": radius and [*map(opt.number, radius)]}
     said = opt.declaration(input_range, mean, std, classes, normalised_inside, weights)
     request = _request(
         models,
         said,
         load_data=(data, data_dir, every, limit),
-        options=opt.merged(config, {**flags, "precision": precision}, overrides),
+        options=opt.merged(config, {**flags, **rule, "precision": precision}, overrides),
         reducer_names=reducer,
         each=each,
         allow_sigma_mismatch=allow_sigma_mismatch,

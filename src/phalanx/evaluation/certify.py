@@ -7,7 +7,7 @@ shared by several processes and recomputed, always with the same counts.
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -20,17 +20,11 @@ from phalanx.data.thumbnails import thumbnail
 from phalanx.errors import DataError
 from phalanx.evaluation.request import Request, bank_of, engine_of
 from phalanx.runs.claims import owner_id
-from phalanx.runs.schema import (
-    ESTIMATION,
-    SELECTION,
-    CertificateRecord,
-    ChunkRecord,
-    SampleRecord,
-)
+from phalanx.runs.schema import CertificateRecord, ChunkRecord, Counts, SampleRecord
 from phalanx.runs.store import RunStore
-from phalanx.smoothing.certificate import Certificate, certify_counts
+from phalanx.smoothing.certificate import Certificate, certify_evidence
 from phalanx.smoothing.engine import Counted, Engine, Work
-from phalanx.smoothing.stopping import Chunk, StoppingRule, rules
+from phalanx.smoothing.stopping import Chunk, Evidence, StoppingRule, Votes, rules
 from phalanx.smoothing.tuning import fastest_threads
 from phalanx.verdicts import Verdict
 
@@ -43,11 +37,21 @@ Progress = Callable[[int, int], None]
 
 @dataclass
 class _Image:
-    """An image being counted: what it still needs, and since when."""
+    """An image being counted: the votes of every classifier by chunk, and what it still needs."""
 
     x: Tensor
-    missing: set[tuple[str, int]]
+    counted: dict[tuple[str, int], Sequence[Counts]]
+    missing: set[tuple[str, int]] = field(default_factory=set)
     started: float = field(default_factory=time.perf_counter)
+
+    def votes(self, classifier: int) -> Votes:
+        """What one classifier said in the chunks of each phase, up to the first that is missing."""
+        found: dict[str, list[Counts]] = {}
+        for (phase, chunk), counts in sorted(self.counted.items()):
+            parts = found.setdefault(phase, [])
+            if chunk == len(parts):
+                parts.append(counts[classifier])
+        return found
 
 
 class Sweep:
@@ -71,9 +75,7 @@ class Sweep:
         self.request, self.store, self.config = request, store, config
         self.progress = progress or (lambda rows, images: None)
         self.deadline = deadline
-        self.rule: StoppingRule = rules.get(config.stop)(
-            n=config.n, n0=config.n0, chunk=config.chunk
-        )
+        self.rule: StoppingRule = rules.get(config.rule)(config.setting())
         self.owner = owner_id()
         self._active: dict[int, _Image] = {}
         self._queue: deque[Work] = deque()
@@ -132,7 +134,7 @@ class Sweep:
         except DataError as error:
             self._store_certificates(index, [self._failed(str(error))] * self._width(), 0.0)
             return
-        self._active[index] = _Image(x, set())
+        self._active[index] = _Image(x, self._stored(index))
         self._advance(index)
 
     def _load(self, index: int) -> Tensor:
@@ -162,25 +164,38 @@ class Sweep:
         ]
         self.store.add_samples(asked)
 
+    def _stored(self, index: int) -> dict[tuple[str, int], Sequence[Counts]]:
+        """Chunks of an image that every classifier has counted, in an earlier sitting."""
+        found: defaultdict[tuple[str, int], dict[str, Counts]] = defaultdict(dict)
+        for record in self.store.chunks(index):
+            found[record.phase, record.chunk][record.classifier] = record.counts
+        names = [classifier.name for classifier in self.request.classifiers]
+        return {
+            key: [counts[name] for name in names]
+            for key, counts in found.items()
+            if len(counts) == len(names)
+        }
+
     def _advance(self, index: int) -> None:
-        """Queue the chunks an image still needs; certify it when there are none."""
-        image, done = self._active[index], self.store.done_chunks(index)
-        wanted = [
-            chunk
-            for chunk in self.rule.wanted(self.store.tally(index))
-            if (chunk.phase, chunk.index) not in done
-        ]
-        image.missing = {(chunk.phase, chunk.index) for chunk in wanted}
-        self._queue.extend(Work(index, chunk, image.x) for chunk in wanted)
-        if not wanted:
-            self._certify(index)
+        """Queue the chunks an image still needs; certify it when every classifier has enough."""
+        image = self._active[index]
+        decisions = [self.rule.decide(image.votes(c)) for c in range(self._width())]
+        conclusions = [found for found in decisions if isinstance(found, Evidence)]
+        if len(conclusions) == len(decisions):
+            self._certify(index, conclusions)
+            return
+        wanted = {chunk for found in decisions if isinstance(found, list) for chunk in found}
+        queued = [c for c in sorted(wanted) if (c.phase, c.index) not in image.counted]
+        image.missing = {(chunk.phase, chunk.index) for chunk in queued}
+        self._queue.extend(Work(index, chunk, image.x) for chunk in queued)
 
     def _commit(self, counted: Counted) -> None:
         index, chunk = counted.image, counted.chunk
         self.store.commit_chunks(self._chunk_records(index, chunk, counted.counts))
-        missing = self._active[index].missing
-        missing.discard((chunk.phase, chunk.index))
-        if not missing:
+        image = self._active[index]
+        image.counted[chunk.phase, chunk.index] = counted.counts
+        image.missing.discard((chunk.phase, chunk.index))
+        if not image.missing:
             self._advance(index)
 
     def _chunk_records(self, index: int, chunk: Chunk, counts: Sequence[Any]) -> list[ChunkRecord]:
@@ -189,18 +204,13 @@ class Sweep:
             for classifier, votes in zip(self.request.classifiers, counts, strict=True)
         ]
 
-    def _certify(self, index: int) -> None:
-        tally, config = self.store.tally(index), self.config
+    def _certify(self, index: int, conclusions: Sequence[Evidence]) -> None:
+        config = self.config
         certificates = [
-            certify_counts(
-                tally[classifier.name, SELECTION][1],
-                tally[classifier.name, ESTIMATION][1],
-                sigma=config.sigma,
-                alpha=config.alpha,
-                bound=config.bound,
-                certificate=config.certificate,
+            certify_evidence(
+                evidence, sigma=config.sigma, alpha=config.alpha, certificate=config.certificate
             )
-            for classifier in self.request.classifiers
+            for evidence in conclusions
         ]
         seconds = time.perf_counter() - self._active.pop(index).started
         self._store_certificates(index, certificates, seconds)

@@ -13,8 +13,8 @@ from phalanx.smoothing.bank import PRECISIONS
 from phalanx.smoothing.checks import check_count
 from phalanx.smoothing.confidence import bounds
 from phalanx.smoothing.confidence.clopper_pearson import check_alpha
-from phalanx.smoothing.radii import radii
-from phalanx.smoothing.stopping import rules
+from phalanx.smoothing.radii import probability_for, radii
+from phalanx.smoothing.stopping import Setting, rules
 
 ARITHMETIC = "real"
 """Normals and sums are taken as exact reals; what the float32 that ran did is not proven."""
@@ -34,7 +34,10 @@ class CertifyConfig:
         alpha: failure probability of each certificate, in (0, 1).
         seed: run seed; every noise key is hashed from it.
         chunk: rows of a chunk of noise, the unit of work and of commit.
-        stop, bound, certificate, noise: names of the engine's parts.
+        stop: name of a stopping rule; None: ``anytime`` where radii are given, else ``fixed``.
+        bound, certificate, noise: names of the engine's other parts.
+        radii: radii in input units to be decided, increasing, for rules that decide given ones.
+        beta, reserve, fraction, stages: see `phalanx.smoothing.stopping.Setting`.
         precision: arithmetic of the members, ``fp32`` or ``bf16``.
         fold: fold BatchNorm into the layer before it.
         fuse: on a CPU, run layers and the ReLU behind them as one kernel.
@@ -47,10 +50,15 @@ class CertifyConfig:
     alpha: float = 0.001
     seed: int = 0
     chunk: int = CHUNK
-    stop: str = "fixed"
+    stop: str | None = None
     bound: str = "clopper-pearson"
     certificate: str = "neyman-pearson"
     noise: str = "gaussian"
+    radii: tuple[float, ...] = ()
+    beta: float = 1e-4
+    reserve: float = 0.1
+    fraction: float = 0.95
+    stages: tuple[int, ...] = (1_000, 10_000)
     precision: str = "fp32"
     fold: bool = True
     fuse: bool = True
@@ -64,6 +72,7 @@ class CertifyConfig:
         # 1 and 1.0 are one number, but a hash of their text is not.
         object.__setattr__(self, "sigma", float(self.sigma))
         object.__setattr__(self, "alpha", float(self.alpha))
+        object.__setattr__(self, "radii", tuple(map(float, self.radii)))
         for name in ("n", "n0", "chunk"):
             check_count(name, getattr(self, name))
         if type(self.seed) is not int:
@@ -84,7 +93,6 @@ class CertifyConfig:
 
     def _check_parts(self) -> None:
         """Refuse a part that nobody has before anything is counted for it."""
-        rules.get(self.stop)
         bounds.get(self.bound)
         distributions.get(self.noise)
         if (wanted := radii.get(self.certificate).noise) != self.noise:
@@ -94,11 +102,53 @@ class CertifyConfig:
             )
         if self.generator is not None:
             check_generator(self.generator)
+        for name in ("beta", "reserve", "fraction"):
+            _check_share(name, getattr(self, name))
+        for samples in self.stages:
+            check_count("stages", samples)
+        rules.get(self.rule)(self.setting())
+
+    @property
+    def rule(self) -> str:
+        """Name of the stopping rule."""
+        return self.stop or ("anytime" if self.radii else "fixed")
+
+    def setting(self) -> Setting:
+        """What the stopping rule is told.
+
+        Raises:
+            ParameterError: a radius that n and alpha cannot give, or that is not above the one
+                before it.
+        """
+        bound, certificate = bounds.get(self.bound), radii.get(self.certificate)
+        cap = certificate.radius(bound.lower(self.n, self.n, self.alpha), self.sigma)
+        for smaller, radius in zip((0.0, *self.radii), self.radii, strict=False):
+            if not smaller < radius <= cap:
+                raise ParameterError(
+                    f"the radii are {', '.join(map(str, self.radii))}",
+                    why=f"they are above 0, increasing, and at most {cap:.4g}: what unanimous"
+                    " votes give",
+                    repair="other --radius, a larger --n, or a larger --sigma",
+                )
+        return Setting(
+            n=self.n,
+            n0=self.n0,
+            chunk=self.chunk,
+            alpha=self.alpha,
+            bound=bound,
+            targets=tuple(probability_for(certificate, r, self.sigma) for r in self.radii),
+            radius=lambda p: certificate.radius(p, self.sigma),
+            probability=lambda r: probability_for(certificate, r, self.sigma),
+            beta=self.beta,
+            reserve=self.reserve,
+            fraction=self.fraction,
+            stages=self.stages,
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values for the manifest, with what every certificate of the run shares."""
         shared = {"arithmetic": ARITHMETIC, "norm": radii.get(self.certificate).norm}
-        return asdict(self) | shared
+        return asdict(self) | shared | {"stop": self.rule}
 
     def adopting(self, recorded: Mapping[str, Any], names: Iterable[str]) -> CertifyConfig:
         """This configuration with the named fields as an existing run recorded them."""
@@ -115,7 +165,8 @@ class CertifyConfig:
                 )
             if not _fits(kinds[name], value):
                 raise ParameterError(f"{name} is {value!r}", why=f"expected {kinds[name]}")
-        return replace(self, **options)
+        lists = {name: tuple(v) for name, v in options.items() if isinstance(v, list)}
+        return replace(self, **{**options, **lists})
 
 
 _TYPES: dict[str, tuple[type, ...]] = {
@@ -127,6 +178,14 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }
 
 
+def _check_share(name: str, value: float) -> None:
+    if not 0 < value < 1:
+        raise ParameterError(f"{name} is {value!r}", why="it is between 0 and 1")
+
+
 def _fits(kind: str, value: Any) -> bool:
+    if kind.startswith("tuple["):
+        element = kind.removeprefix("tuple[").removesuffix(", ...]")
+        return isinstance(value, list | tuple) and all(_fits(element, v) for v in value)
     allowed = [t for part in kind.split(" | ") for t in _TYPES[part]]
     return type(value) in allowed

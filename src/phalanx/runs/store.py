@@ -180,15 +180,6 @@ class RunStore:
             totals[classifier, phase] = (before + rows, votes)
         return totals
 
-    def done_chunks(self, image: int) -> set[tuple[str, int]]:
-        """The (phase, chunk) of an image that every classifier of the run has counted."""
-        rows = self._database.query(
-            "SELECT phase, chunk FROM chunks WHERE image = ? GROUP BY phase, chunk "
-            "HAVING COUNT(*) = ?",
-            (image, len(self._names)),
-        )
-        return {(phase, chunk) for phase, chunk in rows}
-
     def counted(self) -> set[int]:
         """Images of which anything is counted."""
         return {image for (image,) in self._database.query("SELECT DISTINCT image FROM chunks")}

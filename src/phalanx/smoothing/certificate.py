@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from phalanx.runs.schema import INVALID, Counts
+from phalanx.runs.schema import Counts
 from phalanx.smoothing.confidence import bounds
 from phalanx.smoothing.radii import radii
+from phalanx.smoothing.stopping import Evidence, fixed_evidence
 from phalanx.verdicts import Verdict
 
 
@@ -39,10 +40,29 @@ class Certificate:
     reason: str = ""
 
 
-def selected(selection: Counts) -> int:
-    """The class with most selection votes; ties go to the lowest index."""
-    votes = {c: v for c, v in selection.items() if c != INVALID}
-    return min(votes, key=lambda c: (-votes[c], c))
+def certify_evidence(
+    evidence: Evidence, *, sigma: float, alpha: float, certificate: str = "neyman-pearson"
+) -> Certificate:
+    """From what a stopping rule concluded to what is proven.
+
+    Args:
+        evidence: of one classifier for one input.
+        sigma: noise level in input units.
+        alpha: probability that the evidence, and with it the certificate, may be wrong.
+        certificate: a registered radius rule.
+
+    Returns:
+        Verified with a radius, abstained, or error when any vote had non-finite logits.
+    """
+    label, n_a, n, p_lower, broken, samples = evidence
+    if broken:
+        reason = f"{broken} of {samples} samples had NaN or infinite logits"
+        return Certificate(Verdict.ERROR, None, None, None, n, None, sigma, alpha, reason=reason)
+    rule = radii.get(certificate)
+    radius = rule.radius(p_lower, sigma)
+    verified = p_lower > rule.threshold
+    verdict, predicted = (Verdict.VERIFIED, label) if verified else (Verdict.ABSTAINED, None)
+    return Certificate(verdict, predicted, radius, n_a, n, p_lower, sigma, alpha, norm=rule.norm)
 
 
 def certify_counts(
@@ -54,36 +74,19 @@ def certify_counts(
     bound: str = "clopper-pearson",
     certificate: str = "neyman-pearson",
 ) -> Certificate:
-    """CERTIFY of Cohen et al. (2019), on counts.
+    """CERTIFY of Cohen et al. (2019), on the counts of a number of samples fixed in advance.
 
     Args:
         selection: votes of the n0 samples that choose the class.
         estimation: votes of n fresh samples.
-        sigma: noise level in input units.
-        alpha: probability that the certificate may be wrong, in (0, 1).
         bound: a registered confidence bound.
-        certificate: a registered radius rule.
-
-    Returns:
-        Verified with a radius, abstained, or error when any vote had non-finite logits.
+        sigma, alpha, certificate: as for `certify_evidence`.
 
     >>> certify_counts({7: 100}, {7: 100000}, sigma=0.25, alpha=0.001).verdict.value
     'verified'
     """
-    n = sum(estimation.values())
-    broken = selection.get(INVALID, 0) + estimation.get(INVALID, 0)
-    if broken:
-        reason = f"{broken} of {n + sum(selection.values())} samples had NaN or infinite logits"
-        return Certificate(Verdict.ERROR, None, None, None, n, None, sigma, alpha, reason=reason)
-    rule, label = radii.get(certificate), selected(selection)
-    n_a = estimation.get(label, 0)
-    p_lower = bounds.get(bound).lower(n_a, n, alpha)
-    radius = rule.radius(p_lower, sigma)
-    if p_lower <= rule.threshold:
-        verdict, predicted = Verdict.ABSTAINED, None
-    else:
-        verdict, predicted = Verdict.VERIFIED, label
-    return Certificate(verdict, predicted, radius, n_a, n, p_lower, sigma, alpha, norm=rule.norm)
+    evidence = fixed_evidence(selection, estimation, bounds.get(bound), alpha)
+    return certify_evidence(evidence, sigma=sigma, alpha=alpha, certificate=certificate)
 
 
 def largest_radius(

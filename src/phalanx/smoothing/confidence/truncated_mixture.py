@@ -84,6 +84,28 @@ class TruncatedMixture:
             low, high = float(grid[last]), float(grid[last + 1]) if last + 1 < len(grid) else high
         return low
 
+    def best_lower(
+        self, successes: NDArray[np.int64], trials: NDArray[np.int64], alpha: float
+    ) -> float:
+        """The largest lower bound of any look; all of them hold together.
+
+        Args:
+            successes, trials: after each look, int ``(looks,)``.
+
+        >>> bound, hits, seen = TruncatedMixture(), np.array([50, 90]), np.array([50, 100])
+        >>> bound.best_lower(hits, seen, 0.001) == bound.lower(50, 50, 0.001)
+        True
+        """
+        best = self.lower(int(successes[-1]), int(trials[-1]), alpha)
+        while best > 0:  # where the end proves nothing, no earlier look is asked
+            wealth = log_wealth(successes, trials, best)
+            richest = int(np.argmax(wealth))
+            found = self.lower(int(successes[richest]), int(trials[richest]), alpha)
+            if found <= best:
+                break
+            best = found
+        return best
+
     def upper(self, successes: int, trials: int, alpha: float) -> float:
         """One minus the lower bound of the failures, rounded up."""
         check_counts(successes, trials, alpha)

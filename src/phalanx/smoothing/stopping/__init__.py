@@ -1,15 +1,19 @@
-"""Which chunks of noise an image still needs; one file a rule."""
+"""How many samples an input gets, and what may be concluded from them; one file a rule."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from phalanx.errors import ParameterError
 from phalanx.registry import Registry
-from phalanx.runs.schema import Counts
+from phalanx.runs.schema import INVALID, Counts
+from phalanx.smoothing.confidence import Bound
 
-Tally = Mapping[tuple[str, str], tuple[int, Counts]]
-"""(classifier, phase) -> (rows counted so far, votes)."""
+Votes = Mapping[str, Sequence[Counts]]
+"""The votes of one classifier for one input: by phase, those of its chunks 0, 1, ... in order."""
 
 
 class Chunk(NamedTuple):
@@ -20,20 +24,80 @@ class Chunk(NamedTuple):
     rows: int
 
 
-class StoppingRule(Protocol):
-    """Decides, from what has been counted, what to sample next.
+class Evidence(NamedTuple):
+    """What the votes of one classifier for one input prove.
 
-    A rule may look at tallies only where its statistics allow it: the level of the final
-    certificate must hold for the number of samples it ends with.
+    Attributes:
+        label: the class with most selection votes.
+        n_a, n: its votes among the samples the bound was computed from.
+        p_lower: with probability at least 1 - alpha, a lower bound on that class's probability.
+        broken: votes that were not finite, of all that were looked at; any is an error.
+        samples: how many were looked at.
     """
 
-    def wanted(self, tally: Tally) -> list[Chunk]:
-        """Chunks to sample next (those already counted included); [] when nothing more is."""
+    label: int
+    n_a: int
+    n: int
+    p_lower: float
+    broken: int
+    samples: int
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a rule is told; each reads what concerns it.
+
+    Attributes:
+        n: the most estimation samples of an input.
+        n0: selection samples.
+        chunk: the most rows of a chunk.
+        alpha: probability that a conclusion may be wrong.
+        bound: for a number of samples that was fixed in advance.
+        targets: probabilities in (1/2, 1), increasing, each of which is to be shown or given up.
+        radius: from a bound on the probability to a radius.
+        probability: the smallest bound that gives a radius.
+        beta: probability that an input which could be certified is given up early.
+        reserve: share of alpha kept for a last bound at n.
+        fraction: of what could still be reached that is good enough.
+        stages: samples of each stage but the last, which has n.
+    """
+
+    n: int
+    n0: int
+    chunk: int
+    alpha: float
+    bound: Bound
+    targets: tuple[float, ...] = ()
+    radius: Callable[[float], float] = float
+    probability: Callable[[float], float] = float
+    beta: float = 1e-4
+    reserve: float = 0.1
+    fraction: float = 0.95
+    stages: tuple[int, ...] = ()
+
+    def require_targets(self, rule: str) -> None:
+        """Refuse a rule that decides given radii where none is given."""
+        if not self.targets:
+            raise ParameterError(
+                f"the stopping rule {rule!r} decides given radii, and none is given",
+                repair="--radius 0.5, several times if you like",
+            )
+
+
+class StoppingRule(Protocol):
+    """Says, of one classifier's votes for one input, what to sample next or what is proven.
+
+    The level must hold for the number of samples it ends with. A conclusion depends on the
+    chunks up to the one at which the rule ends and on nothing behind it, because others who
+    share the noise may need more.
+    """
+
+    def decide(self, votes: Votes) -> list[Chunk] | Evidence:
+        """Chunks that are needed (those already counted may be among them), or a conclusion."""
         ...
 
 
-RuleFactory = Callable[..., StoppingRule]
-"""``factory(n=..., n0=..., chunk=...) -> StoppingRule``."""
+RuleFactory = Callable[[Setting], StoppingRule]
 
 rules: Registry[RuleFactory] = Registry(
     "stopping", "phalanx.smoothing.stopping", noun="stopping rule"
@@ -48,3 +112,43 @@ def cut(phase: str, total: int, chunk: int) -> Iterator[Chunk]:
     """
     for index, start in enumerate(range(0, total, chunk)):
         yield Chunk(phase, index, min(chunk, total - start))
+
+
+def missing(votes: Votes, chunks: Sequence[Chunk]) -> bool:
+    """Whether some of a phase's chunks, from the first on, have not been counted."""
+    return any(chunk.index >= len(votes.get(chunk.phase, ())) for chunk in chunks)
+
+
+def tally(votes: Votes, chunks: Iterable[Chunk]) -> Counts:
+    """Votes in these chunks, together.
+
+    >>> tally({"estimation": [{3: 5}, {3: 1, 0: 2}, {3: 9}]}, cut("estimation", 8, 5))
+    Counter({3: 6, 0: 2})
+    """
+    together: Counter[int] = Counter()
+    for chunk in chunks:
+        together.update(votes[chunk.phase][chunk.index])
+    return together
+
+
+def selected(selection: Counts) -> int:
+    """The class with most selection votes; ties go to the lowest index.
+
+    Where no vote was finite it is 0, and the evidence is broken.
+    """
+    votes = {c: v for c, v in selection.items() if c != INVALID}
+    return min(votes, key=lambda c: (-votes[c], c), default=0)
+
+
+def fixed_evidence(selection: Counts, estimation: Counts, bound: Bound, alpha: float) -> Evidence:
+    """What n votes prove, n having been fixed before the first of them (Cohen et al. 2019).
+
+    Args:
+        selection: votes that choose the class.
+        estimation: votes of n fresh samples.
+    """
+    label, n = selected(selection), sum(estimation.values())
+    broken = selection.get(INVALID, 0) + estimation.get(INVALID, 0)
+    n_a = estimation.get(label, 0)
+    p_lower = bound.lower(n_a, n, alpha)
+    return Evidence(label, n_a, n, p_lower, broken, n + sum(selection.values()))

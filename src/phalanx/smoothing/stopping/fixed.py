@@ -5,7 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from phalanx.runs.schema import ESTIMATION, SELECTION
-from phalanx.smoothing.stopping import Chunk, Tally, cut, rules
+from phalanx.smoothing.stopping import (
+    Chunk,
+    Evidence,
+    Setting,
+    Votes,
+    cut,
+    fixed_evidence,
+    missing,
+    rules,
+    tally,
+)
 
 
 @rules.register("fixed")
@@ -16,10 +26,13 @@ class Fixed:
     The two phases have their own noise, so they may be counted in any order.
     """
 
-    n: int
-    n0: int
-    chunk: int
+    setting: Setting
 
-    def wanted(self, tally: Tally) -> list[Chunk]:
-        """All chunks, whatever has been counted: no peeking."""
-        return [*cut(SELECTION, self.n0, self.chunk), *cut(ESTIMATION, self.n, self.chunk)]
+    def decide(self, votes: Votes) -> list[Chunk] | Evidence:
+        """All chunks, whatever has been counted (no peeking), and then the fixed-n bound."""
+        s = self.setting
+        selection = list(cut(SELECTION, s.n0, s.chunk))
+        estimation = list(cut(ESTIMATION, s.n, s.chunk))
+        if missing(votes, chunks := [*selection, *estimation]):
+            return chunks
+        return fixed_evidence(tally(votes, selection), tally(votes, estimation), s.bound, s.alpha)

@@ -1,0 +1,49 @@
+"""Given radii, decided as soon as the votes allow it, at whatever look that is.
+
+Each radius asks whether the class has more than a probability p; `log_wealth` tests that at every
+number of samples at once, and its mirror image gives up what is hopeless. All radii share the
+samples and one alpha: what rejects a larger p rejects every smaller one, so a wrong conclusion
+needs the true probability itself to be rejected. A share of alpha is kept for one fixed-n bound
+at the last sample, which reaches further where almost all votes agree.
+
+Source: Ville 1939; Voracek 2024 (arXiv 2406.17830) for smoothing.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phalanx.smoothing.confidence.truncated_mixture import log_wealth
+from phalanx.smoothing.stopping import Chunk, Evidence, Setting, Votes, rules
+from phalanx.smoothing.stopping._looks import Path, anytime_alpha, check_shares, look_by_look
+
+
+@rules.register("anytime")
+@dataclass(frozen=True)
+class Anytime:
+    """Stops when every target is shown or hopeless, at the latest after ``n`` samples."""
+
+    setting: Setting
+
+    def __post_init__(self) -> None:
+        self.setting.require_targets("anytime")
+        check_shares(self.setting)
+
+    def decide(self, votes: Votes) -> list[Chunk] | Evidence:
+        """The next look, or what the samples up to the deciding one prove."""
+        return look_by_look(self.setting, votes, self._decided)
+
+    def _decided(self, path: Path) -> NDArray[np.bool_]:
+        """Whether every target is decided, at each look: bool ``(..., looks)``."""
+        s, targets = self.setting, np.array(self.setting.targets)
+        hits, seen = path.hits[..., None], path.seen[..., None]
+        shown = log_wealth(hits, seen, targets) >= -math.log(anytime_alpha(s))
+        hopeless = log_wealth(seen - hits, seen, 1 - targets) >= -math.log(s.beta)
+        # What is decided stays so, and with a target every larger one is given up.
+        ever = np.logical_or.accumulate
+        given_up = ever(ever(hopeless, axis=-2), axis=-1)
+        return np.asarray((ever(shown, axis=-2) | given_up).all(axis=-1))
