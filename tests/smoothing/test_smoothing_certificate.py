@@ -11,10 +11,11 @@ import torch
 from scipy import stats
 
 from phalanx.errors import ParameterError
+from phalanx.evaluation.config import CertifyConfig
 from phalanx.noise.distributions import added_sigma, check_sigma
 from phalanx.noise.distributions.gaussian import Gaussian
 from phalanx.runs.schema import INVALID
-from phalanx.smoothing.certificate import certify_counts, largest_radius
+from phalanx.smoothing.certificate import certify_counts
 from phalanx.smoothing.confidence import bounds
 from phalanx.smoothing.confidence.clopper_pearson import SMALLEST_ALPHA
 from phalanx.smoothing.radii import radii
@@ -126,8 +127,8 @@ def test_a_vote_that_is_not_finite_is_an_error_never_a_class(where):
 
 
 def test_the_cap_is_what_unanimous_votes_give():
-    assert largest_radius(100_000, 1.0, 0.001) == pytest.approx(3.8115, abs=1e-4)
-    cap = largest_radius(1000, 0.25, 0.01)
+    assert CertifyConfig(sigma=1.0).largest_radius() == pytest.approx(3.8115, abs=1e-4)
+    cap = CertifyConfig(sigma=0.25, n=1000, alpha=0.01).largest_radius()
     assert certify_counts({4: 10}, {4: 1000}, sigma=0.25, alpha=0.01).radius == cap
 
 

@@ -100,13 +100,15 @@ def certify(
     started = time.monotonic()
     work = work_of(out, data, workers, budget, require, plan, json)
     flags = {"sigma": sigma, "n": n, "n0": n0, "alpha": alpha, "seed": seed, "batch": batch}
-    rule = {"stop": stop, "radii": radius and [*map(opt.number, radius)]}
+    radii = None if radius is None else [opt.number(text) for text in radius]
     said = opt.declaration(input_range, mean, std, classes, normalised_inside, weights)
     request = _request(
         models,
         said,
         load_data=(data, data_dir, every, limit),
-        options=opt.merged(config, {**flags, **rule, "precision": precision}, overrides),
+        options=opt.merged(
+            config, {**flags, "stop": stop, "radii": radii, "precision": precision}, overrides
+        ),
         reducer_names=reducer,
         each=each,
         allow_sigma_mismatch=allow_sigma_mismatch,

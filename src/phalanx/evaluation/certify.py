@@ -24,7 +24,7 @@ from phalanx.runs.schema import CertificateRecord, ChunkRecord, Counts, SampleRe
 from phalanx.runs.store import RunStore
 from phalanx.smoothing.certificate import Certificate, certify_evidence
 from phalanx.smoothing.engine import Counted, Engine, Work
-from phalanx.smoothing.stopping import Chunk, Evidence, StoppingRule, Votes, rules
+from phalanx.smoothing.stopping import Chunk, Evidence, Votes
 from phalanx.smoothing.tuning import fastest_threads
 from phalanx.verdicts import Verdict
 
@@ -75,7 +75,7 @@ class Sweep:
         self.request, self.store, self.config = request, store, config
         self.progress = progress or (lambda rows, images: None)
         self.deadline = deadline
-        self.rule: StoppingRule = rules.get(config.rule)(config.setting())
+        self.rule = config.stopping()
         self.owner = owner_id()
         self._active: dict[int, _Image] = {}
         self._queue: deque[Work] = deque()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from itertools import pairwise
 from typing import Any
 
 from phalanx.errors import ConfigurationError, ParameterError
@@ -14,7 +15,7 @@ from phalanx.smoothing.checks import check_count
 from phalanx.smoothing.confidence import bounds
 from phalanx.smoothing.confidence.clopper_pearson import check_alpha
 from phalanx.smoothing.radii import probability_for, radii
-from phalanx.smoothing.stopping import Setting, rules
+from phalanx.smoothing.stopping import Setting, StoppingRule, rules
 
 ARITHMETIC = "real"
 """Normals and sums are taken as exact reals; what the float32 that ran did is not proven."""
@@ -106,36 +107,39 @@ class CertifyConfig:
             _check_share(name, getattr(self, name))
         for samples in self.stages:
             check_count("stages", samples)
-        rules.get(self.rule)(self.setting())
+        asked = ", ".join(map(str, self.radii))
+        if not all(smaller < radius for smaller, radius in pairwise((0.0, *self.radii))):
+            raise ParameterError(f"the radii are {asked}", why="they are above 0 and increasing")
+        if self.radii and self.radii[-1] > (cap := self.largest_radius()):
+            raise ParameterError(
+                f"the radii are {asked}",
+                why=f"unanimous votes give {cap:.4g}, with these n, alpha and sigma",
+                repair="smaller ones, or a larger --n or --sigma",
+            )
+        self.stopping()
 
     @property
     def rule(self) -> str:
         """Name of the stopping rule."""
         return self.stop or ("anytime" if self.radii else "fixed")
 
-    def setting(self) -> Setting:
-        """What the stopping rule is told.
+    def largest_radius(self) -> float:
+        """What unanimous votes certify, in input units."""
+        return radii.get(self.certificate).radius(self.stopping().most(), self.sigma)
 
-        Raises:
-            ParameterError: a radius that n and alpha cannot give, or that is not above the one
-                before it.
-        """
-        bound, certificate = bounds.get(self.bound), radii.get(self.certificate)
-        cap = certificate.radius(bound.lower(self.n, self.n, self.alpha), self.sigma)
-        for smaller, radius in zip((0.0, *self.radii), self.radii, strict=False):
-            if not smaller < radius <= cap:
-                raise ParameterError(
-                    f"the radii are {', '.join(map(str, self.radii))}",
-                    why=f"they are above 0, increasing, and at most {cap:.4g}: what unanimous"
-                    " votes give",
-                    repair="other --radius, a larger --n, or a larger --sigma",
-                )
+    def stopping(self) -> StoppingRule:
+        """The stopping rule."""
+        return rules.get(self.rule)(self.setting())
+
+    def setting(self) -> Setting:
+        """What the stopping rule is told."""
+        certificate = radii.get(self.certificate)
         return Setting(
             n=self.n,
             n0=self.n0,
             chunk=self.chunk,
             alpha=self.alpha,
-            bound=bound,
+            bound=bounds.get(self.bound),
             targets=tuple(probability_for(certificate, r, self.sigma) for r in self.radii),
             radius=lambda p: certificate.radius(p, self.sigma),
             probability=lambda r: probability_for(certificate, r, self.sigma),

@@ -8,9 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from phalanx.errors import ParameterError
-from phalanx.evaluation.config import CertifyConfig
 from phalanx.evaluation.request import Request, bank_of, engine_of
-from phalanx.smoothing.certificate import largest_radius
 from phalanx.smoothing.engine import Work
 from phalanx.smoothing.stopping import Chunk
 from phalanx.smoothing.tuning import fastest_threads
@@ -27,6 +25,7 @@ class Plan:
     """Cost and reach of a certification run.
 
     Attributes:
+        samples: the most that an image gets, selection included.
         forward_passes: inputs through one member, over all images and members.
         rate: samples a second; each is answered by all members.
         seconds: estimate on this machine at the run's batch shape, one process.
@@ -38,8 +37,10 @@ class Plan:
     classifiers: int
     n: int
     n0: int
+    samples: int
     alpha: float
     sigma: float
+    stop: str
     batch: int
     rate: float
     forward_passes: int
@@ -52,10 +53,11 @@ class Plan:
 
     def lines(self) -> list[str]:
         """The plan in words."""
+        most = "" if self.stop == "fixed" else "at most "
         return [
-            f"{self.images} images x ({self.n0} + {self.n:,}) samples x {self.members} members"
-            f" = {self.forward_passes:,} forward passes",
-            f"{duration(self.seconds)} at {self.rate:,.0f} samples/s"
+            f"{self.images} images x {most}{self.samples:,} samples x {self.members} members"
+            f" = {most}{self.forward_passes:,} forward passes",
+            f"{most}{duration(self.seconds)} at {self.rate:,.0f} samples/s"
             f" (batch {self.batch}, all members)",
             f"largest radius these n and alpha allow: {int(self.largest_radius * 1e4) / 1e4}"
             f" (sigma {self.sigma:g}, alpha {self.alpha:g})",
@@ -87,20 +89,23 @@ def measured_rate(request: Request, seconds: float = MEASURED_SECONDS) -> float:
 def plan(request: Request, rate: float) -> Plan:
     """The plan of a settled request; ``rate`` is from `measured_rate`."""
     config, images, members = request.config, len(request.indices), len(request.models)
-    samples = images * (config.n0 + config.n)
+    each = config.stopping().samples()
+    samples = images * each
     return Plan(
         images=images,
         members=members,
         classifiers=len(request.classifiers),
         n=config.n,
         n0=config.n0,
+        samples=each,
         alpha=config.alpha,
         sigma=config.sigma,
+        stop=config.rule,
         batch=config.batch or 1,
         rate=rate,
         forward_passes=samples * members,
         seconds=samples / rate,
-        largest_radius=_cap(config),
+        largest_radius=config.largest_radius(),
     )
 
 
@@ -162,12 +167,6 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-def _cap(config: CertifyConfig) -> float:
-    return largest_radius(
-        config.n, config.sigma, config.alpha, bound=config.bound, certificate=config.certificate
-    )
 
 
 def _two_digits(value: int) -> int:

@@ -31,6 +31,7 @@ from phalanx.reporting.tables import (
     WIDE,
     chosen_radii,
     comparisons,
+    ended_early,
     paired_table,
     published_table,
     summaries,
@@ -184,7 +185,7 @@ def results(findings: Findings) -> str:
     reach = f" With these n and alpha no radius can exceed {cut(cap)}." if cap else ""
     caption = (
         f"{what} at every l2 radius. Shaded: 95% Clopper-Pearson interval over images, at each "
-        f"radius on its own.{reach}"
+        f"radius on its own.{reach} {ended_early(findings.store)}"
     )
     return (
         summary_rows(found, findings.radii).html()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -68,7 +69,20 @@ def summary_table(store: RunStore, radii: Sequence[float] | None = None) -> Tabl
     found = summaries(store, shown)
     if not found:
         raise RunError("nothing is certified yet", repair="run the command again: it continues")
-    return summary_rows(found, shown)
+    table = summary_rows(found, shown)
+    return replace(table, note=" ".join(filter(None, [table.note, ended_early(store)])))
+
+
+def ended_early(store: RunStore) -> str:
+    """What a run's figures mean whose sampling ended once given radii were decided, or nothing."""
+    radii = store.manifest.config.get("radii") or ()
+    if not radii:
+        return ""
+    decided = ", ".join(map(radius_key, radii))
+    return (
+        f"Sampling ended once the radii {decided} were decided: the ACR and figures at other radii"
+        " are lower limits."
+    )
 
 
 def summary_rows(found: Sequence[Summary], radii: Sequence[float]) -> Table:

@@ -8,15 +8,23 @@ from typing import Any
 
 from phalanx.errors import RunError
 from phalanx.runs.arithmetic import lower_limit, radius_of
+from phalanx.runs.evidence import Evidence, evidence_of, phases_of
 from phalanx.runs.export import truncated
 from phalanx.runs.query import cap_of, require_classifier
 from phalanx.runs.schema import ESTIMATION, INVALID, SELECTION, CertificateRecord, Counts
+from phalanx.runs.sequential import ANYTIME, FIXED, STAGED
 from phalanx.runs.statistics import Interval, clopper_pearson
 from phalanx.runs.store import RunStore
 from phalanx.verdicts import Verdict
 
 MORE = 10
 _CLASSES_SHOWN = 5
+_ANYTIME = "a bound that holds at every number of samples,"
+_BOUNDS = {
+    FIXED: "one-sided Clopper-Pearson",
+    STAGED: "one-sided Clopper-Pearson, a share for each stage,",
+    **dict.fromkeys(ANYTIME, _ANYTIME),
+}
 _NEAR_CAP = 0.95
 
 
@@ -35,6 +43,7 @@ class Explanation:
         cap: the largest radius n and alpha can give.
         radius_with_more: the radius if 10 times the samples showed the same share.
         advice: what would raise the radius, most useful first.
+        rule: the run's stopping rule.
     """
 
     certificate: CertificateRecord
@@ -51,6 +60,7 @@ class Explanation:
     cap: float | None
     radius_with_more: float | None
     advice: tuple[str, ...]
+    rule: str = FIXED
 
     def as_json(self) -> dict[str, Any]:
         """JSON values; what is not known is null."""
@@ -97,7 +107,7 @@ class Explanation:
             )
         if record.p_lower is not None:
             text.append(
-                f"p_lower     {truncated(record.p_lower, 6)}: one-sided Clopper-Pearson at "
+                f"p_lower     {truncated(record.p_lower, 6)}: {_BOUNDS.get(self.rule, '')} at "
                 f"alpha {self.alpha:g}; radius = sigma * Phi^-1(p_lower), sigma {self.sigma:g}"
             )
         if self.norm is not None and self.arithmetic is not None:
@@ -134,10 +144,11 @@ def explain(run: RunStore, image: int, classifier: str | None = None) -> Explana
             repair="phalanx runs export RUN --format tsv lists the images",
         )
     record = found[0]
-    tally, config = run.tally(image), run.manifest.config
-    selection, estimation = (_sorted(tally, name, p) for p in (SELECTION, ESTIMATION))
-    cap = cap_of(config)
-    more = _with_more(record, config) if cap is not None else None
+    phases, config = phases_of(run.chunks(image)), run.manifest.config
+    votes = evidence_of(record, phases, config) if phases else Evidence()
+    selection, estimation = _ranked(votes.selection), _ranked(votes.estimation)
+    cap, rule = cap_of(config), config.get("stop", FIXED)
+    more = _with_more(record, config) if cap is not None and rule == FIXED else None
     return Explanation(
         certificate=record,
         label=run.labels().get(image),
@@ -152,14 +163,12 @@ def explain(run: RunStore, image: int, classifier: str | None = None) -> Explana
         share_interval=_share_interval(record),
         cap=cap,
         radius_with_more=more,
-        advice=tuple(_advice(record, cap, more, selection, estimation)),
+        advice=(*_ended(record, rule), *_advice(record, cap, more, selection, estimation)),
+        rule=rule,
     )
 
 
-def _sorted(
-    tally: Mapping[tuple[str, str], tuple[int, Counts]], name: str, phase: str
-) -> dict[int, int]:
-    counts = tally.get((name, phase), (0, {}))[1]
+def _ranked(counts: Counts) -> dict[int, int]:
     return dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
 
 
@@ -211,6 +220,15 @@ def _with_more(record: CertificateRecord, config: Mapping[str, Any]) -> float | 
         return None
     p_lower = lower_limit(MORE * record.n_a, MORE * record.n, config["alpha"])
     return radius_of(p_lower, config["sigma"])
+
+
+def _ended(record: CertificateRecord, rule: str) -> list[str]:
+    if rule not in {"anytime", STAGED} or record.verdict is Verdict.ERROR:
+        return []
+    return [
+        f"sampling ended after {record.n} votes, when the run's radii were decided:"
+        " --stop anytime-radius or fixed goes on for the radius itself"
+    ]
 
 
 def _advice(

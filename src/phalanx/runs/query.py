@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phalanx.errors import ParameterError, RunError
-from phalanx.runs.arithmetic import largest_radius
+from phalanx.runs.arithmetic import radius_of
 from phalanx.runs.folder import ASKED
 from phalanx.runs.schema import CertificateRecord, ClassifierRecord, Manifest
+from phalanx.runs.sequential import largest_bound
 from phalanx.runs.statistics import Interval, bootstrap_mean, clopper_pearson
 from phalanx.runs.store import RunStore
 from phalanx.verdicts import Verdict
@@ -165,7 +166,11 @@ def require_classifier(run: RunStore, name: str | None) -> str:
 
 
 def default_radii(run: RunStore) -> tuple[float, ...]:
-    """0, .25, .. up to the largest radius that n and alpha allow (else: that was reached)."""
+    """0 and the radii a run was asked to decide; where none were, 0, .25, .. up to the largest
+    radius that n and alpha allow (else: that was reached).
+    """
+    if asked := run.manifest.config.get("radii"):
+        return (0.0, *asked)
     cap = cap_of(run.manifest.config)
     if cap is None:
         cap = max((effective_radius(record) for record in run.certificates()), default=0.0)
@@ -176,11 +181,14 @@ def default_radii(run: RunStore) -> tuple[float, ...]:
 
 
 def cap_of(config: Mapping[str, Any]) -> float | None:
-    """sigma * Phi^-1(alpha^(1/n)) of a Neyman-Pearson run, None for any other."""
+    """What n votes out of n give in a Neyman-Pearson run, None for any other.
+
+    With a number of samples fixed in advance it is sigma * Phi^-1(alpha^(1/n)).
+    """
     keys = ("n", "alpha", "sigma")
     if config.get("certificate") != "neyman-pearson" or any(config.get(k) is None for k in keys):
         return None
-    return largest_radius(*(config[key] for key in keys))
+    return radius_of(largest_bound(config), config["sigma"])
 
 
 def radius_key(radius: float) -> str:

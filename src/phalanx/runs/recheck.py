@@ -7,26 +7,21 @@ Needs no torch, no weights and no data: votes, the rule of Cohen et al. 2019 and
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
 from phalanx.errors import RunError
 from phalanx.runs.arithmetic import float32_level, largest_radius, lower_limits, radius_of
+from phalanx.runs.evidence import Evidence, Phases, evidence_of, phases_of
 from phalanx.runs.export import truncated
 from phalanx.runs.imports import KIND as IMPORT
 from phalanx.runs.imports import beyond_cap
 from phalanx.runs.provenance import digest_of
-from phalanx.runs.schema import (
-    ESTIMATION,
-    INVALID,
-    SELECTION,
-    CertificateRecord,
-    ChunkRecord,
-    Manifest,
-)
+from phalanx.runs.schema import CertificateRecord, Manifest
+from phalanx.runs.sequential import ANYTIME, FIXED, KNOWN, final_alpha, supported
 from phalanx.runs.store import RunStore
 from phalanx.verdicts import Verdict
 
@@ -112,37 +107,41 @@ class _Case:
 
     record: CertificateRecord
     label: int | None
-    selected: int | None = None
-    pair: tuple[int, int] | None = None
-    invalid: int = 0
+    votes: Evidence = field(default_factory=Evidence)
     missing: str = ""
     imported: bool = False
-    wrong: list[str] = field(default_factory=list)
+
+    @property
+    def pair(self) -> tuple[int, int] | None:
+        """(n_A, n), where the votes are known and in order."""
+        return self.votes.path[-1] if self.votes.path else None
 
 
 def recheck(run: RunStore) -> RecheckReport:
     """Recompute every certificate of a run (or of an opened bundle).
 
     Rechecked: the votes of each phase add up to n0 and n, the class with most selection votes
-    (lowest index on a tie) is the predicted one, p_lower and radius agree within 1e-9, the
-    verdict abstains exactly where p_lower <= 1/2, and ``correct`` fits the label. Noise is added
-    in float32, so the radius is that of `float32_level`. An imported radius must be what its
-    count gives at the sigma that was stated, rounded as it was published.
+    (lowest index on a tie) is the predicted one, p_lower and radius agree within 1e-9 (an anytime
+    p_lower: some look supports it, see `phalanx.runs.sequential`), the verdict abstains exactly
+    where p_lower <= 1/2, and ``correct`` fits the label. Noise is added in float32, so the radius
+    is that of `float32_level`. An imported radius must be what its count gives at the sigma that
+    was stated, rounded as it was published.
     """
     config = run.manifest.config
     records = run.certificates()
     problems = (*_identity_problems(run), *_missing_certificates(run, records))
     unknown = _unknown_rule(run.manifest)
     if unknown:
-        findings = (
+        unchecked = (
             Finding(r.classifier, r.image, Outcome.NOT_RECHECKABLE, (unknown,)) for r in records
         )
-        return RecheckReport(tuple(findings), problems)
+        return RecheckReport(tuple(unchecked), problems)
     cases = _cases(run, records)
-    limits = lower_limits([c.pair for c in cases if c.pair is not None], config["alpha"])
+    limits = lower_limits([c.pair for c in cases if c.pair is not None], final_alpha(config))
     beyond = set(beyond_cap(records, largest_radius(*_rule(config))))
     sigma = config["sigma"] if run.manifest.kind == IMPORT else float32_level(config["sigma"])
-    return RecheckReport(tuple(_judge(case, limits, sigma, beyond) for case in cases), problems)
+    findings = (_judge(case, limits, config, sigma, beyond) for case in cases)
+    return RecheckReport(tuple(findings), problems)
 
 
 def _rule(config: Mapping[str, Any]) -> tuple[int, float, float]:
@@ -177,7 +176,6 @@ def _unknown_rule(manifest: Manifest) -> str:
     expected = {
         "certificate": "neyman-pearson",
         "bound": "clopper-pearson",
-        "stop": "fixed",
         "noise": "gaussian",
         "norm": "l2",
         "arithmetic": "real",
@@ -187,6 +185,10 @@ def _unknown_rule(manifest: Manifest) -> str:
             return f"the run does not say its {key}"
         if config.get(key, name) != name:
             return f"there is no independent code for {key} {config[key]!r}"
+    if "stop" not in config and manifest.kind != IMPORT:
+        return "the run does not say its stop"
+    if (rule := config.get("stop", FIXED)) not in KNOWN:
+        return f"there is no independent code for stop {rule!r}"
     for key in ("sigma", "alpha", "n", "n0"):
         value = config.get(key)
         if isinstance(value, bool) or not isinstance(value, int | float):
@@ -197,18 +199,17 @@ def _unknown_rule(manifest: Manifest) -> str:
 
 
 def _cases(run: RunStore, records: list[CertificateRecord]) -> list[_Case]:
-    labels = run.labels()
-    imported = run.manifest.kind == IMPORT
+    labels, imported = run.labels(), run.manifest.kind == IMPORT
     cases: list[_Case] = []
-    image, votes = None, _votes([])
+    image, phases = None, phases_of([])
     for record in records:
         if record.image != image:
-            image, votes = record.image, _votes(run.chunks(record.image))
+            image, phases = record.image, phases_of(run.chunks(record.image))
         case = _Case(record, labels.get(record.image), imported=imported)
         if imported:
             _use_published_count(case)
         else:
-            _use_votes(case, votes, run.manifest.config)
+            _use_votes(case, phases, run.manifest.config)
         cases.append(case)
     return cases
 
@@ -218,69 +219,47 @@ def _use_published_count(case: _Case) -> None:
     if record.n_a is None or record.n is None:
         case.missing = "imported without counts"
         return
-    case.pair, case.selected = (record.n_a, record.n), record.predicted
+    case.votes = Evidence(record.predicted, path=[(record.n_a, record.n)])
 
 
-@dataclass
-class _Phase:
-    """The votes of one classifier in one phase, added up over its chunks."""
-
-    rows: int = 0
-    counts: Counter[int] = field(default_factory=Counter)
-    adds_up: bool = True
-
-
-def _votes(chunks: Iterable[ChunkRecord]) -> defaultdict[tuple[str, str], _Phase]:
-    found: defaultdict[tuple[str, str], _Phase] = defaultdict(_Phase)
-    for chunk in chunks:
-        phase = found[chunk.classifier, chunk.phase]
-        phase.rows += chunk.rows
-        phase.counts.update(chunk.counts)
-        honest = (
-            sum(chunk.counts.values()) == chunk.rows and min(chunk.counts.values(), default=0) >= 0
-        )
-        phase.adds_up = phase.adds_up and honest
-    return found
-
-
-def _use_votes(
-    case: _Case, votes: defaultdict[tuple[str, str], _Phase], config: Mapping[str, Any]
-) -> None:
-    record = case.record
-    selection = votes[record.classifier, SELECTION]
-    estimation = votes[record.classifier, ESTIMATION]
-    case.invalid = selection.counts[INVALID] + estimation.counts[INVALID]
-    if record.verdict is Verdict.ERROR and not case.invalid:
+def _use_votes(case: _Case, phases: Phases, config: Mapping[str, Any]) -> None:
+    record, votes = case.record, evidence_of(case.record, phases, config)
+    if record.verdict is Verdict.ERROR and not votes.invalid:
         case.missing = f"ended in an error: {record.reason or 'no reason stored'}"
         return
-    for name, phase, rows in (
-        (SELECTION, selection, config["n0"]),
-        (ESTIMATION, estimation, config["n"]),
-    ):
-        if phase.rows != rows and not case.invalid:  # an error may end the counting early
-            case.wrong.append(f"{phase.rows} of {rows} rows of its {name} are stored")
-        if not phase.adds_up:
-            case.wrong.append(f"the votes of its {name} do not add up to its rows")
-    if case.wrong or case.invalid:
-        return
-    most = max(selection.counts.values())
-    case.selected = min(label for label, count in selection.counts.items() if count == most)
-    case.pair = (estimation.counts[case.selected], estimation.rows)
-    if (record.n_a, record.n) != case.pair:
+    case.votes = votes
+    if case.pair is not None and (record.n_a, record.n) != case.pair:
         stored = f"n_A {record.n_a} of {record.n}"
-        case.wrong.append(f"{stored} is stored, the votes give {case.pair[0]} of {case.pair[1]}")
+        votes.wrong.append(f"{stored} is stored, the votes give {case.pair[0]} of {case.pair[1]}")
+
+
+def _bound(
+    case: _Case, limits: Mapping[tuple[int, int], float], config: Mapping[str, Any]
+) -> float:
+    """The bound that the votes of a case give."""
+    stored = case.record.p_lower
+    if config.get("stop", FIXED) in ANYTIME and stored is not None:
+        # Any look could have given it; what none supports is not what the votes give.
+        return stored if supported(stored, case.votes.path, config) else 0.0
+    return limits[case.pair or (0, 1)]
 
 
 def _judge(
-    case: _Case, limits: Mapping[tuple[int, int], float], sigma: float, beyond: set[int]
+    case: _Case,
+    limits: Mapping[tuple[int, int], float],
+    config: Mapping[str, Any],
+    sigma: float,
+    beyond: set[int],
 ) -> Finding:
-    record, wrong = case.record, list(case.wrong)
+    record, wrong = case.record, list(case.votes.wrong)
     if record.verdict is Verdict.ERROR:
         wrong += _error_problems(record)
-    elif case.invalid:
-        wrong.append(f"{case.invalid} votes had non-finite logits and the verdict is no error")
+    elif case.votes.invalid:
+        wrong.append(
+            f"{case.votes.invalid} votes had non-finite logits and the verdict is no error"
+        )
     elif case.pair is not None:
-        wrong += _certificate_problems(case, limits[case.pair], sigma)
+        wrong += _certificate_problems(case, _bound(case, limits, config), sigma)
     if record.verdict is not Verdict.ERROR:
         wrong += _correctness_problems(case)
     if record.radius_text is not None and not case.imported:
@@ -314,7 +293,7 @@ def _certificate_problems(case: _Case, p_lower: float, sigma: float) -> list[str
     record, wrong = case.record, []
     radius = radius_of(p_lower, sigma)
     verdict = Verdict.VERIFIED if p_lower > 0.5 else Verdict.ABSTAINED
-    predicted = case.selected if verdict is Verdict.VERIFIED else None
+    predicted = case.votes.selected if verdict is Verdict.VERIFIED else None
     if record.verdict is not verdict:
         wrong.append(f"the verdict is {record.verdict}, p_lower {p_lower:.9f} gives {verdict}")
     elif record.predicted != predicted:

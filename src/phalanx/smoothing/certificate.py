@@ -87,15 +87,3 @@ def certify_counts(
     """
     evidence = fixed_evidence(selection, estimation, bounds.get(bound), alpha)
     return certify_evidence(evidence, sigma=sigma, alpha=alpha, certificate=certificate)
-
-
-def largest_radius(
-    n: int,
-    sigma: float,
-    alpha: float,
-    *,
-    bound: str = "clopper-pearson",
-    certificate: str = "neyman-pearson",
-) -> float:
-    """The radius that n unanimous votes give: the cap of every certificate of the run."""
-    return radii.get(certificate).radius(bounds.get(bound).lower(n, n, alpha), sigma)

@@ -96,6 +96,14 @@ class StoppingRule(Protocol):
         """Chunks that are needed (those already counted may be among them), or a conclusion."""
         ...
 
+    def most(self) -> float:
+        """The largest ``p_lower`` it can conclude: what unanimous votes give."""
+        ...
+
+    def samples(self) -> int:
+        """The most samples an input can get, selection included."""
+        ...
+
 
 RuleFactory = Callable[[Setting], StoppingRule]
 

@@ -99,6 +99,12 @@ def anytime_alpha(setting: Setting) -> float:
     return setting.alpha * (1 - setting.reserve)
 
 
+def unanimous(setting: Setting) -> float:
+    """The largest bound that n votes out of n give."""
+    n, spent = setting.n, anytime_alpha(setting)
+    return max(ANYTIME.lower(n, n, spent), setting.bound.lower(n, n, setting.alpha - spent))
+
+
 def check_shares(setting: Setting) -> None:
     """Refuse shares of alpha that are too small for a bound, before anything is counted."""
     check_alpha(anytime_alpha(setting))

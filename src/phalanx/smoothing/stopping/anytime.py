@@ -19,7 +19,13 @@ from numpy.typing import NDArray
 
 from phalanx.smoothing.confidence.truncated_mixture import log_wealth
 from phalanx.smoothing.stopping import Chunk, Evidence, Setting, Votes, rules
-from phalanx.smoothing.stopping._looks import Path, anytime_alpha, check_shares, look_by_look
+from phalanx.smoothing.stopping._looks import (
+    Path,
+    anytime_alpha,
+    check_shares,
+    look_by_look,
+    unanimous,
+)
 
 
 @rules.register("anytime")
@@ -36,6 +42,14 @@ class Anytime:
     def decide(self, votes: Votes) -> list[Chunk] | Evidence:
         """The next look, or what the samples up to the deciding one prove."""
         return look_by_look(self.setting, votes, self._decided)
+
+    def most(self) -> float:
+        """The larger of its two bounds, of n votes out of n."""
+        return unanimous(self.setting)
+
+    def samples(self) -> int:
+        """Selection and estimation."""
+        return self.setting.n0 + self.setting.n
 
     def _decided(self, path: Path) -> NDArray[np.bool_]:
         """Whether every target is decided, at each look: bool ``(..., looks)``."""

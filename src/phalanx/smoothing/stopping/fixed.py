@@ -36,3 +36,11 @@ class Fixed:
         if missing(votes, chunks := [*selection, *estimation]):
             return chunks
         return fixed_evidence(tally(votes, selection), tally(votes, estimation), s.bound, s.alpha)
+
+    def most(self) -> float:
+        """The bound of n votes out of n."""
+        return self.setting.bound.lower(self.setting.n, self.setting.n, self.setting.alpha)
+
+    def samples(self) -> int:
+        """Selection and estimation."""
+        return self.setting.n0 + self.setting.n

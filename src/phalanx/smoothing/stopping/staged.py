@@ -49,6 +49,16 @@ class Staged:
                 break
         return found._replace(samples=before, broken=broken)
 
+    def most(self) -> float:
+        """The bound of n votes out of n in the last stage."""
+        s = self.setting
+        return s.bound.lower(s.n, s.n, s.alpha / (len(s.stages) + 1))
+
+    def samples(self) -> int:
+        """Selection and estimation of every stage."""
+        s = self.setting
+        return sum(s.n0 + size for size in (*s.stages, s.n))
+
     def _decided(self, found: Evidence, stages: int) -> bool:
         s = self.setting
         upper = s.bound.upper(found.n_a, found.n, s.beta / (stages - 1))

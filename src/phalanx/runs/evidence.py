@@ -1,0 +1,119 @@
+"""Which stored votes a certificate rests on: those of its phases, up to where its rule ended."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import Any
+
+from phalanx.runs.schema import ESTIMATION, INVALID, SELECTION, CertificateRecord, ChunkRecord
+from phalanx.runs.sequential import ANYTIME, FIXED, STAGED
+
+
+@dataclass
+class Phase:
+    """The votes of one classifier in one phase, chunk by chunk."""
+
+    chunks: list[ChunkRecord] = field(default_factory=list)
+
+    @property
+    def rows(self) -> int:
+        """Rows of noise."""
+        return sum(chunk.rows for chunk in self.chunks)
+
+    @property
+    def counts(self) -> Counter[int]:
+        """Votes by class."""
+        return sum((Counter(chunk.counts) for chunk in self.chunks), Counter())
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether every chunk has one vote a row, none negative."""
+        return all(
+            sum(chunk.counts.values()) == chunk.rows and min(chunk.counts.values(), default=0) >= 0
+            for chunk in self.chunks
+        )
+
+    def first(self, rows: int) -> Phase:
+        """The chunks that make up the first ``rows`` rows; all of them where none ends there."""
+        ends = list(accumulate(chunk.rows for chunk in self.chunks))
+        return Phase(self.chunks[: ends.index(rows) + 1]) if rows in ends else self
+
+    def path(self, label: int) -> list[tuple[int, int]]:
+        """(votes for a class, rows) after each chunk."""
+        hits = accumulate(chunk.counts.get(label, 0) for chunk in self.chunks)
+        return list(zip(hits, accumulate(chunk.rows for chunk in self.chunks), strict=True))
+
+
+Phases = Mapping[tuple[str, str], Phase]
+"""By classifier and name of the phase."""
+
+
+@dataclass
+class Evidence:
+    """What the stored votes say of one certificate.
+
+    Attributes:
+        selected: the class with most selection votes (lowest index on a tie).
+        selection, estimation: votes by class.
+        path: of that class through the estimation votes, up to where the rule ended.
+        invalid: votes with logits that were not finite.
+        wrong: what does not fit the run's configuration.
+    """
+
+    selected: int | None = None
+    selection: Counter[int] = field(default_factory=Counter)
+    estimation: Counter[int] = field(default_factory=Counter)
+    path: list[tuple[int, int]] = field(default_factory=list)
+    invalid: int = 0
+    wrong: list[str] = field(default_factory=list)
+
+
+def phases_of(chunks: Iterable[ChunkRecord]) -> dict[tuple[str, str], Phase]:
+    """The phases of one image; ``chunks`` in their order."""
+    found: dict[tuple[str, str], Phase] = {}
+    for chunk in chunks:
+        found.setdefault((chunk.classifier, chunk.phase), Phase()).chunks.append(chunk)
+    return found
+
+
+def evidence_of(record: CertificateRecord, phases: Phases, config: Mapping[str, Any]) -> Evidence:
+    """The votes a certificate rests on, or what is wrong with them."""
+    rule, found = config.get("stop", FIXED), Evidence()
+    stage, rows = _stage(record, config) if rule == STAGED else (0, config["n"])
+    if rule in ANYTIME and record.n is not None and 0 < record.n <= config["n"]:
+        rows = record.n  # any look will do
+    for earlier in range(stage):
+        for phase in (SELECTION, ESTIMATION):
+            found.invalid += _phase(record, phases, phase, earlier).counts[INVALID]
+    selection = _phase(record, phases, SELECTION, stage).first(config["n0"])
+    estimation = _phase(record, phases, ESTIMATION, stage).first(rows)
+    found.selection, found.estimation = selection.counts, estimation.counts
+    found.invalid += found.selection[INVALID] + found.estimation[INVALID]
+    for part, wanted, said in (
+        (selection, config["n0"], SELECTION),
+        (estimation, rows, ESTIMATION),
+    ):
+        if part.rows != wanted and not found.invalid:  # an error may end the counting early
+            found.wrong.append(f"{part.rows} of {wanted} rows of its {said} are stored")
+        if not part.adds_up:
+            found.wrong.append(f"the votes of its {said} do not add up to its rows")
+    if not found.wrong and not found.invalid:
+        most = max(found.selection.values())
+        found.selected = min(label for label, votes in found.selection.items() if votes == most)
+        found.path = estimation.path(found.selected)
+    return found
+
+
+def _phase(record: CertificateRecord, phases: Phases, phase: str, stage: int) -> Phase:
+    name = f"{phase}-{stage}" if stage else phase
+    return phases.get((record.classifier, name), Phase())
+
+
+def _stage(record: CertificateRecord, config: Mapping[str, Any]) -> tuple[int, int]:
+    """Which stage a certificate ended in, and its size: told by its number of samples."""
+    sizes: list[int] = [*config["stages"], config["n"]]
+    stage = sizes.index(record.n) if record.n in sizes else 0
+    return stage, sizes[stage]
