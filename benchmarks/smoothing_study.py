@@ -33,6 +33,7 @@ from phalanx.runs.store import RunStore
 from phalanx.runtime.device import cores
 
 RESULTS = Path(__file__).parent / "results"
+MACHINE = ("processor", "device", "platform", "python", "packages")
 REDUCERS = ("mean", "softmax", "vote", "max-margin")
 
 
@@ -120,40 +121,42 @@ def published(study: Study, sigma: str) -> PublishedCurve | None:
     return found[0] if found else None
 
 
-def row(study: Study, run: RunStore, sigma: str, golden: Path | None) -> dict[str, Any]:
-    """Our figures at one sigma, beside the published ones."""
-    names = [record.name for record in run.manifest.classifiers]
-    found = {name: summarise(run, name) for name in names}
-    radii = {name: summary.average_certified_radius or 0.0 for name, summary in found.items()}
-    members = [name for name in names if name.startswith("member-")] or names
-    best = max(members, key=lambda name: radii[name])
+def row(name: str, run: RunStore, sigma: str, golden: Path | None) -> dict[str, Any]:
+    """Our figures at one sigma of a study, beside the published ones."""
+    study = STUDIES[name]
+    ours = [record.name for record in run.manifest.classifiers]
+    found = {one: summarise(run, one) for one in ours}
+    radii = {one: summary.average_certified_radius or 0.0 for one, summary in found.items()}
+    members = [one for one in ours if one.startswith("member-")] or ours
+    best = max(members, key=lambda one: radii[one])
     beside, allowed = published(study, sigma), study.allowed.get(sigma)
     acr = None if beside is None else beside.acr
     result: dict[str, Any] = {
         "sigma": float(sigma),
         "images": found[best].images,
         "n": run.manifest.config["n"],
-        "command": run.manifest.command,
-        "environment": run.manifest.environment,
-        "classifiers": {name: summary.as_json() for name, summary in found.items()},
+        "command": f"python benchmarks/smoothing_study.py {name} --data-dir DATA --out FOLDER",
+        "environment": {key: run.manifest.environment.get(key) for key in MACHINE},
+        "batch": run.manifest.config["batch"],
+        "classifiers": {one: summary.as_json() for one, summary in found.items()},
         "published_acr": acr,
         "published_source": None if beside is None else beside.source,
         "published_caution": None if beside is None else beside.caution,
-        "allowed": allowed,
+        "allowed": allowed and round(allowed, 3),
         "best_member": best,
         "digest": run.digest(),
     }
     if acr is not None and allowed is not None:
-        result["members_within"] = {name: abs(radii[name] - acr) <= allowed for name in members}
+        result["members_within"] = {one: abs(radii[one] - acr) <= allowed for one in members}
     if len(members) > 1:
         result["minus_best_member"] = {
-            name: compare(Side.of(run, name), Side.of(run, best)).as_json()
-            for name in names
-            if name not in members
+            one: compare(Side.of(run, one), Side.of(run, best)).as_json()
+            for one in ours
+            if one not in members
         }
     if golden is not None and sigma in study.golden:
         result["minus_golden_log"] = {
-            name: _against(run, name, golden / study.golden[sigma]) for name in names
+            one: _against(run, one, golden / study.golden[sigma]) for one in ours
         }
     return result
 
@@ -197,8 +200,9 @@ def kept(file: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     )
 
 
-def finished_rows(study: Study, options: argparse.Namespace) -> list[dict[str, Any]]:
+def finished_rows(options: argparse.Namespace) -> list[dict[str, Any]]:
     """A row for every sigma that is certified in full."""
+    study = STUDIES[options.study]
     rows, data = [], load(study.data, options.data_dir)
     every, limit = (100, 10) if options.exercise else (study.every, None)
     images = len(data.select(every=every, limit=limit))
@@ -207,7 +211,7 @@ def finished_rows(study: Study, options: argparse.Namespace) -> list[dict[str, A
         if (folder / "run.json").exists():
             with RunStore.open(folder) as run:
                 if len(run.finished()) == images:
-                    rows.append(row(study, run, sigma, options.golden))
+                    rows.append(row(options.study, run, sigma, options.golden))
     return rows
 
 
@@ -230,7 +234,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if not options.table_only:
             carry_out(study, sigma, options)
     name = f"smoothing_{options.study}{'_exercise' if options.exercise else ''}.json"
-    rows = kept(RESULTS / name, finished_rows(study, options))
+    rows = kept(RESULTS / name, finished_rows(options))
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / name).write_text(json.dumps(rows, indent=1) + "\n")
     for found in rows:
