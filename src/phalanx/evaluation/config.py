@@ -57,7 +57,7 @@ class CertifyConfig:
     noise: str = "gaussian"
     radii: tuple[float, ...] = ()
     beta: float = 1e-4
-    reserve: float = 0.1
+    reserve: float = 0.5
     fraction: float = 0.95
     stages: tuple[int, ...] = (1_000, 10_000)
     precision: str = "fp32"

@@ -71,7 +71,7 @@ class Setting:
     radius: Callable[[float], float] = float
     probability: Callable[[float], float] = float
     beta: float = 1e-4
-    reserve: float = 0.1
+    reserve: float = 0.5
     fraction: float = 0.95
     stages: tuple[int, ...] = ()
 

@@ -41,7 +41,7 @@ class Anytime:
 
     def decide(self, votes: Votes) -> list[Chunk] | Evidence:
         """The next look, or what the samples up to the deciding one prove."""
-        return look_by_look(self.setting, votes, self._decided)
+        return look_by_look(self.setting, votes, self.decided)
 
     def most(self) -> float:
         """The larger of its two bounds, of n votes out of n."""
@@ -51,7 +51,7 @@ class Anytime:
         """Selection and estimation."""
         return self.setting.n0 + self.setting.n
 
-    def _decided(self, path: Path) -> NDArray[np.bool_]:
+    def decided(self, path: Path) -> NDArray[np.bool_]:
         """Whether every target is decided, at each look: bool ``(..., looks)``."""
         s, targets = self.setting, np.array(self.setting.targets)
         hits, seen = path.hits[..., None], path.seen[..., None]

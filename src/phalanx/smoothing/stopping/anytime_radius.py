@@ -35,7 +35,7 @@ class AnytimeRadius:
 
     def decide(self, votes: Votes) -> list[Chunk] | Evidence:
         """The next look, or what the samples up to the deciding one prove."""
-        return look_by_look(self.setting, votes, self._decided)
+        return look_by_look(self.setting, votes, self.decided)
 
     def most(self) -> float:
         """The larger of its two bounds, of n votes out of n."""
@@ -45,7 +45,7 @@ class AnytimeRadius:
         """Selection and estimation."""
         return self.setting.n0 + self.setting.n
 
-    def _decided(self, path: Path) -> NDArray[np.bool_]:
+    def decided(self, path: Path) -> NDArray[np.bool_]:
         """Whether enough of what is in reach is certified, at each look: bool ``(looks,)``."""
         s = self.setting
         reach = [self._reach(*pair) for pair in zip(path.hits, path.seen, strict=True)]
