@@ -58,7 +58,7 @@ class CertifyConfig:
     radii: tuple[float, ...] = ()
     beta: float = 1e-4
     reserve: float = 0.5
-    fraction: float = 0.95
+    fraction: float = 0.9
     stages: tuple[int, ...] = (1_000, 10_000)
     precision: str = "fp32"
     fold: bool = True

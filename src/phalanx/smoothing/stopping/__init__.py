@@ -72,7 +72,7 @@ class Setting:
     probability: Callable[[float], float] = float
     beta: float = 1e-4
     reserve: float = 0.5
-    fraction: float = 0.95
+    fraction: float = 0.9
     stages: tuple[int, ...] = ()
 
     def require_targets(self, rule: str) -> None:
