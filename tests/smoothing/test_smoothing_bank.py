@@ -146,6 +146,22 @@ def test_layers_are_fused_in_what_is_run(precision):
     assert not any(isinstance(part, FusedConv2d) for part in bank._members[0][1].modules())
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_fused_layers_that_hide_nan_are_not_run(monkeypatch, precision):
+    """As oneDNN's plain fused ReLU does."""
+    fused_forward = FusedConv2d.forward
+
+    def hiding(self, x, shortcut=None):
+        return fused_forward(self, x, shortcut).nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+
+    monkeypatch.setattr(FusedConv2d, "forward", hiding)
+    bank = bank_of(model_of(Plain()), layout=Layout(precision))
+    x = inputs()
+    x[1] = torch.nan
+    assert torch.isfinite(bank.logits(x)[0]).all(dim=1).tolist() == [True, False, True, True]
+    assert not any(isinstance(part, FusedConv2d) for part in bank._members[0][1].modules())
+
+
 def test_buffers_are_reused_in_what_is_run():
     model = model_of(Plain())
     bank = bank_of(model, layout=Layout(fuse=False))

@@ -128,13 +128,18 @@ class MemberBank:
         network = model.network
         if self.layout.fold:
             network = _rewritten(network, fold_batchnorm, z, found)
+        fused = network
         if self.layout.fuse and can_fuse(self.device, self._dtype):
-            network = _rewritten(network, fuse_pointwise, z, found)
-        network = network.to(self._dtype)
+            fused = _rewritten(network, fuse_pointwise, z, found)
+        z = z.to(self._dtype).contiguous(memory_format=self.memory_format(z.ndim))
+        network, fused = self._laid_out(network), self._laid_out(fused)
+        return model, _reusing(fused if _breaks_alike(fused, network, z) else network, z)
+
+    def _laid_out(self, network: nn.Module) -> nn.Module:
+        network = network.to(self._dtype).requires_grad_(False)
         if self.layout.channels_last:
             network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        z = z.to(self._dtype).contiguous(memory_format=self.memory_format(z.ndim))
-        return model, _reusing(network.requires_grad_(False), z)
+        return network
 
     def _run(self, model: Model, network: nn.Module, x: Tensor) -> Tensor:
         logits = network(model.normalise(x).to(self._dtype))
@@ -157,6 +162,21 @@ def _rewritten(network: nn.Module, rewrite: Rewrite, z: Tensor, expected: Tensor
         if bool(gap <= REWRITE_TOLERANCE * expected.abs().max()):
             return rewritten
     return network
+
+
+def _breaks_alike(fused: nn.Module, network: nn.Module, z: Tensor) -> bool:
+    """Whether NaN and infinity reach the logits of the one where they reach those of the other.
+
+    Kernels differ from processor to processor, and one that hides NaN would hide an overflow.
+    """
+    if fused is network:
+        return True
+    broken = z.clone()
+    broken[0], broken[1] = torch.nan, torch.inf
+    expected = torch.isfinite(_answers(network, broken))
+    with suppress(*UNTRACEABLE):  # no such kernel for this dtype here
+        return torch.equal(torch.isfinite(_answers(fused, broken)), expected)
+    return False
 
 
 def _reusing(network: nn.Module, z: Tensor) -> nn.Module:
