@@ -19,6 +19,7 @@ from phalanx.verdicts import Verdict
 
 MORE = 10
 _CLASSES_SHOWN = 5
+NEYMAN_PEARSON = "neyman-pearson"
 _ANYTIME = "a bound that holds at every number of samples,"
 _BOUNDS = {
     FIXED: "one-sided Clopper-Pearson",
@@ -43,7 +44,7 @@ class Explanation:
         cap: the largest radius n and alpha can give.
         radius_with_more: the radius if 10 times the samples showed the same share.
         advice: what would raise the radius, most useful first.
-        rule: the run's stopping rule.
+        rule, certificate_rule: the run's stopping rule, and its rule from p_lower to a radius.
     """
 
     certificate: CertificateRecord
@@ -61,6 +62,7 @@ class Explanation:
     radius_with_more: float | None
     advice: tuple[str, ...]
     rule: str = FIXED
+    certificate_rule: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """JSON values; what is not known is null."""
@@ -91,6 +93,10 @@ class Explanation:
             "advice": list(self.advice),
         }
 
+    def _formula(self) -> str:
+        tight = self.certificate_rule in {None, NEYMAN_PEARSON}
+        return "= sigma * Phi^-1(p_lower)" if tight else f"by {self.certificate_rule}"
+
     def lines(self) -> list[str]:
         """The explanation as text, one thought a line."""
         record = self.certificate
@@ -108,7 +114,7 @@ class Explanation:
         if record.p_lower is not None:
             text.append(
                 f"p_lower     {truncated(record.p_lower, 6)}: {_BOUNDS.get(self.rule, '')} at "
-                f"alpha {self.alpha:g}; radius = sigma * Phi^-1(p_lower), sigma {self.sigma:g}"
+                f"alpha {self.alpha:g}; radius {self._formula()}, sigma {self.sigma:g}"
             )
         if self.norm is not None and self.arithmetic is not None:
             text.append(
@@ -165,6 +171,7 @@ def explain(run: RunStore, image: int, classifier: str | None = None) -> Explana
         radius_with_more=more,
         advice=(*_ended(record, rule), *_advice(record, cap, more, selection, estimation)),
         rule=rule,
+        certificate_rule=config.get("certificate"),
     )
 
 

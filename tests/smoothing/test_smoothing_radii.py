@@ -1,0 +1,63 @@
+"""Certificates for comparison: against direct integration of the divergences, and in order."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy.integrate import quad
+from scipy.stats import norm
+
+from phalanx.smoothing.radii import probability_for, radii
+from phalanx.smoothing.radii.renyi import bernoulli_divergence
+
+NAMES = ("differential-privacy", "renyi", "f-divergence", "neyman-pearson")
+
+
+@pytest.mark.parametrize("p", [0.501, 0.6, 0.75, 0.9, 0.99, 0.999, 0.99993])
+def test_each_is_at_least_the_one_before(p):
+    found = [radii.get(name).radius(p, 0.5) for name in NAMES]
+    assert found == sorted(found)
+    assert found[0] > 0
+
+
+def divergence(order: float, distance: float) -> float:
+    """Renyi divergence of two unit Gaussians at a distance, by quadrature."""
+
+    def density(z: float) -> float:
+        return math.exp(order * norm.logpdf(z, distance) + (1 - order) * norm.logpdf(z))
+
+    middle = order * distance
+    return math.log(quad(density, middle - 12, middle + 12)[0]) / (order - 1)
+
+
+@pytest.mark.parametrize("order", [0.3, 0.5, 2.0, 5.0])
+@pytest.mark.parametrize("p", [0.6, 0.9, 0.99])
+def test_at_the_radius_the_noise_differs_no_more_than_votes_would_have_to(order, p):
+    """Data processing: the votes at distance R have probability above 1/2 inside the radius."""
+    radius = (
+        radii.get("renyi").radius(p, 1.0) if order > 1 else radii.get("f-divergence").radius(p, 1.0)
+    )
+    tight = radii.get("neyman-pearson").radius(p, 1.0)
+    # No binary vote can differ by more than the noise does; at the tight radius one is at 1/2.
+    assert divergence(order, tight) >= float(bernoulli_divergence(np.array([order]), p)[0])
+    assert radius <= tight
+    worst = norm.cdf(norm.ppf(p) - radius)
+    assert worst >= 0.5
+
+
+def test_divergence_of_coins():
+    direct = math.log(0.5**3 * (0.9**-2 + 0.1**-2)) / 2
+    assert bernoulli_divergence(np.array([3.0]), 0.9)[0] == pytest.approx(direct)
+    nearly_one = bernoulli_divergence(np.array([1 + 1e-7]), 0.9)[0]
+    assert nearly_one == pytest.approx(-math.log(4 * 0.9 * 0.1) / 2, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("radius", [0.0, 0.05, 0.2])
+def test_the_probability_for_a_radius_gives_it(name, radius):
+    rule = radii.get(name)
+    p = probability_for(rule, radius, 0.5)
+    assert rule.radius(p, 0.5) >= radius
+    assert rule.radius(p - 1e-9, 0.5) < radius or radius == 0
