@@ -102,6 +102,7 @@ def certify(
     seed: int = 0,
     reducers: Sequence[str] | None = None,
     each: bool = False,
+    consensus: int | None = None,
     out: str | os.PathLike[str] | None = None,
     device: str = "auto",
     allow_sigma_mismatch: bool = False,
@@ -127,6 +128,7 @@ def certify(
         reducers: the ensemble under each of these, all in one pass; the first is primary.
             Default: an `Ensemble`'s own, else the mean of the logits, or none with ``each``.
         each: also every member alone.
+        consensus: K: where the first K members agree, the others are not asked (K-consensus).
         out: a run folder to make or continue; in memory when None.
         options: further fields of `CertifyConfig`, such as ``precision="bf16"``.
 
@@ -151,6 +153,7 @@ def certify(
         reducer_names=names,
         reducer_options=reducer_options,
         each=each,
+        consensus=consensus,
         allow_sigma_mismatch=allow_sigma_mismatch,
         device=device,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from phalanx.errors import ParameterError
@@ -13,6 +15,7 @@ from phalanx.reporting.tables import summary_table
 from phalanx.runs.explain import explain
 from phalanx.runs.query import cap_of, summarise
 from phalanx.runs.recheck import recheck
+from phalanx.smoothing.classifiers import classifiers_of
 from phalanx.verdicts import Verdict
 
 RULES = {
@@ -166,3 +169,13 @@ def test_a_plan_says_the_most_it_can_cost(request_of):
 def test_what_no_rule_can_use_is_refused(changes, message):
     with pytest.raises(ParameterError, match=message):
         CertifyConfig(sigma=0.5, **changes)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_stopping_rules_and_consensus_are_independent_parts(request_of, rule):
+    """K-consensus under every rule is certified and can be recomputed."""
+    request = request_of(members=4, **options(rule))
+    classifiers = classifiers_of(4, consensus=2)
+    store = certified(replace(request, classifiers=classifiers))
+    assert [record.classifier for record in store.certificates()] == ["mean, 2-consensus"] * 6
+    assert recheck(store).ok

@@ -30,6 +30,9 @@ Stop = Annotated[
 Radii = Annotated[
     list[str] | None, typer.Option("--radius", help="a radius to decide; repeat it, increasing")
 ]
+Agree = Annotated[
+    int | None, typer.Option(help="K: ask the members behind the first K only where these differ")
+]
 Each = Annotated[bool, typer.Option("--each", help="every model on its own")]
 RunSeed = Annotated[int | None, typer.Option(help="run seed of all noise [0]")]
 Batch = Annotated[str, typer.Option(help="rows of a forward pass, or auto")]
@@ -74,6 +77,7 @@ def certify(
     radius: Radii = None,
     reducer: opt.Reducers = None,
     each: Each = False,
+    consensus: Agree = None,
     out: opt.Out = None,
     limit: opt.Limit = None,
     every: opt.Every = 1,
@@ -111,6 +115,7 @@ def certify(
         ),
         reducer_names=reducer,
         each=each,
+        consensus=consensus,
         allow_sigma_mismatch=allow_sigma_mismatch,
         device=device,
     )

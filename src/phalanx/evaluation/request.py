@@ -63,6 +63,7 @@ def request_of(
     reducer_names: Sequence[str] | None = None,
     reducer_options: Mapping[str, Any] | None = None,
     each: bool = False,
+    consensus: int | None = None,
     allow_sigma_mismatch: bool = False,
     device: str = "auto",
 ) -> Request:
@@ -76,6 +77,7 @@ def request_of(
         reducer_names: the ensemble under each; default the mean, or none with ``each``.
         reducer_options: options of the first reducer.
         each: also every member alone.
+        consensus: K of K-consensus, see `classifiers_of`.
         allow_sigma_mismatch: certify at another level than the models were trained for.
         device: see `resolve_device`.
 
@@ -89,7 +91,11 @@ def request_of(
     if reducer_names is None:
         reducer_names = () if each and len(models) > 1 else DEFAULT_REDUCERS
     found = classifiers_of(
-        len(models), reducer_names=reducer_names, options=reducer_options, each=each
+        len(models),
+        reducer_names=reducer_names,
+        options=reducer_options,
+        each=each,
+        consensus=consensus,
     )
     chosen = range(len(dataset)) if indices is None else indices
     check_models(models, dataset, chosen, config.sigma)

@@ -85,16 +85,18 @@ class MemberBank:
         return len(self._models)
 
     @torch.inference_mode()
-    def logits(self, x: Tensor) -> Tensor:
+    def logits(self, x: Tensor, members: range | None = None) -> Tensor:
         """Logits float32 ``(M, B, C)`` of inputs float32 ``(B, *shape)`` in input units.
 
+        ``members`` asks some of them only.
         Every member reads a copy of ``x``, which is left as it is. Products of float32 numbers
         keep all their bits (no TF32, no autocast).
         """
         with full_precision(self.device):
             if not self._members:
                 self._members = [self._prepare(model, x.shape[1:]) for model in self._models]
-            return torch.stack([self._run(model, network, x) for model, network in self._members])
+            asked = range(len(self)) if members is None else members
+            return torch.stack([self._run(*self._members[index], x) for index in asked])
 
     def buffer(self, batch: int, shape: Sequence[int]) -> Tensor:
         """An input buffer of the run's one batch shape, zero-filled."""

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from phalanx.ensembles.ensemble import Reducer, choose_reducer, decide, make_reducer
+from phalanx.ensembles.finite import finite_rows
 from phalanx.errors import ParameterError
 from phalanx.runs.provenance import digest_of
 from phalanx.runs.schema import ClassifierRecord
@@ -27,12 +28,14 @@ class BaseClassifier:
         name: unique in its run.
         members: indices on the member axis, in order.
         reducer: None for a single member.
+        consensus: K of K-consensus, None where every member is always asked.
     """
 
     name: str
     members: tuple[int, ...]
     reducer: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    consensus: int | None = None
 
     def voter(self) -> Reducer:
         """The reducer itself; a single member is its own mean."""
@@ -42,7 +45,11 @@ class BaseClassifier:
         """Classes int64 ``(B,)`` from member logits ``(M, B, C)``; -1 where not finite."""
         if self.members != tuple(range(len(logits))):
             logits = logits[list(self.members)]
-        return decide(voter, logits)
+        votes = decide(voter, logits)
+        if self.consensus is None:
+            return votes
+        agreed, agree = agreed_votes(logits[: self.consensus])
+        return torch.where(agree, agreed, votes)
 
     def record(
         self,
@@ -58,7 +65,26 @@ class BaseClassifier:
             "options": dict(self.options),
             **arithmetic,
         }
+        if self.consensus is not None:
+            identity["consensus"] = self.consensus
         return ClassifierRecord(self.name, identity, digest_of(identity), primary)
+
+
+def agreed_votes(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """The class of the first member, and whether all of them have it.
+
+    Args:
+        logits: of the first K members, ``(K, B, C)``.
+
+    Returns:
+        Classes int64 ``(B,)`` and bool ``(B,)``, false where any logit is not finite. A
+        member's tie goes to the lowest class, as everywhere.
+
+    >>> agreed_votes(torch.tensor([[[0.0, 1.0], [1.0, 0.0]], [[0.0, 2.0], [0.0, 3.0]]]))
+    (tensor([1, 0]), tensor([ True, False]))
+    """
+    votes = logits.argmax(-1)
+    return votes[0], (votes == votes[0]).all(0) & finite_rows(logits)
 
 
 def classifiers_of(
@@ -67,6 +93,7 @@ def classifiers_of(
     reducer_names: Sequence[str] = ("mean",),
     options: Mapping[str, Any] | None = None,
     each: bool = False,
+    consensus: int | None = None,
 ) -> list[BaseClassifier]:
     """The classifiers to certify in one pass; the first is the primary one.
 
@@ -76,6 +103,8 @@ def classifiers_of(
             such as ``weighted:1,2,1`` (`choose_reducer`). What is asked for twice is one.
         options: options of the first reducer, for example ``weights``.
         each: also every member alone.
+        consensus: K of K-consensus for each ensemble: the members behind the first K are asked
+            only where these differ.
 
     Raises:
         ParameterError: no such reducer, options it does not take or that do not suit this many
@@ -87,11 +116,18 @@ def classifiers_of(
             why="they are a sequence of names",
             repair=f"[{reducer_names!r}]",
         )
+    if consensus is not None and (type(consensus) is not int or not 2 <= consensus < members):
+        raise ParameterError(
+            f"consensus is {consensus!r} and there are {members} members",
+            why="fewer than two agree with nobody, and all of them spare nobody",
+            repair="--consensus 2, with at least 3 models",
+        )
     everybody = tuple(range(members))
     chosen: dict[str, BaseClassifier] = {}
     for position, text in enumerate(reducer_names):
         label, name, said = choose_reducer(text, options if position == 0 else None)
-        classifier = BaseClassifier(label, everybody, name, said)
+        label = label if consensus is None else f"{label}, {consensus}-consensus"
+        classifier = BaseClassifier(label, everybody, name, said, consensus)
         # Options that do not suit this many members are refused before anything is spent.
         classifier.voter()(torch.zeros(members, 1, 2))
         chosen.setdefault(label, classifier)

@@ -1,7 +1,7 @@
 """The engine: a generator of vote counts, chunk by chunk.
 
-It is built from independent parts - noise, members, base classifiers, and whoever says which
-chunk comes next - and knows nothing of bounds, radii or stopping rules. Rows of many chunks
+It is built from independent parts - noise, a source of votes, and whoever says which chunk comes
+next - and knows nothing of bounds, radii or stopping rules. Rows of many chunks
 and images share each forward pass; every pass has one batch shape, the last one padded, so
 that neither resume nor sharding nor the company an image keeps can change a count.
 """
@@ -9,7 +9,7 @@ that neither resume nor sharding nor the company an image keeps can change a cou
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -22,10 +22,9 @@ from phalanx.runs.schema import INVALID, Counts
 from phalanx.runtime.keys import noise_key
 from phalanx.smoothing.bank import MemberBank
 from phalanx.smoothing.classifiers import BaseClassifier
+from phalanx.smoothing.consensus import source_of
 from phalanx.smoothing.stopping import Chunk
-
-BLOCK_ROWS = 1024
-"""Rows whose logits are gathered before they are reduced to votes (saves small kernels)."""
+from phalanx.smoothing.votes import Ready
 
 
 class Work(NamedTuple):
@@ -70,15 +69,6 @@ class _InFlight:
         return self.work.chunk.rows - self.drawn
 
 
-@dataclass
-class _Block:
-    """Logits of several forward passes, waiting to be reduced together."""
-
-    logits: list[Tensor] = field(default_factory=list)
-    owners: list[tuple[_InFlight, int]] = field(default_factory=list)
-    rows: int = 0
-
-
 class Engine:
     """Counts votes of base classifiers under keyed noise.
 
@@ -89,6 +79,9 @@ class Engine:
         seed: the run seed, part of every noise key.
         batch: rows of every forward pass, fixed for the run.
         generator: name of the noise generator, fixed for the run.
+
+    Attributes:
+        rows, agreed: rows answered so far, and those for which members were spared.
     """
 
     def __init__(
@@ -103,7 +96,7 @@ class Engine:
     ) -> None:
         self.bank, self.classifiers, self.noise = bank, list(classifiers), noise
         self.seed, self.batch, self.generator = seed, batch, generator
-        self._voters = [classifier.voter() for classifier in self.classifiers]
+        self.rows = self.agreed = 0
 
     @torch.inference_mode()
     def run(self, next_work: NextWork, on_pass: OnPass = _ignore) -> Iterator[Counted]:
@@ -115,9 +108,9 @@ class Engine:
         """
         buffer = torch.empty(0)  # made when the first input is seen
         current: _InFlight | None = None
-        block = _Block()
+        source = source_of(self.bank, self.classifiers)
         while True:
-            filled = 0
+            filled, owners, rows = 0, [], []
             while filled < self.batch:
                 if current is None or current.missing == 0:
                     current = self._start(next_work())
@@ -126,20 +119,24 @@ class Engine:
                     buffer = self._buffer(buffer, current.work.x)
                 taken = min(self.batch - filled, current.missing)
                 self.noise.fill(buffer[filled : filled + taken], current.work.x, current.stream)
-                block.owners.append((current, taken))
+                owners.append(current)
+                rows.append(taken)
                 current.drawn += taken
                 filled += taken
             if filled:
                 buffer[filled:].zero_()
-                block.logits.append(self._forward(buffer)[:, :filled])
-                block.rows += filled
+                source.push(buffer, owners, self._owner(rows))
                 on_pass(filled)
-            if block.rows >= BLOCK_ROWS or filled < self.batch:
-                done = self._reduce(block)
-                block = _Block()
-                yield from map(self._counted, done)
-                if not filled:
-                    return
+            for ready in source.ready(flush=filled < self.batch):
+                yield from map(self._counted, self._count(ready))
+            if not filled:
+                self.rows, self.agreed = self.rows + source.rows, self.agreed + source.agreed
+                return
+
+    def _owner(self, rows: Sequence[int]) -> Tensor:
+        """Each row's place in the list of owners: int64, on the device."""
+        counts = torch.tensor(rows)
+        return torch.arange(len(rows)).repeat_interleave(counts).to(self.bank.device)
 
     def _start(self, work: Work | None) -> _InFlight | None:
         if work is None:
@@ -161,35 +158,20 @@ class Engine:
             )
         return buffer
 
-    def _forward(self, buffer: Tensor) -> Tensor:
-        try:
-            return self.bank.logits(buffer)
-        except (RuntimeError, TypeError, ValueError, IndexError) as error:
-            if isinstance(error, torch.OutOfMemoryError):
-                raise
-            raise ModelError(
-                f"the network failed on a batch of shape {tuple(buffer.shape)}", why=str(error)
-            ) from error
-
-    def _reduce(self, block: _Block) -> list[_InFlight]:
-        """Turn a block of logits into votes; returns the chunks that are complete."""
-        if not block.rows:
-            return []
-        logits = torch.cat(block.logits, dim=1) if len(block.logits) > 1 else block.logits[0]
-        votes = torch.stack(
-            [
-                classifier.votes(logits, voter)
-                for classifier, voter in zip(self.classifiers, self._voters, strict=True)
-            ]
-        )
-        columns = votes + 1  # column 0 counts the votes that are not finite
-        start, done = 0, []
-        for flight, rows in block.owners:
-            part = columns[:, start : start + rows]
-            flight.tally.scatter_add_(1, part, torch.ones_like(part))
+    def _count(self, ready: Ready) -> list[_InFlight]:
+        """Add votes to the chunks they belong to; returns those that are complete."""
+        owners, classifiers, width = len(ready.owners), len(ready.votes), self.bank.classes + 1
+        # One bin for each (classifier, chunk, class); class 0 of them: votes that are not finite.
+        first = torch.arange(classifiers, device=ready.votes.device)[:, None] * owners
+        bins = (first + ready.owner) * width + ready.votes + 1
+        table = torch.bincount(bins.flatten(), minlength=classifiers * owners * width)
+        table = table.view(classifiers, owners, width)
+        done = []
+        for place, rows in enumerate(table[0].sum(-1).tolist()):
+            flight = ready.owners[place]
+            flight.tally += table[:, place]
             flight.counted += rows
-            start += rows
-            if flight.counted == flight.work.chunk.rows:
+            if rows and flight.counted == flight.work.chunk.rows:
                 done.append(flight)
         return done
 
