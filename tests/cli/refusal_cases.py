@@ -259,6 +259,7 @@ CHECKPOINTS = [
     ),
 ]
 
+THREE = {"models": ["good", "good", "good"]}
 PARAMETERS = [
     *(
         Case(f"sigma {value}", ParameterError, f"sigma is {value}", {"sigma": value})
@@ -280,6 +281,16 @@ PARAMETERS = [
     Case("batch 0", ParameterError, "batch is 0", {"batch": 0}),
     Case("batch negative", ParameterError, "batch is -1", {"batch": -1}),
     Case("batch text", ParameterError, "'wide'", {"batch": "wide"}, words=False),
+    Case("radius below 0", ParameterError, "the radii are -0.5", {"radii": [-0.5]}),
+    Case("radii out of order", ParameterError, "the radii are 0.3, 0.2", {"radii": [0.3, 0.2]}),
+    Case("radius nan", ParameterError, "the radii are nan", {"radii": [NAN]}),
+    Case("radius of no n", ParameterError, "9.0 cannot be certified", {"radii": [9.0]}),
+    Case("radius of a larger n", ParameterError, "unanimous votes give", {"radii": [0.9]}),
+    Case("rule without radii", ParameterError, "none is given", {"stop": "anytime"}),
+    Case("no such rule", ParameterError, "no stopping rule called 'soon'", {"stop": "soon"}),
+    Case("consensus of one", ParameterError, "consensus is 1", {**THREE, "consensus": 1}),
+    Case("consensus of all", ParameterError, "consensus is 3", {**THREE, "consensus": 3}),
+    Case("consensus of a model", ParameterError, "there are 1 members", {"consensus": 2}),
     Case("limit 0", ParameterError, "--limit is 0", {"limit": 0}),
     Case("every 0", ParameterError, "--every is 0", {"every": 0}),
     Case(

@@ -37,6 +37,9 @@ GOOD = {
 }
 DECLARATION = ("input_range", "mean", "std", "classes", "normalised_inside", "weights")
 
+OPTIONS = {"radii": "radius"}
+"""Options that the command line calls otherwise."""
+
 
 def through_python(call: Changes) -> phalanx.CertifyResult:
     """`phalanx.load` and `phalanx.certify`."""
@@ -62,7 +65,7 @@ def command_line(call: Changes, folder: Path) -> list[str]:
         np.savez(folder / "mine.npz", **{k: v for k, v in arrays.items() if v is not None})
         call["data"] = str(folder / "mine.npz")
     for name, value in call.items():
-        option = f"--{name.replace('_', '-')}"
+        option = f"--{OPTIONS.get(name, name).replace('_', '-')}"
         if name == "set":
             words += [w for k, v in value.items() for w in ("--set", f"{k}={v}")]
         elif value is True:
