@@ -16,8 +16,9 @@ from phalanx.runs.schema import INVALID
 from phalanx.smoothing import engine as engines
 from phalanx.smoothing.bank import Layout, MemberBank
 from phalanx.smoothing.classifiers import classifiers_of
-from phalanx.smoothing.consensus import Consensus, source_of
+from phalanx.smoothing.consensus import Consensus
 from phalanx.smoothing.engine import Engine, Work
+from phalanx.smoothing.sources import source_of
 from phalanx.smoothing.stopping import Chunk
 from phalanx.smoothing.votes import WholeEnsemble
 

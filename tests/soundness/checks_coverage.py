@@ -67,12 +67,20 @@ def true_radius(p: float) -> float:
 
 
 def votes(
-    model: Model, runs: int, *, first: int = 0, n: int = N, n0: int = N0, chunk: int = CHUNK
+    model: Model | Sequence[Model],
+    runs: int,
+    *,
+    first: int = 0,
+    n: int = N,
+    n0: int = N0,
+    chunk: int = CHUNK,
+    reducers: Sequence[str] = ("mean",),
 ) -> Iterator[Votes]:
     """Votes of independent runs at the origin, images ``first`` and following, in any order."""
+    models = [model] if isinstance(model, Model) else list(model)
     engine = Engine(
-        MemberBank([model], Layout(), torch.device("cpu")),
-        classifiers_of(1),
+        MemberBank(models, Layout(), torch.device("cpu")),
+        classifiers_of(len(models), reducer_names=reducers),
         Gaussian(SIGMA),
         seed=0,
         batch=4096,

@@ -118,6 +118,17 @@ def test_a_member_drawn_once_per_call():
     assert wrong / len(outcomes) == pytest.approx(2 / 3, abs=0.1)
 
 
+def test_a_member_drawn_for_every_noisy_row():
+    """The same members as a random ensemble of the package: its certificates hold."""
+    models = [check.halfspace(p) for p in MEMBERS]
+    runs = check.votes(models, RUNS, reducers=("random-member",))
+    outcomes = [check.certified(run, ALPHA) for run in runs]
+    assert not is_red(outcomes, mixture_radius())
+    # Most of what Cohen's bound gives for the mean probability, with a thousand samples.
+    radii = sorted(outcome.radius for outcome in outcomes)
+    assert radii[len(radii) // 2] > 0.8 * check.true_radius(sum(MEMBERS) / len(MEMBERS))
+
+
 def test_a_network_that_draws_a_member_per_call_is_refused():
     members, draw = [check.halfspace(p).network for p in MEMBERS], random.Random(0)
 

@@ -19,6 +19,8 @@ from phalanx.errors import ParameterError
 from phalanx.runs.provenance import digest_of
 from phalanx.runs.schema import ClassifierRecord
 
+RANDOM_MEMBER = "random-member"
+
 
 @dataclass(frozen=True)
 class BaseClassifier:
@@ -36,6 +38,11 @@ class BaseClassifier:
     reducer: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     consensus: int | None = None
+
+    @property
+    def random(self) -> bool:
+        """Whether a member is drawn for every noisy row."""
+        return self.reducer == RANDOM_MEMBER
 
     def voter(self) -> Reducer:
         """The reducer itself; a single member is its own mean."""
@@ -70,6 +77,18 @@ class BaseClassifier:
         return ClassifierRecord(self.name, identity, digest_of(identity), primary)
 
 
+def _random_member(
+    members: tuple[int, ...], reducer_names: Sequence[str], *, alone: bool
+) -> BaseClassifier:
+    if len(members) < 2 or len(reducer_names) > 1 or not alone:
+        raise ParameterError(
+            f"{RANDOM_MEMBER} goes with several models, and with no other classifier",
+            why="one member is asked about each noisy copy, and others would need all of them",
+            repair=f"--reducer {RANDOM_MEMBER} alone",
+        )
+    return BaseClassifier(RANDOM_MEMBER, members, RANDOM_MEMBER)
+
+
 def agreed_votes(logits: Tensor) -> tuple[Tensor, Tensor]:
     """The class of the first member, and whether all of them have it.
 
@@ -101,6 +120,7 @@ def classifiers_of(
         members: how many models there are; a single one is certified as it is.
         reducer_names: the ensemble under each of these; a name, an alias, or ``name:spelling``
             such as ``weighted:1,2,1`` (`choose_reducer`). What is asked for twice is one.
+            ``random-member``: none of these, but a member drawn for every noisy copy.
         options: options of the first reducer, for example ``weights``.
         each: also every member alone.
         consensus: K of K-consensus for each ensemble: the members behind the first K are asked
@@ -123,6 +143,8 @@ def classifiers_of(
             repair="--consensus 2, with at least 3 models",
         )
     everybody = tuple(range(members))
+    if RANDOM_MEMBER in reducer_names:
+        return [_random_member(everybody, reducer_names, alone=not each and consensus is None)]
     chosen: dict[str, BaseClassifier] = {}
     for position, text in enumerate(reducer_names):
         label, name, said = choose_reducer(text, options if position == 0 else None)

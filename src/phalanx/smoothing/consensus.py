@@ -16,7 +16,7 @@ from torch import Tensor
 
 from phalanx.smoothing.bank import MemberBank
 from phalanx.smoothing.classifiers import BaseClassifier, agreed_votes
-from phalanx.smoothing.votes import Ready, VoteSource, WholeEnsemble, answers, voters_of, votes_of
+from phalanx.smoothing.votes import Ready, Waiting, answers, voters_of, votes_of
 
 
 class Consensus:
@@ -30,10 +30,7 @@ class Consensus:
         self._bank, self._voters = bank, voters_of(classifiers)
         self._first, self._rest = range(first), range(first, len(bank))
         self._done: list[Ready] = []
-        self._inputs = self._logits = torch.empty(0)
-        self._owners: list[Any] = []
-        self._owner: list[Tensor] = []
-        self._waiting = 0
+        self._waiting, self._logits = Waiting(), torch.empty(0)
         self.rows = self.agreed = 0
 
     def push(self, x: Tensor, owners: Sequence[Any], owner: Tensor) -> None:
@@ -44,54 +41,24 @@ class Consensus:
         self.rows, self.agreed = self.rows + len(owner), self.agreed + len(owner) - len(apart)
         together = votes[agree].expand(len(self._voters), -1)
         self._done.append(Ready(owners, owner[agree], together))
-        start = 0
-        while start < len(apart):
-            room = len(x) - self._waiting
-            taken = apart[start : start + room]
-            self._keep(x, logits, taken, owners, owner)
-            start += len(taken)
-            if self._waiting == len(x):
+        if not self._logits.numel():
+            self._logits = logits.new_zeros(len(logits), len(x), logits.shape[-1])
+        while len(apart):
+            taken, place = self._waiting.take(x, apart, owners, owner)
+            self._logits[:, place] = logits[:, taken]
+            apart = apart[len(taken) :]
+            if self._waiting.full:
                 self._done.append(self._ask_the_rest())
 
     def ready(self, *, flush: bool) -> Iterator[Ready]:
         """Agreed rows at once, the others when their batch was full or with ``flush``."""
-        if flush and self._waiting:
+        if flush and self._waiting.count:
             self._done.append(self._ask_the_rest())
         done, self._done = self._done, []
         yield from done
 
-    def _keep(
-        self, x: Tensor, logits: Tensor, taken: Tensor, owners: Sequence[Any], owner: Tensor
-    ) -> None:
-        if not self._inputs.numel():
-            self._inputs = torch.zeros_like(x)
-            self._logits = logits.new_zeros(len(logits), len(x), logits.shape[-1])
-        place = slice(self._waiting, self._waiting + len(taken))
-        self._inputs[place] = x[taken]
-        self._logits[:, place] = logits[:, taken]
-        self._owner.append(owner[taken] + len(self._owners))
-        self._owners += owners
-        self._waiting += len(taken)
-
     def _ask_the_rest(self) -> Ready:
-        rows = self._waiting
-        self._inputs[rows:].zero_()
-        rest = answers(self._bank, self._inputs, self._rest)
-        logits = torch.cat([self._logits, rest])[:, :rows]
-        found = Ready(self._owners, torch.cat(self._owner), votes_of(self._voters, logits))
-        self._owners, self._owner, self._waiting = [], [], 0
-        return found
-
-
-def source_of(bank: MemberBank, classifiers: Sequence[BaseClassifier]) -> VoteSource:
-    """The source that asks no more members than the classifiers need.
-
-    Members are spared where every classifier is a consensus of the same first K.
-    """
-    first = {classifier.consensus for classifier in classifiers}
-    everybody = tuple(range(len(bank)))
-    shared = len(first) == 1 and all(c.members == everybody for c in classifiers)
-    consensus = first.pop() if shared else None
-    if consensus is None or consensus >= len(bank):
-        return WholeEnsemble(bank, classifiers)
-    return Consensus(bank, classifiers, consensus)
+        rest = answers(self._bank, self._waiting.batch(), self._rest)
+        logits = torch.cat([self._logits, rest])[:, : self._waiting.count]
+        owners, owner = self._waiting.release()
+        return Ready(owners, owner, votes_of(self._voters, logits))

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,7 +23,7 @@ from phalanx.runs.schema import INVALID, Counts
 from phalanx.runtime.keys import noise_key
 from phalanx.smoothing.bank import MemberBank
 from phalanx.smoothing.classifiers import BaseClassifier
-from phalanx.smoothing.consensus import source_of
+from phalanx.smoothing.sources import source_of
 from phalanx.smoothing.stopping import Chunk
 from phalanx.smoothing.votes import Ready
 
@@ -61,12 +62,18 @@ class _InFlight:
     work: Work
     stream: NormalStream
     tally: Tensor
+    draws: np.random.Philox
     drawn: int = 0
     counted: int = 0
 
     @property
     def missing(self) -> int:
         return self.work.chunk.rows - self.drawn
+
+    def members(self, rows: int, among: int) -> Tensor:
+        """A member for each of the next rows, int64 ``(rows,)``, even to 2**-64."""
+        drawn = self.draws.random_raw(rows) % np.uint64(among)
+        return torch.from_numpy(drawn.astype(np.int64)).to(self.tally.device)
 
 
 class Engine:
@@ -141,12 +148,14 @@ class Engine:
     def _start(self, work: Work | None) -> _InFlight | None:
         if work is None:
             return None
-        key = noise_key(self.seed, work.image, work.chunk.phase, work.chunk.index)
+        image, (phase, index, _) = work.image, work.chunk
+        key = noise_key(self.seed, image, phase, index)
+        draws = np.random.Philox(key=noise_key(self.seed, image, f"member of {phase}", index))
         device = self.bank.device
         stream = NormalStream(key, work.x.numel(), device, self.generator)
         shape = (len(self.classifiers), self.bank.classes + 1)
         tally = torch.zeros(shape, dtype=torch.int64, device=device)
-        return _InFlight(work._replace(x=work.x.to(device)), stream, tally)
+        return _InFlight(work._replace(x=work.x.to(device)), stream, tally, draws)
 
     def _buffer(self, buffer: Tensor, x: Tensor) -> Tensor:
         if not buffer.numel():

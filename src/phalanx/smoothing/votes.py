@@ -86,6 +86,50 @@ class WholeEnsemble:
         yield found
 
 
+class Waiting:
+    """Rows out of many batches that wait until they fill one of the run's shape.
+
+    Attributes:
+        count: rows that wait.
+        inputs: the batch, once a row has waited.
+    """
+
+    def __init__(self) -> None:
+        self.count, self.inputs = 0, torch.empty(0)
+        self._owners: list[Any] = []
+        self._owner: list[Tensor] = []
+
+    @property
+    def full(self) -> bool:
+        """Whether no more rows fit."""
+        return self.count == len(self.inputs)
+
+    def take(
+        self, x: Tensor, rows: Tensor, owners: Sequence[Any], owner: Tensor
+    ) -> tuple[Tensor, slice]:
+        """Copy as many of ``rows`` of ``x`` as fit; returns those and their new places."""
+        if not self.inputs.numel():
+            self.inputs = torch.zeros_like(x)
+        taken = rows[: len(x) - self.count]
+        place = slice(self.count, self.count + len(taken))
+        self.inputs[place] = x[taken]
+        self._owner.append(owner[taken] + len(self._owners))
+        self._owners += owners
+        self.count += len(taken)
+        return taken, place
+
+    def release(self) -> tuple[Sequence[Any], Tensor]:
+        """The owners of the rows, in the order of their places; nobody waits any more."""
+        owners, owner = self._owners, torch.cat(self._owner)
+        self._owners, self._owner, self.count = [], [], 0
+        return owners, owner
+
+    def batch(self) -> Tensor:
+        """The batch, zero behind the rows that wait."""
+        self.inputs[self.count :].zero_()
+        return self.inputs
+
+
 Voters = Sequence[tuple[BaseClassifier, Reducer]]
 
 
