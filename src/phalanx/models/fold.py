@@ -33,6 +33,18 @@ UNTRACEABLE = (
 )
 
 
+def trace(network: nn.Module) -> fx.GraphModule | None:
+    """The graph of a copy of ``network``; None with hooks, which it would lose, or untraceable."""
+    if any(map(hooked, network.modules())):
+        return None
+    copy = deepcopy(network)  # its Python may keep the stand-ins that tracing passes through it
+    try:
+        with torch.inference_mode():  # as it will run, where a network asks for gradients
+            return fx.symbolic_trace(copy)
+    except UNTRACEABLE:
+        return None
+
+
 def fold_batchnorm(network: nn.Module) -> tuple[nn.Module, int]:
     """``network`` with every foldable BatchNorm folded, and how many there were.
 
@@ -43,13 +55,8 @@ def fold_batchnorm(network: nn.Module) -> tuple[nn.Module, int]:
     The original is not touched. A network in training mode, one with hooks (tracing would lose
     them) and one that `torch.fx` cannot trace are returned as they are, with 0.
     """
-    if any(module.training or hooked(module) for module in network.modules()):
-        return network, 0
-    copy = deepcopy(network)
-    try:
-        with torch.inference_mode():  # as it will run, where a network asks for gradients
-            traced = fx.symbolic_trace(copy)
-    except UNTRACEABLE:
+    traced = None if any(module.training for module in network.modules()) else trace(network)
+    if traced is None:
         return network, 0
     folded = 0
     uses = Counter(_root(node) for node in traced.graph.nodes if node.op in _READS)

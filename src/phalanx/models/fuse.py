@@ -9,14 +9,12 @@ to a classifier's identity.
 from __future__ import annotations
 
 import operator
-from copy import deepcopy
 from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, fx, nn
 
-from phalanx.models.fold import UNTRACEABLE
-from phalanx.models.validate import hooked
+from phalanx.models.fold import trace
 
 SLOPE = 2.0**-56
 """oneDNN's fused ReLU answers 0 to NaN, which would hide an overflow from whoever counts votes;
@@ -96,13 +94,7 @@ def fuse_pointwise(network: nn.Module) -> tuple[nn.Module, int]:
     The original is not touched. A network with hooks and one that `torch.fx` cannot trace come
     back as they are, with 0. Run it where `can_fuse` says so.
     """
-    if any(map(hooked, network.modules())):
-        return network, 0
-    copy = deepcopy(network)
-    try:
-        with torch.inference_mode():  # as it will run, where a network asks for gradients
-            traced = fx.symbolic_trace(copy)
-    except UNTRACEABLE:
+    if (traced := trace(network)) is None:
         return network, 0
     fused = 0
     for node in list(traced.graph.nodes):

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from copy import deepcopy
 
-import torch
 from torch import fx, nn
 
-from phalanx.models.fold import UNTRACEABLE
-from phalanx.models.validate import hooked
+from phalanx.models.fold import trace
 
 _FRESH = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.BatchNorm1d, nn.BatchNorm2d)
 """Layers whose output is a tensor of their own, never a view of something still needed."""
@@ -22,14 +19,9 @@ def reuse_buffers(network: nn.Module) -> int:
     changed in place: give it a copy. One that `torch.fx` cannot trace is left alone, and one
     with hooks too, since a hook may keep what would be overwritten.
     """
-    if any(hooked(module) for module in network.modules()):
+    if (traced := trace(network)) is None:
         return 0
-    copy = deepcopy(network)  # its Python may keep the stand-ins that tracing passes through it
-    try:
-        with torch.inference_mode():
-            graph = fx.symbolic_trace(copy).graph
-    except UNTRACEABLE:
-        return 0
+    graph = traced.graph
     calls = Counter(node.target for node in graph.nodes if node.op == "call_module")
     changed = 0
     for node in graph.nodes:

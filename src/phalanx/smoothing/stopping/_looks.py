@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,48 +68,53 @@ def path_of(selection: Counts, estimation: Sequence[Counts], label: int) -> Path
     return Path(seen, hits, broken + selection.get(INVALID, 0))
 
 
-def look_by_look(
-    setting: Setting, votes: Votes, decided: Callable[[Path], NDArray[np.bool_]]
-) -> list[Chunk] | Evidence:
-    """The next look, or what is proven at the first look at which all is decided.
-
-    Args:
-        setting: of the rule.
-        votes: of one classifier.
-        decided: whether the rule would stop, at each look of a path.
-    """
-    selection = list(cut(SELECTION, setting.n0, setting.chunk))
-    looks = list(growing(ESTIMATION, setting.n, setting.chunk))
-    counted = votes.get(ESTIMATION, ())[: len(looks)]
-    if missing(votes, selection) or not counted:
-        return [*selection, looks[0]]
-    chosen = tally(votes, selection)
-    label = selected(chosen)
-    path = path_of(chosen, counted, label)
-    # A vote that is not finite ends in an error, so nothing is gained by going on.
-    ends = np.flatnonzero(decided(path) | (path.broken > 0))
-    if len(ends):
-        return _evidence(setting, label, path, int(ends[0]))
-    if len(counted) < len(looks):
-        return [looks[len(counted)]]
-    return _evidence(setting, label, path, len(looks) - 1)
-
-
 def anytime_alpha(setting: Setting) -> float:
     """The share of alpha that is spent on looking; the rest is for a last bound at ``n``."""
     return setting.alpha * (1 - setting.reserve)
 
 
-def unanimous(setting: Setting) -> float:
-    """The largest bound that n votes out of n give."""
-    n, spent = setting.n, anytime_alpha(setting)
-    return max(ANYTIME.lower(n, n, spent), setting.bound.lower(n, n, setting.alpha - spent))
+@dataclass(frozen=True)
+class LookByLook(ABC):
+    """A rule that looks at the counts again and again; a subclass says when it has seen enough."""
 
+    setting: Setting
 
-def check_shares(setting: Setting) -> None:
-    """Refuse shares of alpha that are too small for a bound, before anything is counted."""
-    check_alpha(anytime_alpha(setting))
-    check_alpha(setting.alpha - anytime_alpha(setting))
+    def __post_init__(self) -> None:
+        """Refuse shares of alpha that are too small for a bound, before anything is counted."""
+        check_alpha(anytime_alpha(self.setting))
+        check_alpha(self.setting.alpha - anytime_alpha(self.setting))
+
+    @abstractmethod
+    def decided(self, path: Path) -> NDArray[np.bool_]:
+        """Whether the rule would stop, at each look of a path: bool ``(looks,)``."""
+
+    def decide(self, votes: Votes) -> list[Chunk] | Evidence:
+        """The next look, or what is proven at the first look at which all is decided."""
+        s = self.setting
+        selection = list(cut(SELECTION, s.n0, s.chunk))
+        looks = list(growing(ESTIMATION, s.n, s.chunk))
+        counted = votes.get(ESTIMATION, ())[: len(looks)]
+        if missing(votes, selection) or not counted:
+            return [*selection, looks[0]]
+        chosen = tally(votes, selection)
+        label = selected(chosen)
+        path = path_of(chosen, counted, label)
+        # A vote that is not finite ends in an error, so nothing is gained by going on.
+        ends = np.flatnonzero(self.decided(path) | (path.broken > 0))
+        if len(ends):
+            return _evidence(s, label, path, int(ends[0]))
+        if len(counted) < len(looks):
+            return [looks[len(counted)]]
+        return _evidence(s, label, path, len(looks) - 1)
+
+    def most(self) -> float:
+        """The larger of its two bounds, of n votes out of n."""
+        s, spent = self.setting, anytime_alpha(self.setting)
+        return max(ANYTIME.lower(s.n, s.n, spent), s.bound.lower(s.n, s.n, s.alpha - spent))
+
+    def samples(self) -> int:
+        """Selection and estimation."""
+        return self.setting.n0 + self.setting.n
 
 
 def _evidence(setting: Setting, label: int, path: Path, look: int) -> Evidence:

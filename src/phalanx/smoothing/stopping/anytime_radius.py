@@ -13,37 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phalanx.smoothing.confidence.truncated_mixture import log_wealth
-from phalanx.smoothing.stopping import Chunk, Evidence, Setting, Votes, rules
-from phalanx.smoothing.stopping._looks import (
-    Path,
-    anytime_alpha,
-    check_shares,
-    look_by_look,
-    unanimous,
-)
+from phalanx.smoothing.stopping import rules
+from phalanx.smoothing.stopping._looks import LookByLook, Path, anytime_alpha
 
 
 @rules.register("anytime-radius")
 @dataclass(frozen=True)
-class AnytimeRadius:
+class AnytimeRadius(LookByLook):
     """Stops at ``fraction`` of the radius that is still in reach, at the latest after ``n``."""
-
-    setting: Setting
-
-    def __post_init__(self) -> None:
-        check_shares(self.setting)
-
-    def decide(self, votes: Votes) -> list[Chunk] | Evidence:
-        """The next look, or what the samples up to the deciding one prove."""
-        return look_by_look(self.setting, votes, self.decided)
-
-    def most(self) -> float:
-        """The larger of its two bounds, of n votes out of n."""
-        return unanimous(self.setting)
-
-    def samples(self) -> int:
-        """Selection and estimation."""
-        return self.setting.n0 + self.setting.n
 
     def decided(self, path: Path) -> NDArray[np.bool_]:
         """Whether enough of what is in reach is certified, at each look: bool ``(looks,)``."""
