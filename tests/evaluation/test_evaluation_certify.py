@@ -14,6 +14,7 @@ from phalanx.errors import ConfigurationError, DataError, ModelError, RunError
 from phalanx.evaluation.certify import Sweep
 from phalanx.evaluation.request import check_models, open_run, settle
 from phalanx.models.model import InputSpec, Model
+from phalanx.runs.evidence import phases_of
 from phalanx.smoothing.classifiers import classifiers_of
 from phalanx.verdicts import Verdict
 
@@ -30,8 +31,9 @@ def test_every_image_gets_a_certificate_from_every_classifier(request_of):
         rows = store.certificates(record.name)
         assert [row.image for row in rows] == list(range(6))
         assert all(row.n == 500 for row in rows)
-    assert store.tally(0)["mean", "selection"][0] == 50
-    assert store.tally(0)["mean", "estimation"][0] == 500
+    phases = phases_of(store.chunks(0))
+    assert phases["mean", "selection"].rows == 50
+    assert phases["mean", "estimation"].rows == 500
 
 
 class Killed(Exception):
@@ -101,10 +103,10 @@ def test_batches_do_not_change_counts_of_this_model(request_of, batch):
 
 def test_fewer_samples_are_the_first_of_more(request_of):
     """A chunk's noise is one stream, whatever share of it a run needs."""
-    few = certified(request_of(n=200)).tally(3)["mean", "estimation"]
+    few = phases_of(certified(request_of(n=200)).chunks(3))["mean", "estimation"]
     many = certified(request_of(n=600)).chunks(3, "mean")
     first = next(c for c in many if (c.phase, c.chunk) == ("estimation", 0))
-    assert few == (first.rows, first.counts)
+    assert (few.rows, few.counts) == (first.rows, first.counts)
 
 
 def test_a_changed_configuration_is_refused_with_the_difference(request_of, tmp_path):

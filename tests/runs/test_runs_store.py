@@ -9,6 +9,7 @@ import pytest
 from runs_helpers import certificate, classifier, fill, manifest
 
 from phalanx.errors import ConfigurationError, RunError
+from phalanx.runs.evidence import phases_of
 from phalanx.runs.manifest import identity_digest
 from phalanx.runs.schema import (
     ESTIMATION,
@@ -133,13 +134,14 @@ def test_the_digest_of_a_run_is_of_its_images() -> None:
     assert len(found) == 3
 
 
-def test_tally_adds_the_chunks_of_a_phase(store: RunStore) -> None:
+def test_phases_add_their_chunks(store: RunStore) -> None:
     fill(store, "mean", 5, 1, 990)
-    assert store.tally(5) == {
+    found = phases_of(store.chunks(5))
+    assert {key: (phase.rows, phase.counts) for key, phase in found.items()} == {
         ("mean", SELECTION): (100, {1: 90, 0: 10}),
         ("mean", ESTIMATION): (1000, {1: 990, 0: 10}),
     }
-    assert store.tally(6) == {}
+    assert phases_of(store.chunks(6)) == {}
 
 
 def test_done_means_by_every_classifier(store: RunStore) -> None:

@@ -30,7 +30,6 @@ from phalanx.runs.rows import (
     certificate_row,
     chunk_from_row,
     chunk_row,
-    counts_from_text,
     describe_chunk,
 )
 from phalanx.runs.samples import SAMPLE_COLUMNS
@@ -167,18 +166,6 @@ class RunStore:
         """Stored chunks, by image, classifier, phase and chunk."""
         rows = self._select(CHUNK_COLUMNS, "chunks", image, classifier, ", phase, chunk")
         return [chunk_from_row(row) for row in rows]
-
-    def tally(self, image: int) -> dict[tuple[str, str], tuple[int, dict[int, int]]]:
-        """Rows of noise and votes by class, for every (classifier, phase) of one image."""
-        totals: dict[tuple[str, str], tuple[int, dict[int, int]]] = {}
-        for classifier, phase, rows, text in self._database.query(
-            "SELECT classifier, phase, rows, counts FROM chunks WHERE image = ?", (image,)
-        ):
-            before, votes = totals.get((classifier, phase), (0, {}))
-            for label, count in counts_from_text(text).items():
-                votes[label] = votes.get(label, 0) + count
-            totals[classifier, phase] = (before + rows, votes)
-        return totals
 
     def counted(self) -> set[int]:
         """Images of which anything is counted."""
