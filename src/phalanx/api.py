@@ -115,8 +115,8 @@ def certify(
 ) -> CertifyResult:
     """Certify a model, or an ensemble before smoothing, on a batch of inputs.
 
-    Cohen, Rosenfeld & Kolter (ICML 2019): Gaussian noise, l2 balls, each certificate wrong
-    with probability at most ``alpha``.
+    Cohen, Rosenfeld & Kolter (ICML 2019): Gaussian noise and l2 balls (or ``noise=``, ``norm=``),
+    each certificate wrong with probability at most ``alpha``.
 
     Args:
         model: a `Model`, an `Ensemble`, a MODEL string, a bare module (then declare its input

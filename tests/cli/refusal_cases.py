@@ -319,6 +319,14 @@ PARAMETERS = [
     Case("certificate", ParameterError, "no radius rule called", {"set": {"certificate": "lucky"}}),
     Case("stopping rule", ParameterError, "no stopping rule called", {"set": {"stop": "early"}}),
     Case("noise", ParameterError, "no noise called 'white'", {"set": {"noise": "white"}}),
+    Case("norm", ParameterError, "norm is 'l3'", {"set": {"norm": "l3"}}),
+    Case("dimension", ConfigurationError, "no option 'dimension'", {"set": {"dimension": 1}}),
+    Case(
+        "another noise's certificate",
+        ParameterError,
+        "holds for laplace noise, not gaussian",
+        {"set": {"certificate": "laplace"}},
+    ),
     Case("generator", ParameterError, "generator called 'dice'", {"set": {"generator": "dice"}}),
 ]
 

@@ -8,6 +8,7 @@ import torch
 from scipy import stats
 
 from phalanx.errors import ParameterError
+from phalanx.noise.distributions import distributions
 from phalanx.noise.distributions.gaussian import Gaussian
 from phalanx.noise.philox import philox4x32, philox_rounds
 from phalanx.noise.stream import GENERATORS, NormalStream
@@ -112,10 +113,30 @@ def test_noise_is_added_in_float32_whatever_the_shape():
     assert torch.equal(out, torch.add(x, normal, alpha=0.25))
 
 
+@pytest.mark.parametrize("generator", GENERATORS)
+@pytest.mark.parametrize(
+    ("name", "law"),
+    [
+        ("gaussian", stats.norm(scale=0.5)),
+        ("uniform", stats.uniform(loc=-0.5 * np.sqrt(3), scale=np.sqrt(3))),
+        ("laplace", stats.laplace(scale=0.5 / np.sqrt(2))),
+    ],
+)
+def test_each_noise_has_its_law_with_sigma_as_standard_deviation(name, law, generator):
+    out = torch.empty(400, 31, 32)
+    x = torch.zeros(31, 32)
+    distributions.get(name)(0.5).fill(out, x, NormalStream(KEY, x.numel(), generator=generator))
+    values = out.double().numpy().ravel()
+    assert stats.kstest(values, law.cdf).pvalue > 1e-3
+    assert values.std() == pytest.approx(0.5, rel=0.01)
+    assert np.abs(np.corrcoef(values[:-1], values[1:])[0, 1]) < 5 / np.sqrt(values.size)
+
+
 @pytest.mark.parametrize("sigma", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_sigma_that_is_no_noise_level_is_refused(sigma):
-    with pytest.raises(ParameterError, match="sigma"):
-        Gaussian(sigma)
+    for name in distributions.names():
+        with pytest.raises(ParameterError, match="sigma"):
+            distributions.get(name)(sigma)
 
 
 def test_an_unknown_generator_is_refused():

@@ -152,8 +152,9 @@ def test_a_certificate_left_out_is_noticed(
         {"certificate": "double-sampling"},
         {"bound": "hoeffding"},
         {"stop": "adaptive"},
-        {"noise": "uniform"},
-        {"norm": "l1"},
+        {"noise": "exponential"},
+        {"noise": "uniform", "certificate": "neyman-pearson"},
+        {"norm": "l7"},
         {"arithmetic": "float32"},
     ],
 )

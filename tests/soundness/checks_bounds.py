@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from statistics import NormalDist
 
 import numpy as np
 import pytest
+from scipy.optimize import brentq
 from scipy.stats import binom
 
 from phalanx.errors import ParameterError
 from phalanx.smoothing.confidence import Bound
-from phalanx.smoothing.radii import RadiusRule
+from phalanx.smoothing.radii import NORMS, Ball, RadiusRule
 
 TRIALS = (1, 2, 10, 100, 1000)
 ALPHAS = (0.5, 0.05, 0.001)
@@ -144,23 +146,62 @@ def _refused(bound: Bound, successes: float, trials: float, alpha: float) -> Non
         pytest.fail(f"({successes}, {trials}, {alpha}) gave {value}")
 
 
-def never_above_the_tight_radius(rule: RadiusRule) -> None:
-    """For Gaussian noise and l2 no rule that knows p alone can exceed ``sigma Phi^-1(p)``:
-    a linear classifier has exactly that radius.
+def never_above_a_linear_classifier(rule: RadiusRule) -> None:
+    """No rule that knows p alone can exceed the distance at which a linear classifier changes.
+
+    One along an axis changes where the noise of one value has quantile p, in every norm; one along
+    the diagonal of two values where their sum has. For Gaussian noise and l2 that is
+    ``sigma Phi^-1(p)``.
     """
+    along_axis, of_the_sum = QUANTILES[rule.noise]
     for sigma in (1e-3, 0.25, 1.0, 30.0):
         for p in (0.5 + 1e-9, 0.6, 0.9, 0.999, 1 - 1e-9, 1 - 1e-15):
-            if rule.norm == "l2":
-                assert 0 <= rule.radius(p, sigma) <= sigma * NormalDist().inv_cdf(p)
+            # What rounding of p itself may move the quantile by, where the law ends or is thin.
+            axis = sigma * along_axis(p) * (1 + 1e-12)
+            diagonal = sigma * of_the_sum(p) * (1 + 1e-12)
+            for dimension in (1, 2, 784):
+                for norm in NORMS:
+                    assert 0 <= rule.radius(p, sigma, Ball(norm, dimension)) <= axis
+            for norm, shrunk in (("l1", 1.0), ("l2", 2**-0.5), ("linf", 0.5)):
+                assert rule.radius(p, sigma, Ball(norm, 2)) <= diagonal * shrunk
+
+
+def larger_balls_have_smaller_radii(rule: RadiusRule) -> None:
+    """A ball of the same radius is larger in l2 than in l1, in l_inf than in l2, and in more
+    dimensions."""
+    for p in (0.51, 0.9, 0.9999):
+        for dimensions in ((1, 2, 10), (784, 3072, 150528)):
+            found = [[rule.radius(p, 0.5, Ball(norm, d)) for d in dimensions] for norm in NORMS]
+            assert (np.diff(found, axis=0) <= 0).all()
+            assert (np.diff(found, axis=1) <= 0).all()
+
+
+def _sum_of_two_laplace(p: float) -> float:
+    """The quantile of the sum of two, whose upper tail is ``(2 + s) e^-s / 4`` at scale 1."""
+    tail = lambda s: (2 + s) * math.exp(-s) / 4 - (1 - p)  # noqa: E731
+    return math.sqrt(0.5) * brentq(tail, 0.0, 100.0, xtol=1e-14)
+
+
+Quantile = Callable[[float], float]
+QUANTILES: dict[str, tuple[Quantile, Quantile]] = {
+    "gaussian": (NormalDist().inv_cdf, lambda p: math.sqrt(2) * NormalDist().inv_cdf(p)),
+    "uniform": (
+        lambda p: math.sqrt(3) * (2 * p - 1),
+        lambda p: 2 * math.sqrt(3) * (1 - math.sqrt(2 * (1 - p))),
+    ),
+    "laplace": (lambda p: -math.sqrt(0.5) * math.log(2 * (1 - p)), _sum_of_two_laplace),
+}
+"""By noise of standard deviation 1: of one value, and of the sum of two."""
 
 
 def zero_up_to_the_threshold(rule: RadiusRule) -> None:
     """What certifies nothing has radius zero; beyond, the radius grows with p and sigma."""
-    for p in np.linspace(0, rule.threshold, 11):
-        assert rule.radius(float(p), 0.5) == 0.0
-    above = [rule.radius(p, 0.5) for p in np.linspace(rule.threshold, 1 - 1e-9, 200).tolist()]
-    assert (np.diff(above) >= 0).all()
-    assert rule.radius(0.9, 0.5) < rule.radius(0.9, 1.0)
+    for ball in (Ball(norm, 784) for norm in NORMS):
+        for p in np.linspace(0, rule.threshold, 11):
+            assert rule.radius(float(p), 0.5, ball) == 0.0
+        above = np.linspace(rule.threshold, 1 - 1e-9, 200).tolist()
+        assert (np.diff([rule.radius(p, 0.5, ball) for p in above]) >= 0).all()
+        assert rule.radius(0.9, 0.5, ball) < rule.radius(0.9, 1.0, ball)
 
 
 def refuses_bad_noise_and_probabilities(rule: RadiusRule) -> None:
@@ -171,14 +212,15 @@ def refuses_bad_noise_and_probabilities(rule: RadiusRule) -> None:
         *((p, 0.5) for p in (nan, inf, -0.1, 1.0, 1.5)),
     ):
         try:
-            value = rule.radius(p, sigma)
+            value = rule.radius(p, sigma, Ball("l1"))
         except ParameterError:
             continue
         pytest.fail(f"p={p} sigma={sigma} gave a radius of {value}")
 
 
 RADIUS_CHECKS: list[Callable[[RadiusRule], None]] = [
-    never_above_the_tight_radius,
+    never_above_a_linear_classifier,
+    larger_balls_have_smaller_radii,
     zero_up_to_the_threshold,
     refuses_bad_noise_and_probabilities,
 ]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from phalanx.ensembles.ensemble import reducers
 from phalanx.models.build import networks
 from phalanx.smoothing.confidence import bounds
-from phalanx.smoothing.radii import radii
+from phalanx.smoothing.radii import L2, Ball, radii
 from phalanx.smoothing.stopping import (
     Chunk,
     Evidence,
@@ -73,11 +73,10 @@ class Peeking:
 class RoundedRadius:
     """Cohen's radius to three digits, as published logs store it: half of them too large."""
 
-    norm = "l2"
     noise = "gaussian"
     threshold = 0.5
 
-    def radius(self, p_lower: float, sigma: float) -> float:
+    def radius(self, p_lower: float, sigma: float, ball: Ball = L2) -> float:
         """Rounded to nearest, not towards zero."""
         return round(sigma * NormalDist().inv_cdf(max(p_lower, 0.5)), 3)
 

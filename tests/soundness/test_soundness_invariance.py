@@ -27,7 +27,7 @@ from phalanx.evaluation.request import Request, open_run
 from phalanx.models.build import build
 from phalanx.models.checkpoint import save
 from phalanx.models.model import InputSpec, Model, ModelCard
-from phalanx.noise.distributions.gaussian import Gaussian
+from phalanx.noise.distributions import distributions
 from phalanx.noise.stream import GENERATORS, NormalStream
 from phalanx.runs.store import RunStore
 from phalanx.smoothing.bank import Layout, MemberBank
@@ -192,10 +192,16 @@ def test_a_shape_that_is_used_is_reproducible(name, precision):
 
 
 @pytest.mark.parametrize("generator", GENERATORS)
+@pytest.mark.parametrize("name", distributions.names())
 @pytest.mark.parametrize("shape", [(1,), (3,), (17,), (1, 8, 8), (3, 5, 5)])
-def test_noise_is_the_same_bits_under_any_batch(generator, shape):
+def test_noise_is_the_same_bits_under_any_batch(generator, name, shape):
     """However the rows of a chunk are cut into batches, in either memory format."""
-    numel, rows, draw, noise = math.prod(shape), 230, random.Random(0), Gaussian(0.37)
+    numel, rows, draw, noise = (
+        math.prod(shape),
+        230,
+        random.Random(0),
+        distributions.get(name)(0.37),
+    )
     x = torch.rand(shape, generator=torch.Generator().manual_seed(1))
     for channels_last in {False, len(shape) == 3}:
         form = torch.channels_last if channels_last else torch.contiguous_format

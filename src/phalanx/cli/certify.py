@@ -34,6 +34,8 @@ Agree = Annotated[
     int | None, typer.Option(help="K: ask the members behind the first K only where these differ")
 ]
 Each = Annotated[bool, typer.Option("--each", help="every model on its own")]
+Noise = Annotated[str | None, typer.Option(help="gaussian, laplace or uniform [gaussian]")]
+Norm = Annotated[str | None, typer.Option(help="of the radius: l1, l2 or linf [l2]")]
 RunSeed = Annotated[int | None, typer.Option(help="run seed of all noise [0]")]
 Batch = Annotated[str, typer.Option(help="rows of a forward pass, or auto")]
 Precision = Annotated[str | None, typer.Option(help="fp32 or bf16 [fp32]")]
@@ -73,6 +75,8 @@ def certify(
     n: Samples = None,
     n0: Selection = None,
     alpha: Alpha = None,
+    noise: Noise = None,
+    norm: Norm = None,
     stop: Stop = None,
     radius: Radii = None,
     reducer: opt.Reducers = None,
@@ -103,16 +107,17 @@ def certify(
     """Certify models (several are an ensemble before smoothing) by randomized smoothing."""
     started = time.monotonic()
     work = work_of(out, data, workers, budget, require, plan, json)
-    flags = {"sigma": sigma, "n": n, "n0": n0, "alpha": alpha, "seed": seed, "batch": batch}
-    radii = None if radius is None else [opt.number(text) for text in radius]
+    flags = {
+        **{"sigma": sigma, "n": n, "n0": n0, "alpha": alpha, "seed": seed, "batch": batch},
+        **{"noise": noise, "norm": norm, "stop": stop, "precision": precision},
+        "radii": None if radius is None else [opt.number(text) for text in radius],
+    }
     said = opt.declaration(input_range, mean, std, classes, normalised_inside, weights)
     request = _request(
         models,
         said,
         load_data=(data, data_dir, every, limit),
-        options=opt.merged(
-            config, {**flags, "stop": stop, "radii": radii, "precision": precision}, overrides
-        ),
+        options=opt.merged(config, flags, overrides),
         reducer_names=reducer,
         each=each,
         consensus=consensus,

@@ -22,11 +22,10 @@ from phalanx.evaluation.request import Request, bank_of, engine_of
 from phalanx.runs.claims import owner_id
 from phalanx.runs.schema import CertificateRecord, ChunkRecord, Counts, SampleRecord
 from phalanx.runs.store import RunStore
-from phalanx.smoothing.certificate import Certificate, certify_evidence
+from phalanx.smoothing.certificate import Certificate, certify_evidence, failed
 from phalanx.smoothing.engine import Counted, Engine, Work
 from phalanx.smoothing.stopping import Chunk, Evidence, Votes
 from phalanx.smoothing.tuning import fastest_threads
-from phalanx.verdicts import Verdict
 
 HEARTBEAT_SECONDS = 15.0
 WAIT_SECONDS = 0.5
@@ -208,7 +207,11 @@ class Sweep:
         config = self.config
         certificates = [
             certify_evidence(
-                evidence, sigma=config.sigma, alpha=config.alpha, certificate=config.certificate
+                evidence,
+                sigma=config.sigma,
+                alpha=config.alpha,
+                certificate=config.rule_of_radius,
+                ball=config.ball,
             )
             for evidence in conclusions
         ]
@@ -232,9 +235,7 @@ class Sweep:
 
     def _failed(self, reason: str) -> Certificate:
         config = self.config
-        return Certificate(
-            Verdict.ERROR, None, None, None, 0, None, config.sigma, config.alpha, reason=reason
-        )
+        return failed(reason, sigma=config.sigma, alpha=config.alpha, norm=config.norm)
 
     def _width(self) -> int:
         return len(self.request.classifiers)

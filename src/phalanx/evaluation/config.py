@@ -14,7 +14,7 @@ from phalanx.smoothing.bank import PRECISIONS
 from phalanx.smoothing.checks import check_count
 from phalanx.smoothing.confidence import bounds
 from phalanx.smoothing.confidence.clopper_pearson import check_alpha
-from phalanx.smoothing.radii import probability_for, radii
+from phalanx.smoothing.radii import Ball, RadiusRule, default_rule, probability_for, radii
 from phalanx.smoothing.stopping import Setting, StoppingRule, rules
 
 ARITHMETIC = "real"
@@ -36,7 +36,10 @@ class CertifyConfig:
         seed: run seed; every noise key is hashed from it.
         chunk: rows of a chunk of noise, the unit of work and of commit.
         stop: name of a stopping rule; None: ``anytime`` where radii are given, else ``fixed``.
-        bound, certificate, noise: names of the engine's other parts.
+        bound, noise: names of the engine's other parts.
+        certificate: name of a radius rule; None: that of the noise.
+        norm: of the radius: ``l1``, ``l2`` or ``linf``.
+        dimension: values of one input; taken from the data.
         radii: radii in input units to be decided, increasing, for rules that decide given ones.
         beta, reserve, fraction, stages: see `phalanx.smoothing.stopping.Setting`.
         precision: arithmetic of the members, ``fp32`` or ``bf16``.
@@ -53,8 +56,10 @@ class CertifyConfig:
     chunk: int = CHUNK
     stop: str | None = None
     bound: str = "clopper-pearson"
-    certificate: str = "neyman-pearson"
+    certificate: str | None = None
     noise: str = "gaussian"
+    norm: str = "l2"
+    dimension: int | None = None
     radii: tuple[float, ...] = ()
     beta: float = 1e-4
     reserve: float = 0.5
@@ -96,10 +101,11 @@ class CertifyConfig:
         """Refuse a part that nobody has before anything is counted for it."""
         bounds.get(self.bound)
         distributions.get(self.noise)
-        if (wanted := radii.get(self.certificate).noise) != self.noise:
+        if (wanted := self.radius_rule.noise) != self.noise:
             raise ParameterError(
-                f"the certificate {self.certificate!r} holds for {wanted} noise, not {self.noise}",
-                repair=f"--set noise={wanted}",
+                f"the certificate {self.rule_of_radius!r} holds for {wanted} noise,"
+                f" not {self.noise}",
+                repair=f"--noise {wanted}",
             )
         if self.generator is not None:
             check_generator(self.generator)
@@ -123,9 +129,24 @@ class CertifyConfig:
         """Name of the stopping rule."""
         return self.stop or ("anytime" if self.radii else "fixed")
 
+    @property
+    def rule_of_radius(self) -> str:
+        """Name of the radius rule."""
+        return self.certificate or default_rule(self.noise)
+
+    @property
+    def radius_rule(self) -> RadiusRule:
+        """The radius rule."""
+        return radii.get(self.rule_of_radius)
+
+    @property
+    def ball(self) -> Ball:
+        """What the radii are radii of."""
+        return Ball(self.norm, self.dimension)
+
     def largest_radius(self) -> float:
         """What unanimous votes certify, in input units."""
-        return radii.get(self.certificate).radius(self.stopping().most(), self.sigma)
+        return self.radius_rule.radius(self.stopping().most(), self.sigma, self.ball)
 
     def stopping(self) -> StoppingRule:
         """The stopping rule."""
@@ -133,16 +154,16 @@ class CertifyConfig:
 
     def setting(self) -> Setting:
         """What the stopping rule is told."""
-        certificate = radii.get(self.certificate)
+        rule, ball = self.radius_rule, self.ball
         return Setting(
             n=self.n,
             n0=self.n0,
             chunk=self.chunk,
             alpha=self.alpha,
             bound=bounds.get(self.bound),
-            targets=tuple(probability_for(certificate, r, self.sigma) for r in self.radii),
-            radius=lambda p: certificate.radius(p, self.sigma),
-            probability=lambda r: probability_for(certificate, r, self.sigma),
+            targets=tuple(probability_for(rule, r, self.sigma, ball) for r in self.radii),
+            radius=lambda p: rule.radius(p, self.sigma, ball),
+            probability=lambda r: probability_for(rule, r, self.sigma, ball),
             beta=self.beta,
             reserve=self.reserve,
             fraction=self.fraction,
@@ -151,8 +172,8 @@ class CertifyConfig:
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values for the manifest, with what every certificate of the run shares."""
-        shared = {"arithmetic": ARITHMETIC, "norm": radii.get(self.certificate).norm}
-        return asdict(self) | shared | {"stop": self.rule}
+        chosen = {"stop": self.rule, "certificate": self.rule_of_radius}
+        return asdict(self) | chosen | {"arithmetic": ARITHMETIC}
 
     def adopting(self, recorded: Mapping[str, Any], names: Iterable[str]) -> CertifyConfig:
         """This configuration with the named fields as an existing run recorded them."""
@@ -161,7 +182,7 @@ class CertifyConfig:
 
     def with_options(self, options: Mapping[str, Any]) -> CertifyConfig:
         """A copy with options of a configuration file or of ``--set``, checked by type."""
-        kinds = {f.name: str(f.type) for f in fields(self)}
+        kinds = {f.name: str(f.type) for f in fields(self) if f.name != "dimension"}
         for name, value in options.items():
             if name not in kinds:
                 raise ConfigurationError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,8 @@ def request_of(
     if not models:
         raise ModelError("there is no model to certify")
     level = sigma_of(models, options.get("sigma"), allow_mismatch=allow_sigma_mismatch)
-    config = CertifyConfig(sigma=level).with_options({**options, "sigma": level})
+    unset = CertifyConfig(sigma=level, dimension=prod(dataset.card.shape))
+    config = unset.with_options({**options, "sigma": level})
     if reducer_names is None:
         reducer_names = () if each and len(models) > 1 else DEFAULT_REDUCERS
     found = classifiers_of(

@@ -75,7 +75,7 @@ def check_generator(name: str) -> None:
 
 
 class NormalStream:
-    """Rows of independent standard normals, float32, in a fixed order.
+    """Rows of independent standard normals (or of uniform numbers), float32, in a fixed order.
 
     Args:
         key: 128-bit integer from `phalanx.runtime.keys.noise_key`.
@@ -98,6 +98,11 @@ class NormalStream:
         words = self._words(2 * self._half * count).view(count, 2, self._half)
         normal = _box_muller(words[:, 0], words[:, 1])
         return normal[:, : self.numel]
+
+    def uniforms(self, count: int) -> Tensor:
+        """Instead of normals, rows of uniform numbers in [-1, 1] other than 0."""
+        words = self._words(2 * self._half * count).view(count, 2 * self._half)
+        return words[:, : self.numel].to(torch.float32).add_(0.5).mul_(2.0**-31)
 
 
 def _box_muller(radius_bits: Tensor, angle_bits: Tensor) -> Tensor:

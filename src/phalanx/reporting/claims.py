@@ -9,12 +9,16 @@ from phalanx.reporting.formatting import count
 from phalanx.runs.schema import CertificateRecord
 from phalanx.verdicts import Verdict
 
+NOISES = {"gaussian": "Gaussian", "laplace": "Laplace", "uniform": "uniform"}
+"""Their names in a sentence."""
+
 
 def proven(config: Mapping[str, Any]) -> list[str]:
     """The claims, one sentence or two each, for a run under ``config``."""
     alpha, sigma = config.get("alpha"), config.get("sigma")
     level = f"{1 - alpha:.10g}" if isinstance(alpha, float) else "the stated level"
-    noise = f"Gaussian noise of standard deviation {sigma:g}" if sigma else "Gaussian noise"
+    kind = NOISES.get(config.get("noise", "gaussian"), config.get("noise"))
+    noise = f"{kind} noise of standard deviation {sigma:g}" if sigma else f"{kind} noise"
     norm = config.get("norm", "l2")
     return [
         f"For each certified image on its own: with probability at least {level} over the noise "
@@ -42,15 +46,18 @@ def kind_of_claim(config: Mapping[str, Any]) -> str:
     return ", ".join(stated)
 
 
-def not_proven(rows: Sequence[CertificateRecord], classifiers: int) -> list[str]:
-    """The limits of the claims, for the rows of all classifiers of a run."""
+def not_proven(
+    config: Mapping[str, Any], rows: Sequence[CertificateRecord], classifiers: int
+) -> list[str]:
+    """The limits of the claims, for the rows of all classifiers of a run under ``config``."""
+    norm = config.get("norm", "l2")
     limits = [
         "Nothing is claimed for the base network itself, nor for a deployment that draws fewer "
         "samples: such a predictor returns the smoothed class only with its own error.",
         "Each image is a claim of its own. That all of them hold at once is not claimed: of "
         "many certificates, up to a share alpha may be expected to be wrong.",
-        "Nothing is claimed outside the l2 ball: a rotation, a change of brightness or an "
-        "l-infinity change is covered only where it stays inside.",
+        f"Nothing is claimed outside the {norm} ball: a rotation, a change of brightness or a "
+        "change that is small in another norm is covered only where it stays inside.",
         "The arithmetic of the claim is that of real numbers. Noise and network are computed in "
         "floating point, noise is not drawn on a lattice, and an attack on rounding itself is "
         "outside the claim.",

@@ -33,7 +33,7 @@ def comparison_caption(found: Comparison) -> str:
     )
     return (
         f"{found.a} minus {found.b}, paired on {count(found.images)} common images{left_out}. "
-        f"{found.measure.replace('_', ' ').capitalize()} in percent at l2 radii in input units; "
+        f"{found.measure.replace('_', ' ').capitalize()} in percent at radii in input units; "
         "ACR is the average certified radius, in input units. Low and high are the ends of 95% "
         "paired bootstrap intervals over images; the last four columns count images."
     )

@@ -17,6 +17,7 @@ from matplotlib.ticker import PercentFormatter
 from phalanx.errors import ParameterError, RunError
 from phalanx.reporting.published import PublishedCurve, figures
 from phalanx.reporting.style import MUTED, RULE, rc, save, series
+from phalanx.runs.compare import require_one_norm
 from phalanx.runs.files import write_atomically
 from phalanx.runs.query import certified_radii, is_labelled
 from phalanx.runs.schema import CertificateRecord
@@ -127,6 +128,7 @@ def curve_figure(
     published: Sequence[PublishedCurve] = (),
     *,
     labelled: bool = True,
+    norm: str = "l2",
     salt: str = "curve",
 ) -> Figure:
     """The figure of the report and of ``phalanx runs plot``.
@@ -135,6 +137,7 @@ def curve_figure(
         curves: name and curve of each classifier, the most important first.
         published: curves of the literature to mark.
         labelled: False names the y axis for images without labels.
+        norm: of the radii.
         salt: makes the SVG ids of this figure its own.
     """
     with mpl.rc_context(dict(rc(salt))):
@@ -147,7 +150,7 @@ def curve_figure(
         literature = draw_published(axes, published)
         axes.set(ylim=(0, 1.02), ylabel="certified accuracy" if labelled else "certified fraction")
         axes.set_xlim(left=0)
-        axes.set_xlabel("l2 radius, in input units")
+        axes.set_xlabel(f"{norm} radius, in input units")
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         axes.axhline(0, color=RULE, linewidth=1.2)
         figure.legend(handles=ours, loc="outside upper left", ncols=min(4, len(ours)))
@@ -176,7 +179,7 @@ def plot_runs(stores: Sequence[RunStore], path: Path) -> Path:
 
     Raises:
         ParameterError: no run, or another file format.
-        RunError: a run without certificates.
+        RunError: a run without certificates, or radii in several norms.
         StorageError: the file cannot be written.
     """
     path = Path(path)
@@ -191,9 +194,10 @@ def plot_runs(stores: Sequence[RunStore], path: Path) -> Path:
     places = {
         (str(s.manifest.data.get("name", "")), s.manifest.config.get("sigma")) for s in stores
     }
-    published = figures(*places.pop()) if len(places) == 1 else []
+    norm = require_one_norm(stores)
+    published = figures(*places.pop()) if len(places) == 1 and norm == "l2" else []
     labelled = all(is_labelled(store.certificates(), store.labels()) for store in stores)
-    figure = curve_figure(curves, published, labelled=labelled)
+    figure = curve_figure(curves, published, labelled=labelled, norm=norm)
     dates = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}, ".png": None}
     metadata = dates[path.suffix.lower()]
     picture = io.BytesIO()

@@ -39,6 +39,7 @@ from phalanx.reporting.tables import (
 )
 from phalanx.runs.compare import Comparison
 from phalanx.runs.query import Summary, cap_of, radius_key
+from phalanx.runs.radii import norm_of
 from phalanx.runs.store import RunStore
 
 
@@ -58,13 +59,19 @@ class Findings:
     found: Sequence[Summary]
     published: Sequence[PublishedCurve]
 
+    @property
+    def norm(self) -> str:
+        """Of the radii."""
+        return norm_of(self.store.manifest.config)
+
     @classmethod
     def of(cls, store: RunStore) -> Findings:
         """Summarise a run; one without certificates has empty ``found``."""
         radii = chosen_radii(store, WIDE)
         found = summaries(store, radii)
         sigma = store.manifest.config.get("sigma")
-        comparable = bool(found) and found[0].labelled and sigma is not None
+        norm = norm_of(store.manifest.config)
+        comparable = bool(found) and found[0].labelled and sigma is not None and norm == "l2"
         published = figures(data_name(store), sigma) if comparable else []
         return cls(store, radii, found, published)
 
@@ -121,7 +128,8 @@ def lead(findings: Findings) -> str:
     kept = "are classified correctly and provably keep" if summary.labelled else "provably keep"
     text = (
         f"Of {count(summary.images)} images, <b>{count(held)} ({percent(summary.at(radius).value)}"
-        f"%)</b> {kept} their class under every change of l2 size below {radius_key(radius)}."
+        f"%)</b> {kept} their class under every change of {findings.norm} size below"
+        f" {radius_key(radius)}."
     )
     if summary.average_certified_radius is not None:
         text += f" The average certified radius is <b>{cut(summary.average_certified_radius)}</b>."
@@ -176,16 +184,17 @@ def results(findings: Findings) -> str:
     """Table and curve of every classifier."""
     found = findings.found
     curves = run_curves(findings.store)
-    figure = curve_figure(curves, findings.published, labelled=found[0].labelled)
-    what = "Certified accuracy" if found[0].labelled else "Certified fraction"
-    svg = figure_svg(
-        figure, label=f"{what} against l2 radius, of {len(curves)} classifiers", salt="curve"
+    figure = curve_figure(
+        curves, findings.published, labelled=found[0].labelled, norm=findings.norm
     )
+    what = "Certified accuracy" if found[0].labelled else "Certified fraction"
+    label = f"{what} against {findings.norm} radius, of {len(curves)} classifiers"
+    svg = figure_svg(figure, label=label, salt="curve")
     cap = cap_of(findings.store.manifest.config)
     reach = f" With these n and alpha no radius can exceed {cut(cap)}." if cap else ""
     caption = (
-        f"{what} at every l2 radius. Shaded: 95% Clopper-Pearson interval over images, at each "
-        f"radius on its own.{reach} {ended_early(findings.store)}"
+        f"{what} at every {findings.norm} radius. Shaded: 95% Clopper-Pearson interval over images,"
+        f" at each radius on its own.{reach} {ended_early(findings.store)}"
     )
     return (
         summary_rows(found, findings.radii).html()
@@ -285,7 +294,7 @@ def statement(findings: Findings) -> str:
     """What is proven and what is not."""
     rows = [row for one in findings.found for row in findings.store.certificates(one.classifier)]
     claims = _list(proven(findings.store.manifest.config))
-    limits = _list(not_proven(rows, len(findings.found)))
+    limits = _list(not_proven(findings.store.manifest.config, rows, len(findings.found)))
     return (
         f'<div class="claims">\n<div><h3>Proven</h3>{claims}</div>\n'
         f"<div><h3>Not proven</h3>{limits}</div>\n</div>"

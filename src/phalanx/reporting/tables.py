@@ -29,7 +29,7 @@ from phalanx.runs.store import RunStore
 
 NARROW, WIDE = 5, 9
 INTERVALS = (
-    "Certified accuracy in percent of all images, at l2 radius r; in brackets 95% intervals over "
+    "Certified accuracy in percent of all images, at radius r; in brackets 95% intervals over "
     "images: Clopper-Pearson for rates, bootstrap for the average certified radius (ACR). Claims "
     "are cut, never rounded up."
 )

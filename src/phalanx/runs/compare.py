@@ -18,6 +18,7 @@ from phalanx.runs.query import (
     radius_key,
     require_classifier,
 )
+from phalanx.runs.radii import norm_of
 from phalanx.runs.schema import CertificateRecord
 from phalanx.runs.statistics import Interval, paired_difference
 from phalanx.runs.store import RunStore
@@ -110,9 +111,11 @@ def compare(a: Side, b: Side, radii: Sequence[float] | None = None) -> Compariso
         radii: default: the radii of whichever run reaches further.
 
     Raises:
-        RunError: other data, no common image, or the runs disagree about a label or an image.
+        RunError: other data or another norm, no common image, or the runs disagree about a label
+            or an image.
     """
     _require_same_data(a, b)
+    require_one_norm([a.run, b.run])
     first, second = (_by_image(side) for side in (a, b))
     common = sorted(first.keys() & second.keys())
     if not common:
@@ -155,6 +158,22 @@ def _require_same_data(a: Side, b: Side) -> None:
             why="; ".join(found),
             repair="compare runs on the same data",
         )
+
+
+def require_one_norm(runs: Sequence[RunStore]) -> str:
+    """The norm of the radii of all these runs.
+
+    Raises:
+        RunError: they have more than one.
+    """
+    norms = sorted({norm_of(run.manifest.config) for run in runs})
+    if len(norms) > 1:
+        raise RunError(
+            f"the runs have radii in {' and '.join(norms)}",
+            why="a radius in one norm says nothing about one in another",
+            repair="compare runs of one --norm",
+        )
+    return norms[0]
 
 
 def _data_differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[str]:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from phalanx.errors import RunError
-from phalanx.runs.arithmetic import lower_limit, radius_of
+from phalanx.runs.arithmetic import lower_limit
 from phalanx.runs.evidence import Evidence, evidence_of, phases_of
 from phalanx.runs.export import truncated
 from phalanx.runs.query import cap_of, require_classifier
+from phalanx.runs.radii import certified_radius
 from phalanx.runs.schema import ESTIMATION, INVALID, SELECTION, CertificateRecord, Counts
 from phalanx.runs.sequential import ANYTIME, FIXED, STAGED
 from phalanx.runs.statistics import Interval, clopper_pearson
@@ -94,7 +95,7 @@ class Explanation:
         }
 
     def _formula(self) -> str:
-        tight = self.certificate_rule in {None, NEYMAN_PEARSON}
+        tight = self.certificate_rule in {None, NEYMAN_PEARSON} and self.norm in {None, "l2"}
         return "= sigma * Phi^-1(p_lower)" if tight else f"by {self.certificate_rule}"
 
     def lines(self) -> list[str]:
@@ -226,7 +227,7 @@ def _with_more(record: CertificateRecord, config: Mapping[str, Any]) -> float | 
     if record.n_a is None or not record.n:
         return None
     p_lower = lower_limit(MORE * record.n_a, MORE * record.n, config["alpha"])
-    return radius_of(p_lower, config["sigma"])
+    return certified_radius(p_lower, config, config["sigma"])
 
 
 def _ended(record: CertificateRecord, rule: str) -> list[str]:

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phalanx.errors import ParameterError, RunError
-from phalanx.runs.arithmetic import radius_of
 from phalanx.runs.folder import ASKED
+from phalanx.runs.radii import GAUSSIAN, RULES, certified_radius
 from phalanx.runs.schema import CertificateRecord, ClassifierRecord, Manifest
 from phalanx.runs.sequential import largest_bound
 from phalanx.runs.statistics import Interval, bootstrap_mean, clopper_pearson
@@ -181,14 +181,16 @@ def default_radii(run: RunStore) -> tuple[float, ...]:
 
 
 def cap_of(config: Mapping[str, Any]) -> float | None:
-    """What n votes out of n give in a Neyman-Pearson run, None for any other.
+    """What n votes out of n give, None where the run's certificate is for comparison only.
 
-    With a number of samples fixed in advance it is sigma * Phi^-1(alpha^(1/n)).
+    With Gaussian noise and a number of samples fixed in advance: sigma * Phi^-1(alpha^(1/n)).
     """
-    keys = ("n", "alpha", "sigma")
-    if config.get("certificate") != "neyman-pearson" or any(config.get(k) is None for k in keys):
+    keys = ("n", "alpha", "sigma", "certificate")
+    if any(config.get(k) is None for k in keys):
         return None
-    return radius_of(largest_bound(config), config["sigma"])
+    if config["certificate"] != RULES.get(config.get("noise", GAUSSIAN)):
+        return None
+    return certified_radius(largest_bound(config), config, config["sigma"])
 
 
 def radius_key(radius: float) -> str:

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 from phalanx.errors import RunError
-from phalanx.runs.arithmetic import float32_level, largest_radius, lower_limits, radius_of
+from phalanx.runs.arithmetic import float32_level, largest_radius, lower_limits
 from phalanx.runs.evidence import Evidence, Phases, evidence_of, phases_of
 from phalanx.runs.export import truncated
 from phalanx.runs.imports import KIND as IMPORT
 from phalanx.runs.imports import beyond_cap
 from phalanx.runs.provenance import digest_of
+from phalanx.runs.radii import GAUSSIAN, NORMS, RULES, certified_radius, needs_dimension
 from phalanx.runs.schema import CertificateRecord, Manifest
 from phalanx.runs.sequential import ANYTIME, FIXED, KNOWN, final_alpha, supported
 from phalanx.runs.store import RunStore
@@ -29,7 +31,12 @@ RELATIVE = 1e-9
 _ABSOLUTE = 1e-12
 _OUTWARD = 1e-12
 """How far down a bound may have been moved before it became a radius: rounding, outward."""
+_LEVEL = 1.1e-6
+"""How far a radius may have been moved down for the float32 level of noise other than Gaussian."""
 _PUBLISHED_DIGITS = 3
+
+Radius = Callable[[float], float]
+"""From p_lower to the radius, under a run's configuration."""
 
 
 class Outcome(StrEnum):
@@ -140,7 +147,8 @@ def recheck(run: RunStore) -> RecheckReport:
     limits = lower_limits([c.pair for c in cases if c.pair is not None], final_alpha(config))
     beyond = set(beyond_cap(records, largest_radius(*_rule(config))))
     sigma = config["sigma"] if run.manifest.kind == IMPORT else float32_level(config["sigma"])
-    findings = (_judge(case, limits, config, sigma, beyond) for case in cases)
+    radius = partial(certified_radius, config=config, sigma=sigma)
+    findings = (_judge(case, limits, config, radius, beyond) for case in cases)
     return RecheckReport(tuple(findings), problems)
 
 
@@ -173,23 +181,25 @@ def _missing_certificates(run: RunStore, records: Sequence[CertificateRecord]) -
 def _unknown_rule(manifest: Manifest) -> str:
     """Why this run's certificates are not those of Cohen et al., or nothing."""
     config = manifest.config
-    expected = {
-        "certificate": "neyman-pearson",
-        "bound": "clopper-pearson",
-        "noise": "gaussian",
-        "norm": "l2",
-        "arithmetic": "real",
+    noise = config.get("noise", GAUSSIAN)
+    known: dict[str, Collection[str]] = {
+        "noise": RULES,
+        "certificate": (RULES.get(noise, ""),),
+        "norm": NORMS,
+        "bound": ("clopper-pearson",),
+        "arithmetic": ("real",),
     }
-    for key, name in expected.items():
+    for key, names in known.items():
         if key not in config and manifest.kind != IMPORT:  # a log says nothing of how it was made
             return f"the run does not say its {key}"
-        if config.get(key, name) != name:
+        if key in config and config[key] not in names:
             return f"there is no independent code for {key} {config[key]!r}"
     if "stop" not in config and manifest.kind != IMPORT:
         return "the run does not say its stop"
     if (rule := config.get("stop", FIXED)) not in KNOWN:
         return f"there is no independent code for stop {rule!r}"
-    for key in ("sigma", "alpha", "n", "n0"):
+    sized = ("dimension",) if needs_dimension(config) else ()
+    for key in ("sigma", "alpha", "n", "n0", *sized):
         value = config.get(key)
         if isinstance(value, bool) or not isinstance(value, int | float):
             return f"the run does not say its {key}"
@@ -248,7 +258,7 @@ def _judge(
     case: _Case,
     limits: Mapping[tuple[int, int], float],
     config: Mapping[str, Any],
-    sigma: float,
+    radius: Radius,
     beyond: set[int],
 ) -> Finding:
     record, wrong = case.record, list(case.votes.wrong)
@@ -259,7 +269,7 @@ def _judge(
             f"{case.votes.invalid} votes had non-finite logits and the verdict is no error"
         )
     elif case.pair is not None:
-        wrong += _certificate_problems(case, _bound(case, limits, config), sigma)
+        wrong += _certificate_problems(case, _bound(case, limits, config), radius)
     if record.verdict is not Verdict.ERROR:
         wrong += _correctness_problems(case)
     if record.radius_text is not None and not case.imported:
@@ -289,9 +299,9 @@ def _correctness_problems(case: _Case) -> list[str]:
     return [f"correct is {record.correct}, label {case.label}, predicted {record.predicted}"]
 
 
-def _certificate_problems(case: _Case, p_lower: float, sigma: float) -> list[str]:
+def _certificate_problems(case: _Case, p_lower: float, radius_of: Radius) -> list[str]:
     record, wrong = case.record, []
-    radius = radius_of(p_lower, sigma)
+    radius, safest = radius_of(p_lower), _safest(p_lower, radius_of)
     verdict = Verdict.VERIFIED if p_lower > 0.5 else Verdict.ABSTAINED
     predicted = case.votes.selected if verdict is Verdict.VERIFIED else None
     if record.verdict is not verdict:
@@ -307,7 +317,7 @@ def _certificate_problems(case: _Case, p_lower: float, sigma: float) -> list[str
     elif record.radius_text is not None:
         if not reproduces(record.radius_text, radius):
             wrong.append(f"radius {record.radius_text} was published, the count gives {radius!r}")
-    elif not (_close(record.radius, radius) or _safest(p_lower, sigma) <= record.radius <= radius):
+    elif not (_close(record.radius, radius) or safest <= record.radius <= radius):
         wrong.append(f"radius is {record.radius!r}, the votes give {radius!r}")
     return wrong
 
@@ -316,9 +326,12 @@ def _close(stored: float, computed: float) -> bool:
     return math.isclose(stored, computed, rel_tol=RELATIVE, abs_tol=_ABSOLUTE)
 
 
-def _safest(p_lower: float, sigma: float) -> float:
-    """The radius after all outward rounding; at the far tail it is more than 1e-9 smaller."""
-    return radius_of(p_lower * (1 - _OUTWARD), sigma) * (1 - RELATIVE)
+def _safest(p_lower: float, radius_of: Radius) -> float:
+    """The radius after all outward rounding.
+
+    At the far tail it is more than 1e-9 smaller; levels in float32 cost up to 1e-6.
+    """
+    return radius_of(p_lower * (1 - _OUTWARD)) * (1 - _LEVEL)
 
 
 def reproduces(published: str, radius: float) -> bool:

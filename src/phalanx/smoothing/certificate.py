@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from phalanx.runs.schema import Counts
 from phalanx.smoothing.confidence import bounds
-from phalanx.smoothing.radii import radii
+from phalanx.smoothing.radii import GAUSSIAN_RULE, L2, Ball, radii
 from phalanx.smoothing.stopping import Evidence, fixed_evidence
 from phalanx.verdicts import Verdict
 
@@ -41,7 +41,12 @@ class Certificate:
 
 
 def certify_evidence(
-    evidence: Evidence, *, sigma: float, alpha: float, certificate: str = "neyman-pearson"
+    evidence: Evidence,
+    *,
+    sigma: float,
+    alpha: float,
+    certificate: str = GAUSSIAN_RULE,
+    ball: Ball = L2,
 ) -> Certificate:
     """From what a stopping rule concluded to what is proven.
 
@@ -50,6 +55,7 @@ def certify_evidence(
         sigma: noise level in input units.
         alpha: probability that the evidence, and with it the certificate, may be wrong.
         certificate: a registered radius rule.
+        ball: the norm of the radius, and the dimension where that matters.
 
     Returns:
         Verified with a radius, abstained, or error when any vote had non-finite logits.
@@ -57,12 +63,19 @@ def certify_evidence(
     label, n_a, n, p_lower, broken, samples = evidence
     if broken:
         reason = f"{broken} of {samples} samples had NaN or infinite logits"
-        return Certificate(Verdict.ERROR, None, None, None, n, None, sigma, alpha, reason=reason)
+        return failed(reason, sigma=sigma, alpha=alpha, norm=ball.norm, n=n)
     rule = radii.get(certificate)
-    radius = rule.radius(p_lower, sigma)
+    radius = rule.radius(p_lower, sigma, ball)
     verified = p_lower > rule.threshold
     verdict, predicted = (Verdict.VERIFIED, label) if verified else (Verdict.ABSTAINED, None)
-    return Certificate(verdict, predicted, radius, n_a, n, p_lower, sigma, alpha, norm=rule.norm)
+    return Certificate(verdict, predicted, radius, n_a, n, p_lower, sigma, alpha, norm=ball.norm)
+
+
+def failed(reason: str, *, sigma: float, alpha: float, norm: str = "l2", n: int = 0) -> Certificate:
+    """An error, which certifies nothing."""
+    return Certificate(
+        Verdict.ERROR, None, None, None, n, None, sigma, alpha, norm=norm, reason=reason
+    )
 
 
 def certify_counts(
@@ -72,7 +85,8 @@ def certify_counts(
     sigma: float,
     alpha: float,
     bound: str = "clopper-pearson",
-    certificate: str = "neyman-pearson",
+    certificate: str = GAUSSIAN_RULE,
+    ball: Ball = L2,
 ) -> Certificate:
     """CERTIFY of Cohen et al. (2019), on the counts of a number of samples fixed in advance.
 
@@ -80,10 +94,10 @@ def certify_counts(
         selection: votes of the n0 samples that choose the class.
         estimation: votes of n fresh samples.
         bound: a registered confidence bound.
-        sigma, alpha, certificate: as for `certify_evidence`.
+        sigma, alpha, certificate, ball: as for `certify_evidence`.
 
     >>> certify_counts({7: 100}, {7: 100000}, sigma=0.25, alpha=0.001).verdict.value
     'verified'
     """
     evidence = fixed_evidence(selection, estimation, bounds.get(bound), alpha)
-    return certify_evidence(evidence, sigma=sigma, alpha=alpha, certificate=certificate)
+    return certify_evidence(evidence, sigma=sigma, alpha=alpha, certificate=certificate, ball=ball)

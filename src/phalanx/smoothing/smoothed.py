@@ -15,7 +15,7 @@ from phalanx.ensembles.ensemble import Ensemble
 from phalanx.errors import DataError, ModelError, NonFiniteError, ParameterError
 from phalanx.models.model import Model
 from phalanx.models.validate import probe, validate
-from phalanx.noise.distributions.gaussian import Gaussian
+from phalanx.noise.distributions import distributions
 from phalanx.noise.stream import default_generator
 from phalanx.runs.schema import INVALID, Counts
 from phalanx.runtime.device import resolve_device
@@ -39,6 +39,7 @@ class Smoothed:
     Args:
         model: base classifier; not in training mode.
         sigma: noise level in input units; None takes that of the model's card.
+        noise: its distribution, a registered name.
         seed: noise is keyed by (seed, content of the input, phase, chunk).
         batch: rows of a forward pass.
         device: where the members run.
@@ -55,6 +56,7 @@ class Smoothed:
         model: Model | Ensemble,
         sigma: float | None = None,
         *,
+        noise: str = "gaussian",
         seed: int = 0,
         batch: int = 256,
         device: str = "auto",
@@ -69,11 +71,10 @@ class Smoothed:
             raise ParameterError(f"seed is {seed!r}", why="it is a whole number")
         self.sigma = sigma_of(self._members, sigma, allow_mismatch=allow_sigma_mismatch)
         self.device = resolve_device(device)
-        noise = Gaussian(self.sigma)
         self._engine = Engine(
             MemberBank(self._members, Layout(precision), self.device),
             [classifier],
-            noise,
+            distributions.get(noise)(self.sigma),
             seed=seed,
             batch=batch,
             generator=default_generator(self.device),

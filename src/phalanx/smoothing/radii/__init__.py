@@ -2,29 +2,84 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 from phalanx.errors import ParameterError
 from phalanx.registry import Registry
 
+NORMS = ("l1", "l2", "linf")
+
+
+@dataclass(frozen=True)
+class Ball:
+    """Which changes of an input a radius speaks of.
+
+    Attributes:
+        norm: ``l1``, ``l2`` or ``linf``.
+        dimension: values of one input; None where it is not known.
+
+    Raises:
+        ParameterError: no such norm, or no such dimension.
+    """
+
+    norm: str = "l2"
+    dimension: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.norm not in NORMS:
+            raise ParameterError(f"norm is {self.norm!r}", repair=f"one of {', '.join(NORMS)}")
+        if self.dimension is not None and (type(self.dimension) is not int or self.dimension < 1):
+            raise ParameterError(f"an input of {self.dimension!r} values")
+
+    def inside(self, norm: str) -> float:
+        """The largest radius of this ball inside the unit ball of another norm, within 2 ulp.
+
+        ``|x|_inf <= |x|_2 <= |x|_1``, and ``|x|_1 <= sqrt(d) |x|_2 <= d |x|_inf``.
+
+        Raises:
+            ParameterError: it depends on the dimension, and that is not known.
+
+        >>> Ball("linf", 784).inside("l2") * 28, Ball("l1").inside("l2")
+        (1.0, 1.0)
+        """
+        power = max(NORMS.index(self.norm) - NORMS.index(norm), 0)  # of sqrt(d)
+        return 1.0 if power == 0 else self.values() ** (-power / 2)
+
+    def values(self) -> int:
+        """The dimension.
+
+        Raises:
+            ParameterError: it is not known.
+        """
+        if self.dimension is None:
+            raise ParameterError(
+                f"this {self.norm} radius depends on the number of values of an input",
+                why="and that is not known here",
+                repair="Ball(norm, dimension=784)",
+            )
+        return self.dimension
+
+
+L2 = Ball()
+
 
 class RadiusRule(Protocol):
-    """A certificate for one noise distribution and one norm.
+    """A certificate for one noise distribution.
 
-    ``noise`` is the one distribution the theorem speaks of, ``norm`` names the ball, and
-    ``threshold`` is the largest probability that certifies nothing.
+    ``noise`` is the one distribution the theorem speaks of, and ``threshold`` is the largest
+    probability that certifies nothing.
     """
 
     noise: str
-    norm: str
     threshold: float
 
-    def radius(self, p_lower: float, sigma: float) -> float:
+    def radius(self, p_lower: float, sigma: float, ball: Ball = L2) -> float:
         """Radius in input units certified by ``p_lower``, rounded towards zero, never < 0."""
         ...
 
 
-def probability_for(rule: RadiusRule, radius: float, sigma: float) -> float:
+def probability_for(rule: RadiusRule, radius: float, sigma: float, ball: Ball = L2) -> float:
     """The smallest bound on a probability that certifies ``radius``, found by bisection.
 
     Raises:
@@ -35,15 +90,26 @@ def probability_for(rule: RadiusRule, radius: float, sigma: float) -> float:
     0.841344746
     """
     low, high = rule.threshold, 1 - 2.0**-53
-    if not 0 <= radius <= rule.radius(high, sigma):
+    if not 0 <= radius <= rule.radius(high, sigma, ball):
         raise ParameterError(
             f"a radius of {radius!r} cannot be certified at sigma {sigma:g}",
             why=f"a radius is at least 0, and no probability gives more than"
-            f" {rule.radius(high, sigma):g}",
+            f" {rule.radius(high, sigma, ball):g}",
         )
     while (middle := (low + high) / 2) not in (low, high):
-        low, high = (low, middle) if rule.radius(middle, sigma) >= radius else (middle, high)
+        low, high = (low, middle) if rule.radius(middle, sigma, ball) >= radius else (middle, high)
     return high
 
 
 radii: Registry[RadiusRule] = Registry("radii", "phalanx.smoothing.radii", noun="radius rule")
+
+GAUSSIAN_RULE = "neyman-pearson"
+
+
+def default_rule(noise: str) -> str:
+    """The certificate for a noise where none is asked for: it has the noise's name.
+
+    >>> default_rule("gaussian"), default_rule("laplace")
+    ('neyman-pearson', 'laplace')
+    """
+    return GAUSSIAN_RULE if noise == "gaussian" else noise

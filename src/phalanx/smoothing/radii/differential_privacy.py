@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from phalanx.smoothing.radii import radii
-from phalanx.smoothing.radii._gaussian import GaussianL2
+from phalanx.smoothing.radii._scaled import GaussianL2
 
 _EPSILONS = np.geomspace(1e-4, 1.0, 2001)
 """The Gaussian mechanism is private in this form for epsilon at most 1."""
@@ -27,7 +27,7 @@ class DifferentialPrivacy(GaussianL2):
 
     relative_error = 1e-9
 
-    def unit_radius(self, p_lower: float) -> float:
+    def l2_radius(self, p_lower: float) -> float:
         """The best of the grid, with the delta that just satisfies the condition."""
         slack = p_lower - np.exp(2 * _EPSILONS) * (1 - p_lower)
         delta = slack / (1 + np.exp(_EPSILONS)) * (1 - 1e-12)

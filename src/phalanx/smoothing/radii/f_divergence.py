@@ -11,7 +11,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from phalanx.smoothing.radii import radii
-from phalanx.smoothing.radii._gaussian import GaussianL2
+from phalanx.smoothing.radii._scaled import GaussianL2
 from phalanx.smoothing.radii.renyi import EPSILON, ORDERS, bernoulli_divergence
 
 _ORDERS = np.concatenate([np.linspace(0.01, 0.99, 99), ORDERS])
@@ -33,7 +33,7 @@ class FDivergence(GaussianL2):
 
     relative_error = 1e-9
 
-    def unit_radius(self, p_lower: float) -> float:
+    def l2_radius(self, p_lower: float) -> float:
         """The largest of them."""
         p, q = p_lower, 1 - p_lower
         # Near p = 1/2 these cancel; what rounding may have added is taken away.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from scipy.special import ndtri
 
 from phalanx.smoothing.radii import radii
-from phalanx.smoothing.radii._gaussian import GaussianL2
+from phalanx.smoothing.radii._scaled import GaussianL2
 
 
 class NeymanPearson(GaussianL2):
@@ -17,7 +17,7 @@ class NeymanPearson(GaussianL2):
     0.952864141
     """
 
-    def unit_radius(self, p_lower: float) -> float:
+    def l2_radius(self, p_lower: float) -> float:
         """``Phi^-1(p_lower)``."""
         return float(ndtri(p_lower))
 

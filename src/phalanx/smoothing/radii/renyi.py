@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phalanx.smoothing.radii import radii
-from phalanx.smoothing.radii._gaussian import GaussianL2
+from phalanx.smoothing.radii._scaled import GaussianL2
 
 EPSILON = float(np.finfo(np.float64).eps)
 ORDERS = 1 + np.geomspace(1e-3, 1e3, 601)
@@ -27,7 +27,7 @@ class Renyi(GaussianL2):
 
     relative_error = 1e-9
 
-    def unit_radius(self, p_lower: float) -> float:
+    def l2_radius(self, p_lower: float) -> float:
         """The best of the grid of orders."""
         divergence = bernoulli_divergence(ORDERS, p_lower)
         return float(np.sqrt(np.max(2 * divergence / ORDERS)))

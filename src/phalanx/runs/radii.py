@@ -1,0 +1,61 @@
+"""Radii a second time, from a bound on a probability, sharing no code with ``phalanx.smoothing``.
+
+Each is written in another form than there: the mass that noise keeps when it is moved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import exp, inf, log, sqrt
+from typing import Any
+
+from phalanx.runs.arithmetic import radius_of
+
+GAUSSIAN, UNIFORM, LAPLACE = "gaussian", "uniform", "laplace"
+RULES = {GAUSSIAN: "neyman-pearson", UNIFORM: "uniform", LAPLACE: "laplace"}
+NORMS = ("l1", "l2", "linf")
+
+
+def certified_radius(p_lower: float, config: Mapping[str, Any], sigma: float) -> float:
+    """The radius of a run's noise and norm, in input units; 0 where p_lower <= 1/2.
+
+    Args:
+        p_lower: in [0, 1].
+        config: of the run: ``noise``, ``norm`` and, where the radius depends on it,
+            ``dimension``. A log that says nothing is one of Gaussian noise and l2.
+        sigma: standard deviation of the noise.
+
+    >>> config = {"noise": "uniform", "norm": "l1", "dimension": 784}
+    >>> round(certified_radius(0.75, config, 1.0), 6)
+    0.866025
+    """
+    noise, norm = config.get("noise", GAUSSIAN), norm_of(config)
+    if p_lower <= 0.5:
+        return 0.0
+    d = int(config["dimension"]) if needs_dimension(config) else 1
+    if noise == GAUSSIAN:
+        return radius_of(p_lower, sigma) / (sqrt(d) if norm == "linf" else 1.0)
+    if noise == LAPLACE:
+        l1 = sigma / sqrt(2) * log(0.5 / (1 - p_lower)) if p_lower < 1 else inf
+        return l1 / {"l1": 1.0, "l2": sqrt(d), "linf": float(d)}[norm]
+    half = sqrt(3) * sigma
+    kept = 1.5 - p_lower
+    if norm == "l1":
+        return 2 * half * (1 - kept)
+    each = 2 * half * (1 - exp(log(kept) / d))
+    return each if norm == "linf" else min(sqrt(d) * each, half)
+
+
+def norm_of(config: Mapping[str, Any]) -> str:
+    """The norm of a run's radii; a log that says nothing is in l2."""
+    return str(config.get("norm") or "l2")
+
+
+def needs_dimension(config: Mapping[str, Any]) -> bool:
+    """Whether a run's radii depend on the number of values of an input.
+
+    >>> needs_dimension({"noise": "gaussian", "norm": "l2"}), needs_dimension({"norm": "linf"})
+    (False, True)
+    """
+    noise, norm = config.get("noise", GAUSSIAN), norm_of(config)
+    return norm != "l1" and (noise, norm) != (GAUSSIAN, "l2")
