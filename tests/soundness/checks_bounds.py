@@ -12,7 +12,7 @@ from scipy.optimize import brentq
 from scipy.stats import binom
 
 from phalanx.errors import ParameterError
-from phalanx.smoothing.confidence import Bound
+from phalanx.smoothing.confidence import Bound, Randomised
 from phalanx.smoothing.radii import NORMS, Ball, RadiusRule
 
 TRIALS = (1, 2, 10, 100, 1000)
@@ -86,6 +86,38 @@ def anytime_coverage(bound: Bound) -> None:
             assert rate <= alpha * (1 + ROUNDING), f"p={p}: {rate} > {alpha}"
 
 
+def randomised_coverage(bound: Bound) -> None:
+    """A bound that draws a number is wrong with probability at most alpha over votes and number,
+    and is never below its plain form.
+
+    More than alpha wrong is told exactly: the bound falls as the number grows, so the numbers for
+    which it exceeds p are those below a root.
+    """
+    if not isinstance(bound, Randomised):
+        return
+    for trials, alpha in ((1, 0.05), (10, 0.5), (10, 0.05), (100, 0.05), (100, 0.001)):
+        for p in (0.02, 0.3, 0.5, 0.6, 0.9, 0.99, 0.999):
+            law = binom.pmf(np.arange(trials + 1), trials, p)
+            wrong = [_numbers_above(bound, k, trials, alpha, p) for k in range(trials + 1)]
+            rate = float(law @ wrong)
+            assert rate <= alpha * (1 + ROUNDING), f"n={trials} p={p}: {rate} > {alpha}"
+    for u in (0.0, 0.2, 0.7, 1.0):
+        assert (lowers(bound.drawn(u), 100, 0.01) >= lowers(bound, 100, 0.01)).all()
+        assert (lowers(bound.drawn(u), 100, 0.01) < 1).all()
+
+
+def _numbers_above(bound: Randomised, k: int, trials: int, alpha: float, p: float) -> float:
+    """The share of drawn numbers whose lower bound exceeds p."""
+    low, high = 0.0, 1.0
+    if bound.drawn(0.0).lower(k, trials, alpha) <= p:
+        return 0.0
+    for _ in range(50):
+        middle = (low + high) / 2
+        above = bound.drawn(middle).lower(k, trials, alpha) > p
+        low, high = (middle, high) if above else (low, middle)
+    return high
+
+
 def ever(p: float, wrong: list[np.ndarray]) -> float:
     """Probability that the count of some n is among those that are wrong for it."""
     law, failed = np.ones(1), 0.0
@@ -111,6 +143,7 @@ BOUND_CHECKS: list[Callable[[Bound], None]] = [
     range_and_order,
     monotone,
     anytime_coverage,
+    randomised_coverage,
     refuses_what_has_no_meaning,
 ]
 

@@ -47,7 +47,8 @@ Reducers = Annotated[
     typer.Option(
         "--reducer",
         help="ensemble under this reducer (phalanx list reducers), such as mean or weighted:1,2,1;"
-        " repeat for several in one pass; random-member draws one for every noisy copy",
+        " repeat for several in one pass; random-member draws one for every noisy"
+        " copy, after-smoothing smooths each alone",
     ),
 ]
 Out = Annotated[Path | None, typer.Option("--out", help="run folder; made or continued")]

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from phalanx.data.thumbnails import thumbnail
 from phalanx.errors import DataError
+from phalanx.evaluation.decisions import Decisions
 from phalanx.evaluation.request import Request, bank_of, engine_of
 from phalanx.runs.claims import owner_id
 from phalanx.runs.schema import CertificateRecord, ChunkRecord, Counts, SampleRecord
@@ -74,7 +75,7 @@ class Sweep:
         self.request, self.store, self.config = request, store, config
         self.progress = progress or (lambda rows, images: None)
         self.deadline = deadline
-        self.rule = config.stopping()
+        self.decisions = Decisions(config, request.classifiers)
         self.owner = owner_id()
         self._active: dict[int, _Image] = {}
         self._queue: deque[Work] = deque()
@@ -131,7 +132,7 @@ class Sweep:
         try:
             x = self._load(index)
         except DataError as error:
-            self._store_certificates(index, [self._failed(str(error))] * self._width(), 0.0)
+            self._store_certificates(index, [self._failed(str(error))] * len(self._names()), 0.0)
             return
         self._active[index] = _Image(x, self._stored(index))
         self._advance(index)
@@ -168,7 +169,7 @@ class Sweep:
         found: defaultdict[tuple[str, int], dict[str, Counts]] = defaultdict(dict)
         for record in self.store.chunks(index):
             found[record.phase, record.chunk][record.classifier] = record.counts
-        names = [classifier.name for classifier in self.request.classifiers]
+        names = [classifier.name for classifier in self.decisions.voters]
         return {
             key: [counts[name] for name in names]
             for key, counts in found.items()
@@ -178,7 +179,8 @@ class Sweep:
     def _advance(self, index: int) -> None:
         """Queue the chunks an image still needs; certify it when every classifier has enough."""
         image = self._active[index]
-        decisions = [self.rule.decide(image.votes(c)) for c in range(self._width())]
+        votes = [image.votes(place) for place in range(len(self.decisions.voters))]
+        decisions = self.decisions.decide(index, votes)
         conclusions = [found for found in decisions if isinstance(found, Evidence)]
         if len(conclusions) == len(decisions):
             self._certify(index, conclusions)
@@ -200,7 +202,7 @@ class Sweep:
     def _chunk_records(self, index: int, chunk: Chunk, counts: Sequence[Any]) -> list[ChunkRecord]:
         return [
             ChunkRecord(classifier.name, index, chunk.phase, chunk.index, chunk.rows, votes)
-            for classifier, votes in zip(self.request.classifiers, counts, strict=True)
+            for classifier, votes in zip(self.decisions.voters, counts, strict=True)
         ]
 
     def _certify(self, index: int, conclusions: Sequence[Evidence]) -> None:
@@ -216,20 +218,24 @@ class Sweep:
             for evidence in conclusions
         ]
         seconds = time.perf_counter() - self._active.pop(index).started
-        self._store_certificates(index, certificates, seconds)
+        drawn = self.decisions.drawn(index)
+        details = {} if drawn is None else {"drawn": drawn}
+        self._store_certificates(index, certificates, seconds, details)
 
     def _store_certificates(
-        self, index: int, certificates: Sequence[Certificate], seconds: float
+        self,
+        index: int,
+        certificates: Sequence[Certificate],
+        seconds: float,
+        details: Mapping[str, Any] | None = None,
     ) -> None:
         label = self.request.dataset.label(index)
-        self.store.commit_certificates(
-            [
-                _record(classifier.name, index, label, certificate, seconds)
-                for classifier, certificate in zip(
-                    self.request.classifiers, certificates, strict=True
-                )
-            ]
-        )
+        shared: dict[str, Any] = {"seconds": seconds, "details": details or {}}
+        records = [
+            replace(_record(name, index, label, certificate), **shared)
+            for name, certificate in zip(self._names(), certificates, strict=True)
+        ]
+        self.store.commit_certificates(records)
         self._answered += 1
         self.progress(0, 1)
 
@@ -237,8 +243,8 @@ class Sweep:
         config = self.config
         return failed(reason, sigma=config.sigma, alpha=config.alpha, norm=config.norm)
 
-    def _width(self) -> int:
-        return len(self.request.classifiers)
+    def _names(self) -> list[str]:
+        return [classifier.name for classifier in self.request.classifiers]
 
 
 def _digest(x: Tensor) -> str:
@@ -247,7 +253,7 @@ def _digest(x: Tensor) -> str:
 
 
 def _record(
-    name: str, index: int, label: int | None, certificate: Certificate, seconds: float
+    name: str, index: int, label: int | None, certificate: Certificate
 ) -> CertificateRecord:
     correct = None if label is None else certificate.predicted == label
     return CertificateRecord(
@@ -260,6 +266,5 @@ def _record(
         n_a=certificate.n_a,
         n=certificate.n,
         p_lower=certificate.p_lower,
-        seconds=seconds,
         reason=certificate.reason,
     )

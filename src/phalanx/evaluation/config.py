@@ -11,8 +11,9 @@ from phalanx.errors import ConfigurationError, ParameterError
 from phalanx.noise.distributions import check_sigma, distributions
 from phalanx.noise.stream import check_generator
 from phalanx.smoothing.bank import PRECISIONS
+from phalanx.smoothing.certificate import require_against
 from phalanx.smoothing.checks import check_count
-from phalanx.smoothing.confidence import bounds
+from phalanx.smoothing.confidence import Randomised, bounds
 from phalanx.smoothing.confidence.clopper_pearson import check_alpha
 from phalanx.smoothing.radii import Ball, RadiusRule, default_rule, probability_for, radii
 from phalanx.smoothing.stopping import Setting, StoppingRule, rules
@@ -39,7 +40,9 @@ class CertifyConfig:
         bound, noise: names of the engine's other parts.
         certificate: name of a radius rule; None: that of the noise.
         norm: of the radius: ``l1``, ``l2`` or ``linf``.
-        dimension: values of one input; taken from the data.
+        runner_up: share of alpha for upper bounds on the other classes, in [0, 1); 0: they have
+            at most what the bound leaves them.
+        dimension, classes: values of one input, and classes of the models; taken from them.
         radii: radii in input units to be decided, increasing, for rules that decide given ones.
         beta, reserve, fraction, stages: see `phalanx.smoothing.stopping.Setting`.
         precision: arithmetic of the members, ``fp32`` or ``bf16``.
@@ -59,7 +62,9 @@ class CertifyConfig:
     certificate: str | None = None
     noise: str = "gaussian"
     norm: str = "l2"
+    runner_up: float = 0.0
     dimension: int | None = None
+    classes: int | None = None
     radii: tuple[float, ...] = ()
     beta: float = 1e-4
     reserve: float = 0.5
@@ -109,6 +114,11 @@ class CertifyConfig:
             )
         if self.generator is not None:
             check_generator(self.generator)
+        if self.runner_up:
+            _check_share("runner_up", self.runner_up)
+            require_against(self.radius_rule, self.rule_of_radius)
+            if self.classes is None:
+                raise ParameterError("the number of classes is not known", repair="classes=10")
         for name in ("beta", "reserve", "fraction"):
             _check_share(name, getattr(self, name))
         for samples in self.stages:
@@ -148,12 +158,20 @@ class CertifyConfig:
         """What unanimous votes certify, in input units."""
         return self.radius_rule.radius(self.stopping().most(), self.sigma, self.ball)
 
-    def stopping(self) -> StoppingRule:
-        """The stopping rule."""
-        return rules.get(self.rule)(self.setting())
+    @property
+    def draws(self) -> bool:
+        """Whether the bound needs a drawn number for every image."""
+        return isinstance(bounds.get(self.bound), Randomised)
+
+    def stopping(self, drawn: float | None = None) -> StoppingRule:
+        """The stopping rule, for an image with this drawn number where the bound needs one."""
+        bound = bounds.get(self.bound)
+        if drawn is not None and isinstance(bound, Randomised):
+            bound = bound.drawn(drawn)
+        return rules.get(self.rule)(replace(self.setting(), bound=bound))
 
     def setting(self) -> Setting:
-        """What the stopping rule is told."""
+        """What the stopping rule is told, the bound as it is before a number is drawn."""
         rule, ball = self.radius_rule, self.ball
         return Setting(
             n=self.n,
@@ -168,6 +186,8 @@ class CertifyConfig:
             reserve=self.reserve,
             fraction=self.fraction,
             stages=self.stages,
+            runner_up=self.runner_up,
+            classes=self.classes or 2,
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -182,7 +202,7 @@ class CertifyConfig:
 
     def with_options(self, options: Mapping[str, Any]) -> CertifyConfig:
         """A copy with options of a configuration file or of ``--set``, checked by type."""
-        kinds = {f.name: str(f.type) for f in fields(self) if f.name != "dimension"}
+        kinds = {f.name: str(f.type) for f in fields(self) if f.name not in _KNOWN}
         for name, value in options.items():
             if name not in kinds:
                 raise ConfigurationError(
@@ -193,6 +213,9 @@ class CertifyConfig:
         lists = {name: tuple(v) for name, v in options.items() if isinstance(v, list)}
         return replace(self, **{**options, **lists})
 
+
+_KNOWN = ("dimension", "classes")
+"""Fields that nobody chooses."""
 
 _TYPES: dict[str, tuple[type, ...]] = {
     "int": (int,),

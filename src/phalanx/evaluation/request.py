@@ -13,6 +13,7 @@ import torch
 from phalanx.data.dataset import Dataset
 from phalanx.errors import ConfigurationError, DataError, ModelError
 from phalanx.evaluation.config import CertifyConfig
+from phalanx.evaluation.decisions import Decisions
 from phalanx.models.digest import model_identity
 from phalanx.models.model import Model
 from phalanx.models.validate import probe, validate
@@ -88,7 +89,8 @@ def request_of(
     if not models:
         raise ModelError("there is no model to certify")
     level = sigma_of(models, options.get("sigma"), allow_mismatch=allow_sigma_mismatch)
-    unset = CertifyConfig(sigma=level, dimension=prod(dataset.card.shape))
+    values, classes = prod(dataset.card.shape), models[0].classes
+    unset = CertifyConfig(sigma=level, dimension=values, classes=classes)
     config = unset.with_options({**options, "sigma": level})
     if reducer_names is None:
         reducer_names = () if each and len(models) > 1 else DEFAULT_REDUCERS
@@ -99,6 +101,7 @@ def request_of(
         each=each,
         consensus=consensus,
     )
+    Decisions(config, found)  # what cannot be certified under this configuration is refused now
     chosen = range(len(dataset)) if indices is None else indices
     check_models(models, dataset, chosen, config.sigma)
     undecided = tuple(name for name in OPEN if getattr(config, name) is None)
@@ -233,7 +236,7 @@ def engine_of(request: Request, bank: MemberBank) -> Engine:
     config = request.config
     return Engine(
         bank,
-        request.classifiers,
+        [classifier for classifier in request.classifiers if not classifier.after],
         distributions.get(config.noise)(config.sigma),
         seed=config.seed,
         batch=config.batch or 1,

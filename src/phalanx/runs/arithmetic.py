@@ -99,8 +99,8 @@ def _solve(
     union = np.exp((np.log(alpha) - _log_binomial(hits, trials)) / hits)
     p = np.maximum(hoeffding, union)
     for _ in range(_NEWTON_STEPS):
-        series = _tail_over_mass(hits, trials, p)
-        excess = _log_mass(hits, trials, p) + np.log(series) - np.log(alpha)
+        series = tail_over_mass(hits, trials, p)
+        excess = log_mass(hits, trials, p) + np.log(series) - np.log(alpha)
         step = -excess * p * series / hits  # d log P / dp = n_A / (p * series)
         p = p + step
         if np.all(np.abs(step) < 1e-15 * p):
@@ -108,7 +108,7 @@ def _solve(
     return p
 
 
-def _tail_over_mass(
+def tail_over_mass(
     hits: NDArray[np.float64], trials: NDArray[np.float64], p: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """P(X >= k) / P(X = k): positive terms whose ratios fall below 1, since p < k/n."""
@@ -122,7 +122,7 @@ def _tail_over_mass(
     return total
 
 
-def _log_mass(
+def log_mass(
     hits: NDArray[np.float64], trials: NDArray[np.float64], p: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """log P(X = k), 0 < k < n, without cancellation between large logarithms (Loader 2000)."""

@@ -21,7 +21,8 @@ from phalanx.errors import PhalanxError, RunError, StorageError
 
 BUSY_SECONDS = 60.0
 APPLICATION_ID = 0x50484C58  # "PHLX": tells a run's database from any other SQLite file
-DATABASE_VERSION = 2
+DATABASE_VERSION = 3
+_WITHOUT_DETAILS = 2
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS meta (
@@ -35,7 +36,7 @@ CREATE TABLE IF NOT EXISTS chunks (
 CREATE TABLE IF NOT EXISTS certificates (
     image INTEGER NOT NULL, classifier TEXT NOT NULL, verdict TEXT NOT NULL,
     predicted INTEGER, correct INTEGER, radius REAL, n_a INTEGER, n INTEGER, p_lower REAL,
-    seconds REAL, reason TEXT NOT NULL, radius_text TEXT,
+    seconds REAL, reason TEXT NOT NULL, radius_text TEXT, details TEXT NOT NULL DEFAULT '{}',
     PRIMARY KEY (image, classifier)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS claims (image INTEGER PRIMARY KEY, owner TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS owners (owner TEXT PRIMARY KEY, beat REAL NOT NULL) WITHOUT ROWID;
@@ -147,13 +148,16 @@ class Database:
                 why=f"this version reads formats up to {DATABASE_VERSION}",
                 repair="upgrade phalanx",
             )
-        if 0 < version < DATABASE_VERSION:
+        if 0 < version < _WITHOUT_DETAILS:
             raise RunError(
                 f"{self.where} was written by an unreleased phalanx (record format {version})",
                 why="its counts are not tied to images and to the order of classifiers",
                 repair="run the command again with a new --out",
             )
-        if readonly or version == DATABASE_VERSION:
+        if version == DATABASE_VERSION or (readonly and not version):
+            return
+        if version == _WITHOUT_DETAILS:
+            self._add_details(readonly)
             return
         if self._tables() and self._application() != APPLICATION_ID:
             raise RunError(
@@ -165,6 +169,21 @@ class Database:
                 connection.execute(statement)
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {DATABASE_VERSION}")
+
+    def _add_details(self, readonly: bool) -> None:
+        """Bring a database of the format before this one up to it."""
+        if readonly:
+            raise RunError(
+                f"{self.where} has an older record format and cannot be written",
+                repair="copy it to where it can be written",
+            )
+        with self.transaction() as connection:
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            if version == _WITHOUT_DETAILS:  # else another process was faster
+                connection.execute(
+                    "ALTER TABLE certificates ADD COLUMN details TEXT NOT NULL DEFAULT '{}'"
+                )
+                connection.execute(f"PRAGMA user_version = {DATABASE_VERSION}")
 
     def _tables(self) -> int:
         found = self._connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()

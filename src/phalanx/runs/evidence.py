@@ -59,6 +59,7 @@ class Evidence:
         selected: the class with most selection votes (lowest index on a tie).
         selection, estimation: votes by class.
         path: of that class through the estimation votes, up to where the rule ended.
+        parts: of an ensemble after smoothing, (votes for that class, rows) of each member.
         invalid: votes with logits that were not finite.
         wrong: what does not fit the run's configuration.
     """
@@ -67,6 +68,7 @@ class Evidence:
     selection: Counter[int] = field(default_factory=Counter)
     estimation: Counter[int] = field(default_factory=Counter)
     path: list[tuple[int, int]] = field(default_factory=list)
+    parts: list[tuple[int, int]] = field(default_factory=list)
     invalid: int = 0
     wrong: list[str] = field(default_factory=list)
 

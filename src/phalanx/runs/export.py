@@ -8,6 +8,7 @@ from pathlib import Path
 
 from phalanx.errors import MissingDependencyError, ParameterError, RunError
 from phalanx.runs.files import replacing, write_atomically
+from phalanx.runs.provenance import canonical_json
 from phalanx.runs.query import require_classifier
 from phalanx.runs.rows import certificate_json
 from phalanx.runs.schema import CertificateRecord
@@ -128,6 +129,8 @@ def _write_parquet(records: list[CertificateRecord], path: Path) -> None:
     kinds = {name: pa.string() for name in texts} | {name: pa.int64() for name in wholes}
     kinds |= {"n_a": pa.int64(), "n": pa.int64(), "correct": pa.bool_()}
     kinds |= {name: pa.float64() for name in ("radius", "p_lower", "seconds")}
-    table = pa.Table.from_pylist([certificate_json(r) for r in records], schema=pa.schema(kinds))
+    kinds |= {"details": pa.string()}
+    rows = [certificate_json(r) | {"details": canonical_json(r.details)} for r in records]
+    table = pa.Table.from_pylist(rows, schema=pa.schema(kinds))
     with replacing(path) as stream:
         pq.write_table(table, stream)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import exp, inf, log, sqrt
+from statistics import NormalDist
 from typing import Any
 
 from phalanx.runs.arithmetic import radius_of
@@ -14,27 +15,32 @@ from phalanx.runs.arithmetic import radius_of
 GAUSSIAN, UNIFORM, LAPLACE = "gaussian", "uniform", "laplace"
 RULES = {GAUSSIAN: "neyman-pearson", UNIFORM: "uniform", LAPLACE: "laplace"}
 NORMS = ("l1", "l2", "linf")
+NORMAL = NormalDist()
 
 
-def certified_radius(p_lower: float, config: Mapping[str, Any], sigma: float) -> float:
-    """The radius of a run's noise and norm, in input units; 0 where p_lower <= 1/2.
+def certified_radius(
+    p_lower: float, config: Mapping[str, Any], sigma: float, p_other: float | None = None
+) -> float:
+    """The radius of a run's noise and norm, in input units; 0 where p_lower certifies nothing.
 
     Args:
         p_lower: in [0, 1].
         config: of the run: ``noise``, ``norm`` and, where the radius depends on it,
             ``dimension``. A log that says nothing is one of Gaussian noise and l2.
         sigma: standard deviation of the noise.
+        p_other: bound on every other class's probability; None: ``1 - p_lower``.
 
     >>> config = {"noise": "uniform", "norm": "l1", "dimension": 784}
     >>> round(certified_radius(0.75, config, 1.0), 6)
     0.866025
     """
     noise, norm = config.get("noise", GAUSSIAN), norm_of(config)
-    if p_lower <= 0.5:
+    if p_lower <= (0.5 if p_other is None else p_other):
         return 0.0
     d = int(config["dimension"]) if needs_dimension(config) else 1
     if noise == GAUSSIAN:
-        return radius_of(p_lower, sigma) / (sqrt(d) if norm == "linf" else 1.0)
+        away = radius_of(p_lower, sigma) if p_other is None else _apart(p_lower, p_other, sigma)
+        return away / (sqrt(d) if norm == "linf" else 1.0)
     if noise == LAPLACE:
         l1 = sigma / sqrt(2) * log(0.5 / (1 - p_lower)) if p_lower < 1 else inf
         return l1 / {"l1": 1.0, "l2": sqrt(d), "linf": float(d)}[norm]
@@ -44,6 +50,11 @@ def certified_radius(p_lower: float, config: Mapping[str, Any], sigma: float) ->
         return 2 * half * (1 - kept)
     each = 2 * half * (1 - exp(log(kept) / d))
     return each if norm == "linf" else min(sqrt(d) * each, half)
+
+
+def _apart(p_lower: float, p_other: float, sigma: float) -> float:
+    """Half the distance between two normal quantiles."""
+    return sigma * (NORMAL.inv_cdf(p_lower) - NORMAL.inv_cdf(p_other)) / 2
 
 
 def norm_of(config: Mapping[str, Any]) -> str:

@@ -9,21 +9,21 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
-from functools import partial
 from typing import Any
 
 from phalanx.errors import RunError
-from phalanx.runs.arithmetic import float32_level, largest_radius, lower_limits
-from phalanx.runs.evidence import Evidence, Phases, evidence_of, phases_of
+from phalanx.runs.arithmetic import float32_level, largest_radius
+from phalanx.runs.cases import Case, Limits, cases_of
+from phalanx.runs.drawn import RANDOMISED, drawn_number
 from phalanx.runs.export import truncated
 from phalanx.runs.imports import KIND as IMPORT
 from phalanx.runs.imports import beyond_cap
 from phalanx.runs.provenance import digest_of
 from phalanx.runs.radii import GAUSSIAN, NORMS, RULES, certified_radius, needs_dimension
 from phalanx.runs.schema import CertificateRecord, Manifest
-from phalanx.runs.sequential import ANYTIME, FIXED, KNOWN, final_alpha, supported
+from phalanx.runs.sequential import ANYTIME, FIXED, KNOWN
 from phalanx.runs.store import RunStore
 from phalanx.verdicts import Verdict
 
@@ -35,8 +35,8 @@ _LEVEL = 1.1e-6
 """How far a radius may have been moved down for the float32 level of noise other than Gaussian."""
 _PUBLISHED_DIGITS = 3
 
-Radius = Callable[[float], float]
-"""From p_lower to the radius, under a run's configuration."""
+Radius = Callable[[float, float | None], float]
+"""From p_lower, and a bound on the other classes, to the radius under a run's configuration."""
 
 
 class Outcome(StrEnum):
@@ -108,22 +108,6 @@ class RecheckReport:
         }
 
 
-@dataclass
-class _Case:
-    """A certificate with what its stored votes say."""
-
-    record: CertificateRecord
-    label: int | None
-    votes: Evidence = field(default_factory=Evidence)
-    missing: str = ""
-    imported: bool = False
-
-    @property
-    def pair(self) -> tuple[int, int] | None:
-        """(n_A, n), where the votes are known and in order."""
-        return self.votes.path[-1] if self.votes.path else None
-
-
 def recheck(run: RunStore) -> RecheckReport:
     """Recompute every certificate of a run (or of an opened bundle).
 
@@ -143,12 +127,15 @@ def recheck(run: RunStore) -> RecheckReport:
             Finding(r.classifier, r.image, Outcome.NOT_RECHECKABLE, (unknown,)) for r in records
         )
         return RecheckReport(tuple(unchecked), problems)
-    cases = _cases(run, records)
-    limits = lower_limits([c.pair for c in cases if c.pair is not None], final_alpha(config))
+    cases = cases_of(run, records)
+    limits = Limits(cases, config)
     beyond = set(beyond_cap(records, largest_radius(*_rule(config))))
     sigma = config["sigma"] if run.manifest.kind == IMPORT else float32_level(config["sigma"])
-    radius = partial(certified_radius, config=config, sigma=sigma)
-    findings = (_judge(case, limits, config, radius, beyond) for case in cases)
+
+    def radius(p_lower: float, p_other: float | None = None) -> float:
+        return certified_radius(p_lower, config, sigma, p_other)
+
+    findings = (_judge(case, limits, radius, beyond) for case in cases)
     return RecheckReport(tuple(findings), problems)
 
 
@@ -181,12 +168,12 @@ def _missing_certificates(run: RunStore, records: Sequence[CertificateRecord]) -
 def _unknown_rule(manifest: Manifest) -> str:
     """Why this run's certificates are not those of Cohen et al., or nothing."""
     config = manifest.config
-    noise = config.get("noise", GAUSSIAN)
+    noise, anytime = config.get("noise", GAUSSIAN), config.get("stop", FIXED) in ANYTIME
     known: dict[str, Collection[str]] = {
         "noise": RULES,
         "certificate": (RULES.get(noise, ""),),
         "norm": NORMS,
-        "bound": ("clopper-pearson",),
+        "bound": ("clopper-pearson", *([RANDOMISED] if not anytime else [])),
         "arithmetic": ("real",),
     }
     for key, names in known.items():
@@ -208,59 +195,7 @@ def _unknown_rule(manifest: Manifest) -> str:
     return ""
 
 
-def _cases(run: RunStore, records: list[CertificateRecord]) -> list[_Case]:
-    labels, imported = run.labels(), run.manifest.kind == IMPORT
-    cases: list[_Case] = []
-    image, phases = None, phases_of([])
-    for record in records:
-        if record.image != image:
-            image, phases = record.image, phases_of(run.chunks(record.image))
-        case = _Case(record, labels.get(record.image), imported=imported)
-        if imported:
-            _use_published_count(case)
-        else:
-            _use_votes(case, phases, run.manifest.config)
-        cases.append(case)
-    return cases
-
-
-def _use_published_count(case: _Case) -> None:
-    record = case.record
-    if record.n_a is None or record.n is None:
-        case.missing = "imported without counts"
-        return
-    case.votes = Evidence(record.predicted, path=[(record.n_a, record.n)])
-
-
-def _use_votes(case: _Case, phases: Phases, config: Mapping[str, Any]) -> None:
-    record, votes = case.record, evidence_of(case.record, phases, config)
-    if record.verdict is Verdict.ERROR and not votes.invalid:
-        case.missing = f"ended in an error: {record.reason or 'no reason stored'}"
-        return
-    case.votes = votes
-    if case.pair is not None and (record.n_a, record.n) != case.pair:
-        stored = f"n_A {record.n_a} of {record.n}"
-        votes.wrong.append(f"{stored} is stored, the votes give {case.pair[0]} of {case.pair[1]}")
-
-
-def _bound(
-    case: _Case, limits: Mapping[tuple[int, int], float], config: Mapping[str, Any]
-) -> float:
-    """The bound that the votes of a case give."""
-    stored = case.record.p_lower
-    if config.get("stop", FIXED) in ANYTIME and stored is not None:
-        # Any look could have given it; what none supports is not what the votes give.
-        return stored if supported(stored, case.votes.path, config) else 0.0
-    return limits[case.pair or (0, 1)]
-
-
-def _judge(
-    case: _Case,
-    limits: Mapping[tuple[int, int], float],
-    config: Mapping[str, Any],
-    radius: Radius,
-    beyond: set[int],
-) -> Finding:
+def _judge(case: Case, limits: Limits, radius: Radius, beyond: set[int]) -> Finding:
     record, wrong = case.record, list(case.votes.wrong)
     if record.verdict is Verdict.ERROR:
         wrong += _error_problems(record)
@@ -269,7 +204,8 @@ def _judge(
             f"{case.votes.invalid} votes had non-finite logits and the verdict is no error"
         )
     elif case.pair is not None:
-        wrong += _certificate_problems(case, _bound(case, limits, config), radius)
+        wrong += _certificate_problems(case, limits, radius)
+        wrong += _drawn_problems(case, limits)
     if record.verdict is not Verdict.ERROR:
         wrong += _correctness_problems(case)
     if record.radius_text is not None and not case.imported:
@@ -291,7 +227,13 @@ def _error_problems(record: CertificateRecord) -> list[str]:
     return ["it ended in an error and still claims something"] if claims else []
 
 
-def _correctness_problems(case: _Case) -> list[str]:
+def _drawn_problems(case: Case, limits: Limits) -> list[str]:
+    stored = case.record.details.get("drawn")
+    expected = drawn_number(limits.config["seed"], case.record.image) if limits.drawn else None
+    return [] if stored == expected else [f"drew {stored}, seed and image give {expected}"]
+
+
+def _correctness_problems(case: Case) -> list[str]:
     record = case.record
     expected = None if case.label is None else record.predicted == case.label
     if record.correct == expected:
@@ -299,10 +241,15 @@ def _correctness_problems(case: _Case) -> list[str]:
     return [f"correct is {record.correct}, label {case.label}, predicted {record.predicted}"]
 
 
-def _certificate_problems(case: _Case, p_lower: float, radius_of: Radius) -> list[str]:
+def _certificate_problems(case: Case, limits: Limits, radius_of: Radius) -> list[str]:
     record, wrong = case.record, []
-    radius, safest = radius_of(p_lower), _safest(p_lower, radius_of)
-    verdict = Verdict.VERIFIED if p_lower > 0.5 else Verdict.ABSTAINED
+    p_lower = limits.lower(case)
+    p_other = limits.other(case, p_lower)
+    radius = radius_of(p_lower, p_other)
+    # What it is after all outward rounding: at the far tail more than 1e-9 smaller, and noise
+    # that is added in float32 may have cost 1e-6.
+    safest = radius_of(p_lower * (1 - _OUTWARD), p_other) * (1 - _LEVEL)
+    verdict = Verdict.VERIFIED if radius > 0 else Verdict.ABSTAINED
     predicted = case.votes.selected if verdict is Verdict.VERIFIED else None
     if record.verdict is not verdict:
         wrong.append(f"the verdict is {record.verdict}, p_lower {p_lower:.9f} gives {verdict}")
@@ -324,14 +271,6 @@ def _certificate_problems(case: _Case, p_lower: float, radius_of: Radius) -> lis
 
 def _close(stored: float, computed: float) -> bool:
     return math.isclose(stored, computed, rel_tol=RELATIVE, abs_tol=_ABSOLUTE)
-
-
-def _safest(p_lower: float, radius_of: Radius) -> float:
-    """The radius after all outward rounding.
-
-    At the far tail it is more than 1e-9 smaller; levels in float32 cost up to 1e-6.
-    """
-    return radius_of(p_lower * (1 - _OUTWARD)) * (1 - _LEVEL)
 
 
 def reproduces(published: str, radius: float) -> bool:

@@ -10,6 +10,7 @@ from operator import index
 from typing import Any
 
 from phalanx.errors import RunError
+from phalanx.runs.provenance import canonical_json
 from phalanx.runs.schema import CertificateRecord, ChunkRecord, Counts, SampleRecord
 from phalanx.verdicts import Verdict
 
@@ -106,6 +107,7 @@ def certificate_row(record: CertificateRecord) -> tuple[Any, ...]:
         _optional(float, record.seconds),
         record.reason,
         record.radius_text,
+        canonical_json(record.details),
     )
 
 
@@ -113,14 +115,25 @@ def certificate_from_row(row: tuple[Any, ...]) -> CertificateRecord:
     """The certificate of a row in the order of `CERTIFICATE_COLUMNS`.
 
     Raises:
-        RunError: the stored verdict is none.
+        RunError: the stored verdict is none, or its details are damaged.
     """
     values = dict(zip((field.name for field in fields(CertificateRecord)), row, strict=True))
     if values["verdict"] not in _VERDICTS:
         raise RunError(f"the stored verdict of image {values['image']} is {values['verdict']!r}")
     values["verdict"] = Verdict(values["verdict"])
     values["correct"] = _optional(bool, values["correct"])
+    values["details"] = _details(values["details"])
     return CertificateRecord(**values)
+
+
+def _details(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise RunError(f"stored details are damaged: {text[:40]!r}", why=str(error)) from error
+    if not isinstance(found, dict):
+        raise RunError(f"stored details are damaged: {text[:40]!r}")
+    return found
 
 
 def sample_json(record: SampleRecord) -> dict[str, Any]:

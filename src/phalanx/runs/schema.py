@@ -96,6 +96,8 @@ class CertificateRecord:
     ``radius_text`` is the published string of an imported row. ``n_a`` is None where the
     counts are unknown (imported): such a row cannot be rechecked. ``correct`` is None
     without a label; with one it is False on an error, because an errored sample is not certified.
+    ``details`` holds, as JSON values, what else the claim rests on and no count tells: the number
+    that a randomised bound drew.
     """
 
     classifier: str
@@ -110,3 +112,4 @@ class CertificateRecord:
     seconds: float | None = None
     reason: str = ""
     radius_text: str | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)

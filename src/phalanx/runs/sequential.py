@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from phalanx.runs.arithmetic import lower_limit
+from phalanx.runs.drawn import RANDOMISED
 
 FIXED, STAGED = "fixed", "staged"
 ANYTIME = ("anytime", "anytime-radius")
@@ -35,13 +36,17 @@ def final_alpha(config: Mapping[str, Any]) -> float:
     alpha, rule = float(config["alpha"]), config.get("stop", FIXED)
     if rule in ANYTIME:
         return alpha * float(config["reserve"])
-    return alpha / (len(config["stages"]) + 1) if rule == STAGED else alpha
+    if rule == STAGED:
+        return alpha / (len(config["stages"]) + 1)
+    return alpha * (1 - float(config.get("runner_up") or 0.0))
 
 
 def largest_bound(config: Mapping[str, Any]) -> float:
     """The largest p_lower of a run: what n votes out of n give under its rule."""
     n = config["n"]
-    fixed = lower_limit(n, n, final_alpha(config))
+    alpha = final_alpha(config)
+    # The smallest number that counts as drawn is sqrt(alpha), and alpha / sqrt(alpha) is that too.
+    fixed = lower_limit(n, n, math.sqrt(alpha) if config.get("bound") == RANDOMISED else alpha)
     if config.get("stop", FIXED) not in ANYTIME:
         return fixed
     low, high, wanted = fixed, 1.0, -math.log(_spent(config))

@@ -29,3 +29,12 @@ def noise_key(*parts: str | int) -> int:
         text = str(part).encode()
         digest.update(f"{type(part).__name__}:{len(text)}:".encode() + text)
     return int.from_bytes(digest.digest(), "little")
+
+
+def uniform_draw(*parts: str | int) -> float:
+    """A number in [0, 1), the same for the same parts: 53 bits of their key.
+
+    >>> uniform_draw(0, 1, "bound") == uniform_draw(0, 1, "bound") != uniform_draw(0, 2, "bound")
+    True
+    """
+    return (noise_key(*parts) >> (KEY_BITS - 53)) * 2.0**-53

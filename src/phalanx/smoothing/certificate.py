@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from phalanx.errors import ParameterError
 from phalanx.runs.schema import Counts
 from phalanx.smoothing.confidence import bounds
-from phalanx.smoothing.radii import GAUSSIAN_RULE, L2, Ball, radii
+from phalanx.smoothing.radii import GAUSSIAN_RULE, L2, Ball, RadiusAgainst, RadiusRule, radii
 from phalanx.smoothing.stopping import Evidence, fixed_evidence
 from phalanx.verdicts import Verdict
 
@@ -60,15 +61,33 @@ def certify_evidence(
     Returns:
         Verified with a radius, abstained, or error when any vote had non-finite logits.
     """
-    label, n_a, n, p_lower, broken, samples = evidence
+    label, n_a, n, p_lower, broken, samples, p_other = evidence
     if broken:
         reason = f"{broken} of {samples} samples had NaN or infinite logits"
         return failed(reason, sigma=sigma, alpha=alpha, norm=ball.norm, n=n)
     rule = radii.get(certificate)
-    radius = rule.radius(p_lower, sigma, ball)
-    verified = p_lower > rule.threshold
+    if p_other is None:
+        radius, verified = rule.radius(p_lower, sigma, ball), p_lower > rule.threshold
+    else:
+        against = require_against(rule, certificate)
+        radius = against.radius_against(p_lower, p_other, sigma, ball)
+        verified = p_lower > p_other
     verdict, predicted = (Verdict.VERIFIED, label) if verified else (Verdict.ABSTAINED, None)
     return Certificate(verdict, predicted, radius, n_a, n, p_lower, sigma, alpha, norm=ball.norm)
+
+
+def require_against(rule: RadiusRule, name: str) -> RadiusAgainst:
+    """The rule, if it can use a bound on the runner-up.
+
+    Raises:
+        ParameterError: it cannot.
+    """
+    if not isinstance(rule, RadiusAgainst):
+        raise ParameterError(
+            f"the certificate {name!r} has no use for a bound on the runner-up",
+            repair="--set certificate=neyman-pearson, or no share for the runner-up",
+        )
+    return rule
 
 
 def failed(reason: str, *, sigma: float, alpha: float, norm: str = "l2", n: int = 0) -> Certificate:

@@ -20,6 +20,7 @@ from phalanx.runs.provenance import digest_of
 from phalanx.runs.schema import ClassifierRecord
 
 RANDOM_MEMBER = "random-member"
+AFTER_SMOOTHING = "after-smoothing"
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,11 @@ class BaseClassifier:
     reducer: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     consensus: int | None = None
+
+    @property
+    def after(self) -> bool:
+        """Whether it has no votes of its own: its members are smoothed first."""
+        return self.reducer == AFTER_SMOOTHING
 
     @property
     def random(self) -> bool:
@@ -89,6 +95,16 @@ def _random_member(
     return BaseClassifier(RANDOM_MEMBER, members, RANDOM_MEMBER)
 
 
+def _after_smoothing(members: tuple[int, ...], consensus: int | None) -> BaseClassifier:
+    if len(members) < 2 or consensus is not None:
+        raise ParameterError(
+            f"{AFTER_SMOOTHING} goes with several models, and with no consensus of them",
+            why="every member is smoothed alone and asked about every noisy copy",
+            repair=f"--reducer {AFTER_SMOOTHING}, with at least 2 models",
+        )
+    return BaseClassifier(AFTER_SMOOTHING, members, AFTER_SMOOTHING)
+
+
 def agreed_votes(logits: Tensor) -> tuple[Tensor, Tensor]:
     """The class of the first member, and whether all of them have it.
 
@@ -121,6 +137,7 @@ def classifiers_of(
         reducer_names: the ensemble under each of these; a name, an alias, or ``name:spelling``
             such as ``weighted:1,2,1`` (`choose_reducer`). What is asked for twice is one.
             ``random-member``: none of these, but a member drawn for every noisy copy.
+            ``after-smoothing``: each member is smoothed alone and certified too.
         options: options of the first reducer, for example ``weights``.
         each: also every member alone.
         consensus: K of K-consensus for each ensemble: the members behind the first K are asked
@@ -147,6 +164,9 @@ def classifiers_of(
         return [_random_member(everybody, reducer_names, alone=not each and consensus is None)]
     chosen: dict[str, BaseClassifier] = {}
     for position, text in enumerate(reducer_names):
+        if text == AFTER_SMOOTHING:
+            chosen[text] = _after_smoothing(everybody, consensus)
+            continue
         label, name, said = choose_reducer(text, options if position == 0 else None)
         label = label if consensus is None else f"{label}, {consensus}-consensus"
         classifier = BaseClassifier(label, everybody, name, said, consensus)
@@ -156,7 +176,7 @@ def classifiers_of(
     if members == 1:
         return [BaseClassifier("model", (0,))]
     found = list(chosen.values())
-    if each:
+    if each or any(classifier.after for classifier in found):
         found += [BaseClassifier(f"member-{index}", (index,)) for index in everybody]
     if not found:
         raise ParameterError("nothing to certify", repair="--reducer mean, or --each")

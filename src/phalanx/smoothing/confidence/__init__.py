@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from phalanx.registry import Registry
 
@@ -26,6 +26,15 @@ class Bound(Protocol):
 
     def upper(self, successes: int, trials: int, alpha: float) -> float:
         """A number in (0, 1] that falls short of it at most alpha of the time."""
+        ...
+
+
+@runtime_checkable
+class Randomised(Bound, Protocol):
+    """A bound that needs a uniform number, drawn apart from the votes, once for an input."""
+
+    def drawn(self, u: float) -> Bound:
+        """The bound for this number in [0, 1]."""
         ...
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from phalanx.errors import ParameterError
 from phalanx.registry import Registry
@@ -76,6 +76,17 @@ class RadiusRule(Protocol):
 
     def radius(self, p_lower: float, sigma: float, ball: Ball = L2) -> float:
         """Radius in input units certified by ``p_lower``, rounded towards zero, never < 0."""
+        ...
+
+
+@runtime_checkable
+class RadiusAgainst(Protocol):
+    """A radius rule that can use a bound on every other class's probability."""
+
+    def radius_against(
+        self, p_lower: float, p_other: float, sigma: float, ball: Ball = L2
+    ) -> float:
+        """Radius from two bounds, rounded towards zero; 0 where ``p_lower <= p_other``."""
         ...
 
 

@@ -40,8 +40,11 @@ class Scaled(ABC):
             raise ParameterError(f"a lower bound of {p_lower} on a probability")
         if p_lower <= self.threshold:
             return 0.0
-        radius = min(sigma, added_sigma(sigma)) * self.unit_radius(p_lower, ball)
-        radius *= 1 - self.relative_error
+        return self.scaled(self.unit_radius(p_lower, ball), sigma)
+
+    def scaled(self, unit: float, sigma: float) -> float:
+        """A radius at sigma 1 as one in input units, moved towards zero."""
+        radius = min(sigma, added_sigma(sigma)) * unit * (1 - self.relative_error)
         for _ in range(8):
             radius = math.nextafter(radius, 0.0)
         return radius

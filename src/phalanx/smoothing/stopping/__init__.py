@@ -33,6 +33,8 @@ class Evidence(NamedTuple):
         p_lower: with probability at least 1 - alpha, a lower bound on that class's probability.
         broken: votes that were not finite, of all that were looked at; any is an error.
         samples: how many were looked at.
+        p_other: with the same confidence, an upper bound on every other class's probability,
+            where one was bounded; else it is ``1 - p_lower``.
     """
 
     label: int
@@ -41,6 +43,7 @@ class Evidence(NamedTuple):
     p_lower: float
     broken: int
     samples: int
+    p_other: float | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,8 @@ class Setting:
         reserve: share of alpha kept for a last bound at n.
         fraction: of what could still be reached that is good enough.
         stages: samples of each stage but the last, which has n.
+        runner_up: share of alpha for upper bounds on the other classes; 0: two-class bound.
+        classes: how many there are.
     """
 
     n: int
@@ -74,6 +79,8 @@ class Setting:
     reserve: float = 0.5
     fraction: float = 0.9
     stages: tuple[int, ...] = ()
+    runner_up: float = 0.0
+    classes: int = 2
 
     def require_targets(self, rule: str) -> None:
         """Refuse a rule that decides given radii where none is given."""
@@ -81,6 +88,14 @@ class Setting:
             raise ParameterError(
                 f"the stopping rule {rule!r} decides given radii, and none is given",
                 repair="--radius 0.5, several times if you like",
+            )
+
+    def require_two_classes(self, rule: str) -> None:
+        """Refuse a rule that decides by one class's probability where others are bounded too."""
+        if self.runner_up:
+            raise ParameterError(
+                f"the stopping rule {rule!r} does not bound the runner-up",
+                repair="--stop fixed, or no share for the runner-up",
             )
 
 
@@ -148,15 +163,30 @@ def selected(selection: Counts) -> int:
     return min(votes, key=lambda c: (-votes[c], c), default=0)
 
 
-def fixed_evidence(selection: Counts, estimation: Counts, bound: Bound, alpha: float) -> Evidence:
+def fixed_evidence(
+    selection: Counts,
+    estimation: Counts,
+    bound: Bound,
+    alpha: float,
+    *,
+    runner_up: float = 0.0,
+    classes: int = 2,
+) -> Evidence:
     """What n votes prove, n having been fixed before the first of them (Cohen et al. 2019).
 
     Args:
         selection: votes that choose the class.
         estimation: votes of n fresh samples.
+        runner_up: share of alpha, in [0, 1), for upper bounds on the other ``classes - 1``.
     """
     label, n = selected(selection), sum(estimation.values())
     broken = selection.get(INVALID, 0) + estimation.get(INVALID, 0)
     n_a = estimation.get(label, 0)
-    p_lower = bound.lower(n_a, n, alpha)
-    return Evidence(label, n_a, n, p_lower, broken, n + sum(selection.values()))
+    p_lower = bound.lower(n_a, n, alpha * (1 - runner_up))
+    p_other = None
+    if runner_up:
+        # Each of them may be wrong with its part; the largest count has the largest bound.
+        most = max((v for c, v in estimation.items() if c not in {label, INVALID}), default=0)
+        p_other = bound.upper(most, n, alpha * runner_up / max(classes - 1, 1))
+        p_other = min(p_other, 1 - p_lower)
+    return Evidence(label, n_a, n, p_lower, broken, n + sum(selection.values()), p_other)

@@ -81,6 +81,7 @@ class LookByLook(ABC):
 
     def __post_init__(self) -> None:
         """Refuse shares of alpha that are too small for a bound, before anything is counted."""
+        self.setting.require_two_classes("anytime")
         check_alpha(anytime_alpha(self.setting))
         check_alpha(self.setting.alpha - anytime_alpha(self.setting))
 

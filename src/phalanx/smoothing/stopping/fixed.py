@@ -35,11 +35,19 @@ class Fixed:
         estimation = list(cut(ESTIMATION, s.n, s.chunk))
         if missing(votes, chunks := [*selection, *estimation]):
             return chunks
-        return fixed_evidence(tally(votes, selection), tally(votes, estimation), s.bound, s.alpha)
+        return fixed_evidence(
+            tally(votes, selection),
+            tally(votes, estimation),
+            s.bound,
+            s.alpha,
+            runner_up=s.runner_up,
+            classes=s.classes,
+        )
 
     def most(self) -> float:
         """The bound of n votes out of n."""
-        return self.setting.bound.lower(self.setting.n, self.setting.n, self.setting.alpha)
+        s = self.setting
+        return s.bound.lower(s.n, s.n, s.alpha * (1 - s.runner_up))
 
     def samples(self) -> int:
         """Selection and estimation."""

@@ -32,6 +32,7 @@ class Staged:
 
     def __post_init__(self) -> None:
         self.setting.require_targets("staged")
+        self.setting.require_two_classes("staged")
 
     def decide(self, votes: Votes) -> list[Chunk] | Evidence:
         """The chunks of the stage that is being sampled, or what the last one sampled proves."""

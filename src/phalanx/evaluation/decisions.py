@@ -1,0 +1,93 @@
+"""What every classifier of a run needs next for an image, or what its votes prove."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from phalanx.errors import ParameterError
+from phalanx.evaluation.config import CertifyConfig
+from phalanx.runtime.keys import uniform_draw
+from phalanx.smoothing.after_smoothing import AfterSmoothing
+from phalanx.smoothing.classifiers import AFTER_SMOOTHING, BaseClassifier
+from phalanx.smoothing.radii import GAUSSIAN_RULE
+from phalanx.smoothing.stopping import Chunk, Evidence, StoppingRule, Votes
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """The stopping rules of a run.
+
+    Args:
+        config: of the run.
+        classifiers: of the run, in its order.
+
+    Raises:
+        ParameterError: one of them cannot be certified under this configuration.
+    """
+
+    config: CertifyConfig
+    classifiers: Sequence[BaseClassifier]
+
+    def __post_init__(self) -> None:
+        after = [classifier for classifier in self.classifiers if classifier.after]
+        if not after:
+            return
+        if self.config.rule_of_radius != GAUSSIAN_RULE or self.config.runner_up:
+            raise ParameterError(
+                f"{AFTER_SMOOTHING} needs signed radii, which only {GAUSSIAN_RULE} gives",
+                repair=f"--set certificate={GAUSSIAN_RULE}, and no share for the runner-up",
+            )
+        self._shared(None)
+
+    @cached_property
+    def voters(self) -> list[BaseClassifier]:
+        """The classifiers that have votes of their own."""
+        return [classifier for classifier in self.classifiers if not classifier.after]
+
+    @cached_property
+    def _members(self) -> dict[int, int]:
+        """The place among the voters of each member alone."""
+        alone = enumerate(self.voters)
+        return {c.members[0]: place for place, c in alone if len(c.members) == 1}
+
+    def drawn(self, image: int) -> float | None:
+        """The number a randomised bound draws for an image; None where the bound is not one."""
+        return uniform_draw(self.config.seed, image, "bound") if self.config.draws else None
+
+    def decide(self, image: int, votes: Sequence[Votes]) -> list[list[Chunk] | Evidence]:
+        """For every classifier, chunks that it needs or what is proven.
+
+        Args:
+            image: its index.
+            votes: of every voter.
+        """
+        drawn = self.drawn(image)
+        own = self._own if drawn is None else self.config.stopping(drawn)
+        of_voter = iter(votes)
+        found: list[list[Chunk] | Evidence] = []
+        for classifier in self.classifiers:
+            if classifier.after:
+                members = [votes[self._members[member]] for member in classifier.members]
+                found.append(self._shared(drawn).decide(members))
+            else:
+                found.append(own.decide(next(of_voter)))
+        return found
+
+    @cached_property
+    def _own(self) -> StoppingRule:
+        return self.config.stopping()
+
+    def _shared(self, drawn: float | None) -> AfterSmoothing:
+        """The rule of an ensemble after smoothing."""
+        return self._after if drawn is None else AfterSmoothing(self._share.stopping(drawn))
+
+    @cached_property
+    def _after(self) -> AfterSmoothing:
+        return AfterSmoothing(self._share.stopping())
+
+    @cached_property
+    def _share(self) -> CertifyConfig:
+        """The configuration of each member: it gets an equal part of alpha."""
+        return replace(self.config, alpha=self.config.alpha / len(self._members))

@@ -1,0 +1,119 @@
+"""What the stored votes of each certificate give: the evidence, and its bounds.
+
+Shares no code with ``phalanx.smoothing``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from phalanx.runs.arithmetic import lower_limit, lower_limits
+from phalanx.runs.drawn import RANDOMISED, drawn_number, randomised_limit
+from phalanx.runs.evidence import Evidence, evidence_of, phases_of
+from phalanx.runs.imports import KIND as IMPORT
+from phalanx.runs.schema import INVALID, CertificateRecord
+from phalanx.runs.sequential import ANYTIME, FIXED, final_alpha, supported
+from phalanx.runs.store import RunStore
+from phalanx.runs.together import joint_evidence, joint_limit, members_of
+from phalanx.verdicts import Verdict
+
+
+@dataclass
+class Case:
+    """A certificate with what its stored votes say."""
+
+    record: CertificateRecord
+    label: int | None
+    votes: Evidence = field(default_factory=Evidence)
+    missing: str = ""
+    imported: bool = False
+
+    @property
+    def pair(self) -> tuple[int, int] | None:
+        """(n_A, n), where the votes are known and in order."""
+        return self.votes.path[-1] if self.votes.path else None
+
+
+def cases_of(run: RunStore, records: list[CertificateRecord]) -> list[Case]:
+    """The cases of a run's certificates, which are ordered by image."""
+    labels, config = run.labels(), run.manifest.config
+    if run.manifest.kind == IMPORT:
+        return [_published(record, labels.get(record.image)) for record in records]
+    cases: list[Case] = []
+    image, phases, members = None, phases_of([]), members_of(run.manifest)
+    for record in records:
+        if record.image != image:
+            image, phases = record.image, phases_of(run.chunks(record.image))
+        if record.classifier in members and _joint_is_known(config):
+            votes = joint_evidence(members[record.classifier], phases, config)
+        elif record.classifier in members:
+            missing = "there is no independent code for after-smoothing with this stop or bound"
+            cases.append(Case(record, labels.get(record.image), missing=missing))
+            continue
+        else:
+            votes = evidence_of(record, phases, config)
+        cases.append(_counted(Case(record, labels.get(record.image)), votes))
+    return cases
+
+
+def _joint_is_known(config: Mapping[str, Any]) -> bool:
+    return config.get("stop", FIXED) == FIXED and config.get("bound") != RANDOMISED
+
+
+def _published(record: CertificateRecord, label: int | None) -> Case:
+    case = Case(record, label, imported=True)
+    if record.n_a is None or record.n is None:
+        case.missing = "imported without counts"
+    else:
+        case.votes = Evidence(record.predicted, path=[(record.n_a, record.n)])
+    return case
+
+
+def _counted(case: Case, votes: Evidence) -> Case:
+    record = case.record
+    if record.verdict is Verdict.ERROR and not votes.invalid:
+        case.missing = f"ended in an error: {record.reason or 'no reason stored'}"
+        return case
+    case.votes = votes
+    if case.pair is not None and (record.n_a, record.n) != case.pair:
+        stored = f"n_A {record.n_a} of {record.n}"
+        votes.wrong.append(f"{stored} is stored, the votes give {case.pair[0]} of {case.pair[1]}")
+    return case
+
+
+class Limits:
+    """The bounds that the votes of cases give under a run's configuration."""
+
+    def __init__(self, cases: Sequence[Case], config: Mapping[str, Any]) -> None:
+        self.config = config
+        self.runner_up = float(config.get("runner_up") or 0.0)
+        self.alpha = final_alpha(config)
+        self.drawn = config.get("bound") == RANDOMISED
+        pairs = [c.pair for c in cases if c.pair is not None and not c.votes.parts]
+        self._fixed = {} if self.drawn else lower_limits(pairs, self.alpha)
+
+    def lower(self, case: Case) -> float:
+        """The lower bound on the probability of the selected class."""
+        stored, votes = case.record.p_lower, case.votes
+        if votes.parts:
+            return joint_limit(votes.parts, self.alpha)
+        if self.config.get("stop", FIXED) in ANYTIME and stored is not None:
+            # Any look could have given it; what none supports is not what the votes give.
+            return stored if supported(stored, votes.path, self.config) else 0.0
+        n_a, n = case.pair or (0, 1)
+        if self.drawn:
+            drawn = drawn_number(self.config["seed"], case.record.image)
+            return randomised_limit(n_a, n, self.alpha, drawn)
+        return self._fixed[n_a, n]
+
+    def other(self, case: Case, p_lower: float) -> float | None:
+        """The upper bound on every other class, where the run computed one."""
+        if not self.runner_up or case.pair is None:
+            return None
+        n = case.pair[1]
+        others = {k: v for k, v in case.votes.estimation.items() if k != case.votes.selected}
+        most = max((v for k, v in others.items() if k != INVALID), default=0)
+        share = self.config["alpha"] * self.runner_up / max(self.config["classes"] - 1, 1)
+        return min(1 - lower_limit(n - most, n, share), 1 - p_lower)
