@@ -77,7 +77,7 @@ def boxes_from_counts(
 
     >>> box = boxes_from_counts([50_000], 50_000, [49_900], 50_000, 0.001)
     >>> round(float(box.p_low[0]), 9), round(float(box.q_low[0]), 9)
-    (0.999834133, 0.997203551)
+    (0.999834133, 0.997206516)
     """
     check_count("the number of samples of P", p_trials)
     check_count("the number of samples of Q", q_trials)

@@ -10,7 +10,8 @@ and the chord's slope ``S = (F_b - F_a) / h``,
 For F is its chord plus some e. Between two zeros of e, l apart, it stays inside a triangle whose
 sides have the extreme slopes and whose area is at most ``l^2 dD / 4``; all of them together make
 at most ``h^2 dD / 4``. The chord is symmetric about the middle, where a constant M' cancels it,
-and what is left of M' is at most dG. The bound shrinks with the square of h.
+and what is left of M' is at most dG. The bound shrinks with the square of h. A cruder one is used
+where it is smaller: F strays from its mean by at most 1, or half its rise where it is monotone.
 
 The mass accepted around the shifted centre is an integral along the boundary (`geometry.py`)::
 
@@ -198,6 +199,11 @@ def _integral(node: Floats, slope: Interval, mass: Floats, flow: Interval, width
     rise = np.abs(node[:, 1:] - node[:, :-1])
     high = np.abs(flow.middle) + flow.radius
     error = width / 4 * (rise * flow.radius + width * slope.radius * high)
+    # F in [0, 1] is within 1 of the mean of its ends and, where it is monotone, within rise / 2.
+    # That is the better bound where tau is so small that the slopes are not.
+    strays = np.where((slope.lo >= 0) | (slope.hi <= 0), rise / 2, 1.0)
+    moves = np.where((flow.lo >= 0) | (flow.hi <= 0), np.abs(mass), width * high)
+    error = np.fmin(error, strays * moves)
     return np.asarray((mean * mass - error).sum(1))
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 from numpy.polynomial.legendre import leggauss
@@ -85,12 +86,13 @@ def evaluate(pair: Pair, c: Floats, l1: Floats, l2: Floats) -> Point:
     mass = weights * pair.gamma(t)
     boundary = np.where(accepting, density(half, seen), 0.0) * mass
     # Moving log Lambda moves the boundary's angle by this much.
-    turn = np.sqrt(t) * (1 + stretch) / (4 * c * (t * (1 + stretch) + pair.law.k)) / safe
-    tau = t * (1 + stretch)
+    psi = 1 / (t + pair.law.k * np.exp(-stretch_log))
+    turn = np.sqrt(t) * psi / (4 * c * safe)
+    tau = t * np.exp(stretch_log)
     other = seen_from_shifted(t, tau, c)
     along = np.where(accepting, share(half, other), 0.0)
     bend = -pair.kappa * (1 - l1 / safe) if pair.kappa else 0.0
-    run = (1 + stretch) * (pair.law.k + t - t * bend) / (tau + pair.law.k)
+    run = psi * (pair.law.k + t - t * bend)
     flow = np.where(accepting, weights * pair.gamma(tau) * run, 0.0)
     shifted = (along * flow).sum(1)
     moved = density(half, other) * (t * stretch - c * c) / (4 * c * c * np.sqrt(tau)) * flow
@@ -127,9 +129,9 @@ def _nodes(pair: Pair, l1: Floats, l2: Floats) -> tuple[Floats, Floats, Floats]:
         span = np.maximum(pair.top - low, 0.0)
         t = low + span * x**2
         return t, span * 2 * x * w, np.exp(pair.kappa0 - pair.kappa * t)
-    parts = []
-    for low, high in ((pair.bottom, pair.cut), (pair.cut, pair.top)):
-        a, b = np.sqrt(low), np.sqrt(high)
+    parts, ends = [], (np.full_like(l1, pair.bottom), pair.cut, np.full_like(l1, pair.top))
+    for begin, end in pairwise(ends):
+        a, b = np.sqrt(begin), np.sqrt(end)
         root = a + (b - a) * x
         parts.append((root**2, 2 * root * (b - a) * w))
     t = np.concatenate([parts[0][0], parts[1][0]], axis=1)

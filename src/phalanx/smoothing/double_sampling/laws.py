@@ -3,8 +3,9 @@
 ``P`` is the generalised Gaussian of order k in d dimensions, with density proportional to
 ``|x|^(-2k) exp(-|x|^2 / (2 s^2))`` and ``s^2 = sigma^2 d / (d - 2k)``, so that a coordinate has
 variance sigma^2. Its radius is ``|x|^2 = 2 s^2 t`` with t of the Gamma law of shape
-``a = d/2 - k``. ``Q`` is the same family with a smaller variance, or P cut to ``t <= T``. In both cases the
-ratio of the densities depends on the radius alone (Li et al. 2022, arXiv 2206.07912, section 4).
+``a = d/2 - k``. ``Q`` is the same family with a smaller variance, or P cut to ``t <= T``. In both
+cases the ratio of the densities depends on the radius alone (Li et al. 2022, arXiv 2206.07912,
+section 4).
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammainc, gammaincc, gammainccinv, gammaincinv, gammaln
+from scipy.special import gammainc, gammaincc, gammainccinv, gammaincinv, gammaln, xlogy
 
 from phalanx.errors import ParameterError
 from phalanx.smoothing.double_sampling.laws import (
@@ -93,7 +93,7 @@ class Pair:
 
     def gamma(self, t: Floats) -> Floats:
         """The density of t under P."""
-        return np.exp((self.shape - 1) * np.log(t) - t - gammaln(self.shape))
+        return np.asarray(np.exp(xlogy(self.shape - 1, t) - t - gammaln(self.shape)))
 
 
 def pair_of(law: GeneralisedGaussian, second: SecondLaw | Sequence[SecondLaw], rows: int) -> Pair:

@@ -90,7 +90,7 @@ def plain_radii(law: GeneralisedGaussian, p_low: Floats) -> Certified:
 
     >>> from scipy.special import ndtri
     >>> found = plain_radii(GeneralisedGaussian(20, 0, 0.5), np.array([0.9, 0.5]))
-    >>> 0 < 0.5 * ndtri(0.9) - float(found.radius[0]) < 1e-4, float(found.radius[1])
+    >>> bool(0 < 0.5 * ndtri(0.9) - found.radius[0] < 1e-4), float(found.radius[1])
     (True, 0.0)
     """
     p_low = np.atleast_1d(np.asarray(p_low, dtype=np.float64))

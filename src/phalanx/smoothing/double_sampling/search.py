@@ -54,9 +54,16 @@ def dual_value(point: Point, box: Floats, l1: Floats, l2: Floats) -> Floats:
 def improve(pair: Pair, box: Floats, state: State) -> tuple[State, Floats, Point]:
     """Multipliers that nearly maximise the dual at the given distances.
 
+    Writes into ``state``. What overflows on the way stays a bad proposal.
+
     Returns:
         The state, the dual and the quadrature there.
     """
+    with np.errstate(all="ignore"):
+        return _improve(pair, box, state)
+
+
+def _improve(pair: Pair, box: Floats, state: State) -> tuple[State, Floats, Point]:
     point = evaluate(pair, state.c, state.l1, state.l2)
     value = dual_value(point, box, state.l1, state.l2)
     damp = np.ones_like(value)
@@ -124,13 +131,8 @@ def _newton(
 def propose(pair: Pair, box: Floats, state: State) -> State:
     """Distances at which the best dual is about one half, and the multipliers there.
 
-    Writes into ``state`` and returns it. What overflows on the way stays a bad proposal.
+    Writes into ``state`` and returns it.
     """
-    with np.errstate(all="ignore"):
-        return _propose(pair, box, state)
-
-
-def _propose(pair: Pair, box: Floats, state: State) -> State:
     active = np.ones(len(state.c), dtype=bool)
     for _ in range(_OUTER):
         part, rows = state.take(active), np.flatnonzero(active)
