@@ -32,6 +32,7 @@ from phalanx.smoothing.double_sampling.radius import certified_radii, plain_radi
 
 RESULTS = Path(__file__).parent / "results"
 Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 STEP = 0.05
 PILOTS = (100, 1_000)
 
@@ -49,7 +50,7 @@ def _number(cell: str) -> float:
     return float(cell.removeprefix("np.float64(").removesuffix(")") or "nan")
 
 
-def agreement(log: dict[str, Floats], radii: Floats) -> tuple[Floats, Floats]:
+def agreement(log: dict[str, Floats], radii: Floats) -> tuple[Bools, Bools]:
     """Which rows have a reference, and which of all rows contradict none."""
     published, reference = log["dsrs_radius_repo"], log["dsrs_radius_ref"]
     improved = ~np.isnan(log["R_at_repo"]) & (published > log["np_radius_repo"])
@@ -58,7 +59,8 @@ def agreement(log: dict[str, Floats], radii: Floats) -> tuple[Floats, Floats]:
     fine &= ~(log["R_at_next"] < 0.5) | (radii < further)
     fine &= np.isnan(reference) | (np.abs(radii - reference) < 1e-4)
     columns = ("R_at_repo", "R_at_next", "dsrs_radius_ref")
-    return ~np.all([np.isnan(log[name]) for name in columns], axis=0), fine
+    empty = np.stack([np.isnan(log[name]) for name in columns]).all(axis=0)
+    return np.logical_not(empty), fine
 
 
 def compare(file: Path, table: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import csv
 import json
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,13 @@ class Log:
         return certified_radii(self.law, self.second(), self.boxes()).radius
 
 
+@cache
+def whole(folder: Path, name: str) -> tuple[Log, Floats]:
+    """A log and its radii, computed once for the slow tests."""
+    log = read(folder, name)
+    return log, log.radii()
+
+
 def read(folder: Path, name: str, every: int = 1) -> Log:
     """The rows that have two laws; of those with a reference every ``every``-th."""
     tables = json.loads((folder / "golden" / "dsrs_tables.json").read_text())
@@ -99,8 +107,7 @@ def test_some_published_rows(shared, name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_every_published_row_and_the_mean(shared, name):
-    log = read(shared, name)
-    radii = log.radii()
+    log, radii = whole(shared, name)
     assert agrees(log, radii).all()
     assert radii.mean() >= log["dsrs_radius_repo"].mean()
 
@@ -131,8 +138,8 @@ def test_the_optimal_dual_is_the_reference_at_published_distances(shared, name):
 @pytest.mark.parametrize("pilot", [100, 1000])
 def test_the_rule_is_as_good_as_the_better_of_always_and_never(shared, name, pilot):
     """Equal totals: 2 x 50,000 for double sampling, 100,000 for Neyman-Pearson."""
-    log = read(shared, name)
-    double, plain = log.radii(), plain_radii(log.law, log["np100k_pL"]).radius
+    log, double = whole(shared, name)
+    plain = plain_radii(log.law, log["np100k_pL"]).radius
     truncated = log.kind["kind"] != "variance"
     second = log.second() if not truncated else Truncation(0.5)
     if log.kind.get("mass") == "x+":
