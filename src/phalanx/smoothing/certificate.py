@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from phalanx.runs.schema import Counts
 from phalanx.smoothing.confidence import bounds
-from phalanx.smoothing.radii import radii
+from phalanx.smoothing.radii import RadiusRule, radii
 from phalanx.smoothing.stopping import Evidence, fixed_evidence
 from phalanx.verdicts import Verdict
 
@@ -54,11 +54,17 @@ def certify_evidence(
     Returns:
         Verified with a radius, abstained, or error when any vote had non-finite logits.
     """
+    return certify_rule(evidence, radii.get(certificate), sigma=sigma, alpha=alpha)
+
+
+def certify_rule(
+    evidence: Evidence, rule: RadiusRule, *, sigma: float, alpha: float
+) -> Certificate:
+    """As `certify_evidence`, for a rule that is no registered one."""
     label, n_a, n, p_lower, broken, samples = evidence
     if broken:
         reason = f"{broken} of {samples} samples had NaN or infinite logits"
         return Certificate(Verdict.ERROR, None, None, None, n, None, sigma, alpha, reason=reason)
-    rule = radii.get(certificate)
     radius = rule.radius(p_lower, sigma)
     verified = p_lower > rule.threshold
     verdict, predicted = (Verdict.VERIFIED, label) if verified else (Verdict.ABSTAINED, None)
