@@ -9,22 +9,36 @@ from __future__ import annotations
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from hashlib import sha256
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from phalanx.data.thumbnails import thumbnail
 from phalanx.errors import DataError
 from phalanx.evaluation.request import Request, bank_of, engine_of
 from phalanx.runs.claims import owner_id
-from phalanx.runs.schema import CertificateRecord, ChunkRecord, Counts, SampleRecord
+from phalanx.runs.schema import (
+    ESTIMATION,
+    BallotRecord,
+    CertificateRecord,
+    ChunkRecord,
+    Counts,
+    SampleRecord,
+    SlopeRecord,
+)
+from phalanx.runs.slopes import packed, unpacked
 from phalanx.runs.store import RunStore
 from phalanx.smoothing.certificate import Certificate, certify_evidence
 from phalanx.smoothing.engine import Counted, Engine, Work
-from phalanx.smoothing.stopping import Chunk, Evidence, Votes
+from phalanx.smoothing.higher_order.certificate import certify_slope
+from phalanx.smoothing.higher_order.replay import halves_of_ballots
+from phalanx.smoothing.higher_order.slope import Halves
+from phalanx.smoothing.stopping import Chunk, Evidence, Votes, cut
 from phalanx.smoothing.tuning import fastest_threads
 from phalanx.verdicts import Verdict
 
@@ -90,7 +104,7 @@ class Sweep:
         """
         self._recognise()
         bank, batch = bank_of(self.request), self.config.batch or 1
-        engine = engine_of(self.request, bank)
+        self._engine = engine = engine_of(self.request, bank)
         try:
             with fastest_threads(bank, self.request.dataset.card.shape, batch):
                 self._work(engine)
@@ -191,7 +205,8 @@ class Sweep:
 
     def _commit(self, counted: Counted) -> None:
         index, chunk = counted.image, counted.chunk
-        self.store.commit_chunks(self._chunk_records(index, chunk, counted.counts))
+        ballots = self._ballot_records(counted)
+        self.store.commit_chunks(self._chunk_records(index, chunk, counted.counts), ballots)
         image = self._active[index]
         image.counted[chunk.phase, chunk.index] = counted.counts
         image.missing.discard((chunk.phase, chunk.index))
@@ -204,19 +219,52 @@ class Sweep:
             for classifier, votes in zip(self.request.classifiers, counts, strict=True)
         ]
 
-    def _certify(self, index: int, conclusions: Sequence[Evidence]) -> None:
-        config = self.config
-        certificates = [
-            certify_evidence(
-                evidence, sigma=config.sigma, alpha=config.alpha, certificate=config.certificate
-            )
-            for evidence in conclusions
+    def _ballot_records(self, counted: Counted) -> list[BallotRecord]:
+        """Which row cast which vote, of the samples that bound a slope."""
+        (phase, chunk, _), cast = counted.chunk, counted.ballots
+        if cast is None or phase != ESTIMATION:
+            return []
+        return [
+            BallotRecord(classifier.name, counted.image, phase, chunk, packed(votes))
+            for classifier, votes in zip(self.request.classifiers, cast, strict=True)
         ]
-        seconds = time.perf_counter() - self._active.pop(index).started
-        self._store_certificates(index, certificates, seconds)
+
+    def _certify(self, index: int, conclusions: Sequence[Evidence]) -> None:
+        config, image = self.config, self._active.pop(index)
+        sigma, alpha = config.sigma, config.alpha
+        halves: Sequence[Halves] = []
+        if config.slope:
+            halves = self._halves(index, image, conclusions)
+            certificates = [
+                certify_slope(evidence, noise, sigma=sigma, alpha=alpha, share=config.slope)
+                for evidence, noise in zip(conclusions, halves, strict=True)
+            ]
+        else:
+            rule = config.certificate
+            certificates = [
+                certify_evidence(evidence, sigma=sigma, alpha=alpha, certificate=rule)
+                for evidence in conclusions
+            ]
+        seconds = time.perf_counter() - image.started
+        self._store_certificates(index, certificates, seconds, halves)
+
+    def _halves(self, index: int, image: _Image, conclusions: Sequence[Evidence]) -> list[Halves]:
+        """Of the noise of an image's estimation, for the class that each classifier selected."""
+        cast: defaultdict[Chunk, list[NDArray[np.int32]]] = defaultdict(list)
+        stored = {(one.classifier, one.chunk): one.ballots for one in self.store.ballots(index)}
+        for chunk in cut(ESTIMATION, self.config.n, self.config.chunk):
+            for classifier in self.request.classifiers:
+                cast[chunk].append(unpacked(stored[classifier.name, chunk.index]))
+        ballots = {chunk: np.stack(votes) for chunk, votes in cast.items()}
+        labels = [evidence.label for evidence in conclusions]
+        return halves_of_ballots(self._engine, index, image.x.numel(), ballots, labels)
 
     def _store_certificates(
-        self, index: int, certificates: Sequence[Certificate], seconds: float
+        self,
+        index: int,
+        certificates: Sequence[Certificate],
+        seconds: float,
+        halves: Sequence[Halves] = (),
     ) -> None:
         label = self.request.dataset.label(index)
         self.store.commit_certificates(
@@ -225,7 +273,11 @@ class Sweep:
                 for classifier, certificate in zip(
                     self.request.classifiers, certificates, strict=True
                 )
-            ]
+            ],
+            [
+                SlopeRecord(classifier.name, index, *astuple(one))
+                for classifier, one in zip(self.request.classifiers, halves, strict=False)
+            ],
         )
         self._answered += 1
         self.progress(0, 1)

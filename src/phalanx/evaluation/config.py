@@ -20,6 +20,8 @@ from phalanx.smoothing.stopping import Setting, StoppingRule, rules
 ARITHMETIC = "real"
 """Normals and sums are taken as exact reals; what the float32 that ran did is not proven."""
 
+SLOPE_SAMPLES = 2
+
 CHUNK = 10_000
 """Rows of a chunk. Runs of fewer samples use the first rows of the same noise."""
 
@@ -39,6 +41,7 @@ class CertifyConfig:
         bound, certificate, noise: names of the engine's other parts.
         radii: radii in input units to be decided, increasing, for rules that decide given ones.
         beta, reserve, fraction, stages: see `phalanx.smoothing.stopping.Setting`.
+        slope: share of alpha for the slope of a gradient certificate; 0: Cohen's.
         precision: arithmetic of the members, ``fp32`` or ``bf16``.
         fold: fold BatchNorm into the layer before it.
         fuse: on a CPU, run layers and the ReLU behind them as one kernel.
@@ -60,6 +63,7 @@ class CertifyConfig:
     reserve: float = 0.5
     fraction: float = 0.9
     stages: tuple[int, ...] = (1_000, 10_000)
+    slope: float = 0.0
     precision: str = "fp32"
     fold: bool = True
     fuse: bool = True
@@ -103,6 +107,8 @@ class CertifyConfig:
             )
         if self.generator is not None:
             check_generator(self.generator)
+        if self.slope:
+            self._check_slope()
         for name in ("beta", "reserve", "fraction"):
             _check_share(name, getattr(self, name))
         for samples in self.stages:
@@ -117,6 +123,21 @@ class CertifyConfig:
                 repair="smaller ones, or a larger --n or --sigma",
             )
         self.stopping()
+
+    def _check_slope(self) -> None:
+        """Refuse parts that the theorem of the gradient certificate does not speak of."""
+        _check_share("slope", self.slope)
+        parts = {"stop": self.rule, "certificate": self.certificate, "noise": self.noise}
+        wanted = {"stop": "fixed", "certificate": "neyman-pearson", "noise": "gaussian"}
+        for name, part in parts.items():
+            if part != wanted[name]:
+                raise ParameterError(
+                    f"slope is {self.slope:g} and {name} is {part!r}",
+                    why=f"the gradient certificate is one of {wanted[name]} {name}",
+                    repair=f"--set {name}={wanted[name]}, or no slope",
+                )
+        if self.n < SLOPE_SAMPLES:
+            raise ParameterError(f"n is {self.n}", why="a slope needs two halves of the samples")
 
     @property
     def rule(self) -> str:
@@ -138,7 +159,7 @@ class CertifyConfig:
             n=self.n,
             n0=self.n0,
             chunk=self.chunk,
-            alpha=self.alpha,
+            alpha=self.alpha * (1 - self.slope),
             bound=bounds.get(self.bound),
             targets=tuple(probability_for(certificate, r, self.sigma) for r in self.radii),
             radius=lambda p: certificate.radius(p, self.sigma),
@@ -152,7 +173,10 @@ class CertifyConfig:
     def as_dict(self) -> dict[str, Any]:
         """JSON values for the manifest, with what every certificate of the run shares."""
         shared = {"arithmetic": ARITHMETIC, "norm": radii.get(self.certificate).norm}
-        return asdict(self) | shared | {"stop": self.rule}
+        asked = asdict(self)
+        if not self.slope:
+            del asked["slope"]  # runs from before there was one go on
+        return asked | shared | {"stop": self.rule}
 
     def adopting(self, recorded: Mapping[str, Any], names: Iterable[str]) -> CertifyConfig:
         """This configuration with the named fields as an existing run recorded them."""

@@ -37,6 +37,14 @@ CREATE TABLE IF NOT EXISTS certificates (
     predicted INTEGER, correct INTEGER, radius REAL, n_a INTEGER, n INTEGER, p_lower REAL,
     seconds REAL, reason TEXT NOT NULL, radius_text TEXT,
     PRIMARY KEY (image, classifier)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS ballots (
+    image INTEGER NOT NULL, classifier TEXT NOT NULL, phase TEXT NOT NULL,
+    chunk INTEGER NOT NULL, ballots BLOB NOT NULL,
+    PRIMARY KEY (image, classifier, phase, chunk)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS slopes (
+    image INTEGER NOT NULL, classifier TEXT NOT NULL, n1 INTEGER NOT NULL, n2 INTEGER NOT NULL,
+    norm1 REAL NOT NULL, norm2 REAL NOT NULL, product REAL NOT NULL,
+    PRIMARY KEY (image, classifier)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS claims (image INTEGER PRIMARY KEY, owner TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS owners (owner TEXT PRIMARY KEY, beat REAL NOT NULL) WITHOUT ROWID;
 """

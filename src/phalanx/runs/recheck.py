@@ -17,10 +17,11 @@ from phalanx.errors import RunError
 from phalanx.runs.arithmetic import float32_level, largest_radius, lower_limits, radius_of
 from phalanx.runs.evidence import Evidence, Phases, evidence_of, phases_of
 from phalanx.runs.export import truncated
+from phalanx.runs.gradient import agrees, gradient_radius, of_votes
 from phalanx.runs.imports import KIND as IMPORT
 from phalanx.runs.imports import beyond_cap
 from phalanx.runs.provenance import digest_of
-from phalanx.runs.schema import CertificateRecord, Manifest
+from phalanx.runs.schema import CertificateRecord, Manifest, SlopeRecord
 from phalanx.runs.sequential import ANYTIME, FIXED, KNOWN, final_alpha, supported
 from phalanx.runs.store import RunStore
 from phalanx.verdicts import Verdict
@@ -107,6 +108,7 @@ class _Case:
 
     record: CertificateRecord
     label: int | None
+    noise: SlopeRecord | None = None
     votes: Evidence = field(default_factory=Evidence)
     missing: str = ""
     imported: bool = False
@@ -125,7 +127,9 @@ def recheck(run: RunStore) -> RecheckReport:
     p_lower: some look supports it, see `phalanx.runs.sequential`), the verdict abstains exactly
     where p_lower <= 1/2, and ``correct`` fits the label. Noise is added in float32, so the radius
     is that of `float32_level`. An imported radius must be what its count gives at the sigma that
-    was stated, rounded as it was published.
+    was stated, rounded as it was published. A gradient radius is that of the stored halves of
+    the noise (`phalanx.runs.gradient`); that these are sums over the noise of the votes is not
+    seen here, where no noise is drawn.
     """
     config = run.manifest.config
     records = run.certificates()
@@ -189,6 +193,7 @@ def _unknown_rule(manifest: Manifest) -> str:
         return "the run does not say its stop"
     if (rule := config.get("stop", FIXED)) not in KNOWN:
         return f"there is no independent code for stop {rule!r}"
+    _check_slope(config)
     for key in ("sigma", "alpha", "n", "n0"):
         value = config.get(key)
         if isinstance(value, bool) or not isinstance(value, int | float):
@@ -198,14 +203,23 @@ def _unknown_rule(manifest: Manifest) -> str:
     return ""
 
 
+def _check_slope(config: Mapping[str, Any]) -> None:
+    slope, rule = config.get("slope", 0), config.get("stop", FIXED)
+    if isinstance(slope, bool) or not isinstance(slope, int | float) or not 0 <= slope < 1:
+        raise RunError(f"the run's slope is {slope!r}", why="it is a share of alpha")
+    if slope and rule != FIXED:
+        raise RunError(f"there is no gradient certificate for stop {rule!r}")
+
+
 def _cases(run: RunStore, records: list[CertificateRecord]) -> list[_Case]:
-    labels, imported = run.labels(), run.manifest.kind == IMPORT
+    labels, slopes, imported = run.labels(), run.slopes(), run.manifest.kind == IMPORT
     cases: list[_Case] = []
     image, phases = None, phases_of([])
     for record in records:
         if record.image != image:
             image, phases = record.image, phases_of(run.chunks(record.image))
-        case = _Case(record, labels.get(record.image), imported=imported)
+        noise = slopes.get((record.image, record.classifier))
+        case = _Case(record, labels.get(record.image), noise, imported=imported)
         if imported:
             _use_published_count(case)
         else:
@@ -259,7 +273,7 @@ def _judge(
             f"{case.votes.invalid} votes had non-finite logits and the verdict is no error"
         )
     elif case.pair is not None:
-        wrong += _certificate_problems(case, _bound(case, limits, config), sigma)
+        wrong += _certificate_problems(case, _bound(case, limits, config), sigma, config)
     if record.verdict is not Verdict.ERROR:
         wrong += _correctness_problems(case)
     if record.radius_text is not None and not case.imported:
@@ -289,9 +303,16 @@ def _correctness_problems(case: _Case) -> list[str]:
     return [f"correct is {record.correct}, label {case.label}, predicted {record.predicted}"]
 
 
-def _certificate_problems(case: _Case, p_lower: float, sigma: float) -> list[str]:
-    record, wrong = case.record, []
-    radius = radius_of(p_lower, sigma)
+def _certificate_problems(
+    case: _Case, p_lower: float, sigma: float, config: Mapping[str, Any]
+) -> list[str]:
+    record, wrong, slope = case.record, [], config.get("slope")
+    if slope and (case.noise is None or not of_votes(case.noise, record.n_a, record.n)):
+        return ["the halves of its noise are not those of its votes"]
+    if slope and case.noise is not None:
+        radius = gradient_radius(case.noise, p_lower, config["alpha"] * slope, sigma)
+    else:
+        radius = radius_of(p_lower, sigma)
     verdict = Verdict.VERIFIED if p_lower > 0.5 else Verdict.ABSTAINED
     predicted = case.votes.selected if verdict is Verdict.VERIFIED else None
     if record.verdict is not verdict:
@@ -307,13 +328,19 @@ def _certificate_problems(case: _Case, p_lower: float, sigma: float) -> list[str
     elif record.radius_text is not None:
         if not reproduces(record.radius_text, radius):
             wrong.append(f"radius {record.radius_text} was published, the count gives {radius!r}")
-    elif not (_close(record.radius, radius) or _safest(p_lower, sigma) <= record.radius <= radius):
+    elif not (
+        agrees(record.radius, radius) if slope else _fits(record.radius, radius, p_lower, sigma)
+    ):
         wrong.append(f"radius is {record.radius!r}, the votes give {radius!r}")
     return wrong
 
 
 def _close(stored: float, computed: float) -> bool:
     return math.isclose(stored, computed, rel_tol=RELATIVE, abs_tol=_ABSOLUTE)
+
+
+def _fits(stored: float, radius: float, p_lower: float, sigma: float) -> bool:
+    return _close(stored, radius) or _safest(p_lower, sigma) <= stored <= radius
 
 
 def _safest(p_lower: float, sigma: float) -> float:

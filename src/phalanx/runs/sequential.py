@@ -35,6 +35,8 @@ def final_alpha(config: Mapping[str, Any]) -> float:
     alpha, rule = float(config["alpha"]), config.get("stop", FIXED)
     if rule in ANYTIME:
         return alpha * float(config["reserve"])
+    # A gradient certificate keeps a share for its slope; it comes with the fixed rule alone.
+    alpha *= 1 - float(config.get("slope", 0))
     return alpha / (len(config["stages"]) + 1) if rule == STAGED else alpha
 
 

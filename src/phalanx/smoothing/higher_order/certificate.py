@@ -9,7 +9,7 @@ from phalanx.smoothing.confidence import bounds
 from phalanx.smoothing.confidence.clopper_pearson import check_alpha
 from phalanx.smoothing.higher_order.radius import GradientRadius
 from phalanx.smoothing.higher_order.slope import Halves, slope_upper
-from phalanx.smoothing.stopping import fixed_evidence
+from phalanx.smoothing.stopping import Evidence, fixed_evidence
 
 SHARE = 0.1
 """Of alpha, for the slope: at n = 100,000 it costs the bound on p less than 0.001 sigma."""
@@ -44,9 +44,20 @@ def certify_gradient(
         ParameterError: a share outside (0, 1), or halves of another number of samples.
     """
     check_alpha(alpha)
-    if not 0 < share < 1:
-        raise ParameterError(f"share is {share!r}", why="it is a part of alpha, between 0 and 1")
+    _check_share(share)
     evidence = fixed_evidence(selection, estimation, bounds.get(bound), (1 - share) * alpha)
+    return certify_slope(evidence, halves, sigma=sigma, alpha=alpha, share=share)
+
+
+def certify_slope(
+    evidence: Evidence, halves: Halves, *, sigma: float, alpha: float, share: float = SHARE
+) -> Certificate:
+    """As `certify_gradient`, from evidence at level ``(1 - share) alpha`` of a fixed number.
+
+    Raises:
+        ParameterError: a share outside (0, 1), or halves of other samples.
+    """
+    _check_share(share)
     if halves.n1 + halves.n2 != evidence.n:
         raise ParameterError(
             f"the halves have {halves.n1} and {halves.n2} rows, the votes {evidence.n}",
@@ -56,3 +67,8 @@ def certify_gradient(
         raise ParameterError("rows were summed that voted for another class, and none did")
     slope = slope_upper(halves, 1 - evidence.p_lower, share * alpha)
     return certify_rule(evidence, GradientRadius(slope), sigma=sigma, alpha=alpha)
+
+
+def _check_share(share: float) -> None:
+    if not 0 < share < 1:
+        raise ParameterError(f"share is {share!r}", why="it is a part of alpha, between 0 and 1")
