@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from phalanx.ensembles.ensemble import reducers
 from phalanx.models.build import networks
 from phalanx.smoothing.confidence import bounds
+from phalanx.smoothing.higher_order.slope import Halves
 from phalanx.smoothing.radii import L2, Ball, radii
 from phalanx.smoothing.stopping import (
     Chunk,
@@ -79,6 +80,18 @@ class RoundedRadius:
     def radius(self, p_lower: float, sigma: float, ball: Ball = L2) -> float:
         """Rounded to nearest, not towards zero."""
         return round(sigma * NormalDist().inv_cdf(max(p_lower, 0.5)), 3)
+
+
+def plugged_in_slope(halves: Halves, q_upper: float, alpha: float) -> float:
+    """The unbiased estimate of the squared slope, taken for a bound on it."""
+    return math.sqrt(max(0.0, halves.product / halves.n1 / halves.n2))
+
+
+def slope_without_noise(halves: Halves, q_upper: float, alpha: float) -> float:
+    """A normal quantile for the part across the gradient alone, as if d were all that counts."""
+    norms = math.sqrt(halves.norm1 * halves.norm2) / halves.n1 / halves.n2
+    product = halves.product / halves.n1 / halves.n2
+    return math.sqrt(max(0.0, product - NormalDist().inv_cdf(alpha) * norms / halves.n1))
 
 
 def repaired_mean(logits: Tensor) -> Tensor:

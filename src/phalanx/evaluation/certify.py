@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import astuple, dataclass, field, replace
 from hashlib import sha256
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from phalanx.data.thumbnails import thumbnail
@@ -21,11 +23,23 @@ from phalanx.errors import DataError
 from phalanx.evaluation.decisions import Decisions
 from phalanx.evaluation.request import Request, bank_of, engine_of
 from phalanx.runs.claims import owner_id
-from phalanx.runs.schema import CertificateRecord, ChunkRecord, Counts, SampleRecord
+from phalanx.runs.schema import (
+    ESTIMATION,
+    BallotRecord,
+    CertificateRecord,
+    ChunkRecord,
+    Counts,
+    SampleRecord,
+    SlopeRecord,
+)
+from phalanx.runs.slopes import packed, unpacked
 from phalanx.runs.store import RunStore
-from phalanx.smoothing.certificate import Certificate, certify_evidence, failed
+from phalanx.smoothing.certificate import Certificate, certify_rule, failed
 from phalanx.smoothing.engine import Counted, Engine, Work
-from phalanx.smoothing.stopping import Chunk, Evidence, Votes
+from phalanx.smoothing.higher_order.certificate import certify_slope
+from phalanx.smoothing.higher_order.replay import halves_of_ballots
+from phalanx.smoothing.higher_order.slope import Halves
+from phalanx.smoothing.stopping import Chunk, Evidence, Votes, cut
 from phalanx.smoothing.tuning import fastest_threads
 
 HEARTBEAT_SECONDS = 15.0
@@ -90,7 +104,7 @@ class Sweep:
         """
         self._recognise()
         bank, batch = bank_of(self.request), self.config.batch or 1
-        engine = engine_of(self.request, bank)
+        self._engine = engine = engine_of(self.request, bank)
         try:
             with fastest_threads(bank, self.request.dataset.card.shape, batch):
                 self._work(engine)
@@ -132,7 +146,7 @@ class Sweep:
         try:
             x = self._load(index)
         except DataError as error:
-            self._store_certificates(index, [self._failed(str(error))] * len(self._names()), 0.0)
+            self._store_certificates(index, [self._failed(str(error))] * len(self._names()))
             return
         self._active[index] = _Image(x, self._stored(index))
         self._advance(index)
@@ -192,7 +206,8 @@ class Sweep:
 
     def _commit(self, counted: Counted) -> None:
         index, chunk = counted.image, counted.chunk
-        self.store.commit_chunks(self._chunk_records(index, chunk, counted.counts))
+        ballots = self._ballot_records(counted)
+        self.store.commit_chunks(self._chunk_records(index, chunk, counted.counts), ballots)
         image = self._active[index]
         image.counted[chunk.phase, chunk.index] = counted.counts
         image.missing.discard((chunk.phase, chunk.index))
@@ -205,37 +220,68 @@ class Sweep:
             for classifier, votes in zip(self.decisions.voters, counts, strict=True)
         ]
 
-    def _certify(self, index: int, conclusions: Sequence[Evidence]) -> None:
-        config = self.config
-        certificates = [
-            certify_evidence(
-                evidence,
-                sigma=config.sigma,
-                alpha=config.alpha,
-                certificate=config.rule_of_radius,
-                ball=config.ball,
-            )
-            for evidence in conclusions
+    def _ballot_records(self, counted: Counted) -> list[BallotRecord]:
+        """Which row cast which vote, of the samples that bound a slope."""
+        (phase, chunk, _), cast = counted.chunk, counted.ballots
+        if cast is None or phase != ESTIMATION:
+            return []
+        return [
+            BallotRecord(classifier.name, counted.image, phase, chunk, packed(votes))
+            for classifier, votes in zip(self.decisions.voters, cast, strict=True)
         ]
-        seconds = time.perf_counter() - self._active.pop(index).started
+
+    def _certify(self, index: int, conclusions: Sequence[Evidence]) -> None:
+        config, image = self.config, self._active.pop(index)
+        sigma, alpha = config.sigma, config.alpha
+        halves: Sequence[Halves] = []
+        if config.slope:
+            halves = self._halves(index, image, conclusions)
+            certificates = [
+                certify_slope(evidence, noise, sigma=sigma, alpha=alpha, share=config.slope)
+                for evidence, noise in zip(conclusions, halves, strict=True)
+            ]
+        else:
+            rule, ball = config.radius_rule, config.ball
+            certificates = [
+                certify_rule(evidence, rule, sigma=sigma, alpha=alpha, ball=ball)
+                for evidence in conclusions
+            ]
         drawn = self.decisions.drawn(index)
-        details = {} if drawn is None else {"drawn": drawn}
-        self._store_certificates(index, certificates, seconds, details)
+        shared: dict[str, Any] = {
+            "seconds": time.perf_counter() - image.started,
+            "details": {} if drawn is None else {"drawn": drawn},
+        }
+        self._store_certificates(index, certificates, halves, **shared)
+
+    def _halves(self, index: int, image: _Image, conclusions: Sequence[Evidence]) -> list[Halves]:
+        """Of the noise of an image's estimation, for the class that each classifier selected."""
+        cast: defaultdict[Chunk, list[NDArray[np.int32]]] = defaultdict(list)
+        stored = {(one.classifier, one.chunk): one.ballots for one in self.store.ballots(index)}
+        for chunk in cut(ESTIMATION, self.config.n, self.config.chunk):
+            for classifier in self.decisions.voters:
+                cast[chunk].append(unpacked(stored[classifier.name, chunk.index]))
+        ballots = {chunk: np.stack(votes) for chunk, votes in cast.items()}
+        labels = [evidence.label for evidence in conclusions]
+        return halves_of_ballots(self._engine, index, image.x.numel(), ballots, labels)
 
     def _store_certificates(
         self,
         index: int,
         certificates: Sequence[Certificate],
-        seconds: float,
-        details: Mapping[str, Any] | None = None,
+        halves: Sequence[Halves] = (),
+        **shared: Any,
     ) -> None:
+        """Write what is proven for an image; ``shared`` are values of all its records."""
         label = self.request.dataset.label(index)
-        shared: dict[str, Any] = {"seconds": seconds, "details": details or {}}
         records = [
             replace(_record(name, index, label, certificate), **shared)
             for name, certificate in zip(self._names(), certificates, strict=True)
         ]
-        self.store.commit_certificates(records)
+        noise = [
+            SlopeRecord(name, index, *astuple(one))
+            for name, one in zip(self._names(), halves, strict=False)
+        ]
+        self.store.commit_certificates(records, noise)
         self._answered += 1
         self.progress(0, 1)
 

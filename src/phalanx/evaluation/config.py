@@ -15,11 +15,20 @@ from phalanx.smoothing.certificate import require_against
 from phalanx.smoothing.checks import check_count
 from phalanx.smoothing.confidence import Randomised, bounds
 from phalanx.smoothing.confidence.clopper_pearson import check_alpha
-from phalanx.smoothing.radii import Ball, RadiusRule, default_rule, probability_for, radii
+from phalanx.smoothing.radii import (
+    GAUSSIAN_RULE,
+    Ball,
+    RadiusRule,
+    default_rule,
+    probability_for,
+    radii,
+)
 from phalanx.smoothing.stopping import Setting, StoppingRule, rules
 
 ARITHMETIC = "real"
 """Normals and sums are taken as exact reals; what the float32 that ran did is not proven."""
+
+SLOPE_SAMPLES = 2
 
 CHUNK = 10_000
 """Rows of a chunk. Runs of fewer samples use the first rows of the same noise."""
@@ -45,6 +54,7 @@ class CertifyConfig:
         dimension, classes: values of one input, and classes of the models; taken from them.
         radii: radii in input units to be decided, increasing, for rules that decide given ones.
         beta, reserve, fraction, stages: see `phalanx.smoothing.stopping.Setting`.
+        slope: share of alpha for the slope of a gradient certificate; 0: Cohen's.
         precision: arithmetic of the members, ``fp32`` or ``bf16``.
         fold: fold BatchNorm into the layer before it.
         fuse: on a CPU, run layers and the ReLU behind them as one kernel.
@@ -70,6 +80,7 @@ class CertifyConfig:
     reserve: float = 0.5
     fraction: float = 0.9
     stages: tuple[int, ...] = (1_000, 10_000)
+    slope: float = 0.0
     precision: str = "fp32"
     fold: bool = True
     fuse: bool = True
@@ -116,9 +127,11 @@ class CertifyConfig:
             check_generator(self.generator)
         if self.runner_up:
             _check_share("runner_up", self.runner_up)
-            require_against(self.radius_rule, self.rule_of_radius)
+            require_against(self.radius_rule)
             if self.classes is None:
                 raise ParameterError("the number of classes is not known", repair="classes=10")
+        if self.slope:
+            self._check_slope()
         for name in ("beta", "reserve", "fraction"):
             _check_share(name, getattr(self, name))
         for samples in self.stages:
@@ -133,6 +146,38 @@ class CertifyConfig:
                 repair="smaller ones, or a larger --n or --sigma",
             )
         self.stopping()
+
+    @property
+    def shares(self) -> bool:
+        """Whether a part of alpha is for other bounds than that on the class's probability."""
+        return bool(self.slope or self.runner_up)
+
+    def _check_slope(self) -> None:
+        """Refuse parts that the theorem of the gradient certificate does not speak of."""
+        _check_share("slope", self.slope)
+        wanted = {
+            "stop": "fixed",
+            "certificate": GAUSSIAN_RULE,
+            "noise": "gaussian",
+            "norm": "l2",
+            "bound": "clopper-pearson",
+        }
+        if self.runner_up:
+            raise ParameterError(
+                "a slope and a bound on the runner-up in one certificate",
+                why="no theorem here uses both",
+                repair="--set runner_up=0, or no slope",
+            )
+        parts = {**asdict(self), "stop": self.rule, "certificate": self.rule_of_radius}
+        for name, part in ((name, parts[name]) for name in wanted):
+            if part != wanted[name]:
+                raise ParameterError(
+                    f"slope is {self.slope:g} and {name} is {part!r}",
+                    why=f"the gradient certificate is one of {wanted[name]} {name}",
+                    repair=f"--set {name}={wanted[name]}, or no slope",
+                )
+        if self.n < SLOPE_SAMPLES:
+            raise ParameterError(f"n is {self.n}", why="a slope needs two halves of the samples")
 
     @property
     def rule(self) -> str:
@@ -177,7 +222,7 @@ class CertifyConfig:
             n=self.n,
             n0=self.n0,
             chunk=self.chunk,
-            alpha=self.alpha,
+            alpha=self.alpha * (1 - self.slope),
             bound=bounds.get(self.bound),
             targets=tuple(probability_for(rule, r, self.sigma, ball) for r in self.radii),
             radius=lambda p: rule.radius(p, self.sigma, ball),
@@ -193,7 +238,10 @@ class CertifyConfig:
     def as_dict(self) -> dict[str, Any]:
         """JSON values for the manifest, with what every certificate of the run shares."""
         chosen = {"stop": self.rule, "certificate": self.rule_of_radius}
-        return asdict(self) | chosen | {"arithmetic": ARITHMETIC}
+        asked = asdict(self)
+        if not self.slope:
+            del asked["slope"]  # runs from before there was one go on
+        return asked | chosen | {"arithmetic": ARITHMETIC}
 
     def adopting(self, recorded: Mapping[str, Any], names: Iterable[str]) -> CertifyConfig:
         """This configuration with the named fields as an existing run recorded them."""

@@ -34,10 +34,10 @@ class Decisions:
         after = [classifier for classifier in self.classifiers if classifier.after]
         if not after:
             return
-        if self.config.rule_of_radius != GAUSSIAN_RULE or self.config.runner_up:
+        if self.config.rule_of_radius != GAUSSIAN_RULE or self.config.shares:
             raise ParameterError(
                 f"{AFTER_SMOOTHING} needs signed radii, which only {GAUSSIAN_RULE} gives",
-                repair=f"--set certificate={GAUSSIAN_RULE}, and no share for the runner-up",
+                repair=f"--set certificate={GAUSSIAN_RULE}, and no share for another bound",
             )
         self._shared(None)
 

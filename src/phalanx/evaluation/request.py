@@ -241,4 +241,5 @@ def engine_of(request: Request, bank: MemberBank) -> Engine:
         seed=config.seed,
         batch=config.batch or 1,
         generator=config.generator or default_generator(request.device),
+        ballots=bool(config.slope),
     )

@@ -26,10 +26,12 @@ from phalanx.runs.rows import (
     sample_from_json,
     sample_json,
 )
+from phalanx.runs.slopes import slope_from_json, slope_json
 from phalanx.runs.store import RunStore
 
 SUMS = "SHA256SUMS"
 SAMPLES, COUNTS, CERTIFICATES = "samples.jsonl", "counts.jsonl", "certificates.jsonl"
+SLOPES = "slopes.jsonl"
 NOTES = "notes.json"
 README = "README.txt"
 MOST_BYTES = 2 << 30
@@ -100,6 +102,8 @@ def export_bundle(run: RunStore, path: Path, report: str | None = None) -> Path:
         COUNTS: (_line(chunk_json(chunk)) for image in images for chunk in run.chunks(image)),
         CERTIFICATES: (_line(certificate_json(record)) for record in certificates),
     }
+    if run.keeps_ballots:
+        parts[SLOPES] = (_line(slope_json(record)) for record in run.slopes().values())
     if (asked := run.get_meta(ASKED)) is not None:
         parts[NOTES] = [_line({ASKED: asked})]
     if report is not None:
@@ -158,6 +162,9 @@ def _read(archive: zipfile.ZipFile, path: Path, most_bytes: int) -> RunStore:
         run.commit_chunks(chunks)
     for certificates in _blocks(_records(archive, path, CERTIFICATES, certificate_from_json)):
         run.commit_certificates(certificates)
+    if SLOPES in entries:
+        for noise in _blocks(_records(archive, path, SLOPES, slope_from_json)):
+            run.commit_certificates([], noise)
     if NOTES in entries:
         with archive.open(NOTES) as stream:
             notes = _json(stream.read(_MOST_LINE), path, NOTES)
@@ -169,9 +176,9 @@ def _read(archive: zipfile.ZipFile, path: Path, most_bytes: int) -> RunStore:
 def _checked_entries(archive: zipfile.ZipFile, path: Path, most_bytes: int) -> set[str]:
     entries = archive.infolist()
     names = [entry.filename for entry in entries]
-    known = {README, FILE_NAME, SAMPLES, COUNTS, CERTIFICATES, NOTES, REPORT, SUMS}
+    known = {README, FILE_NAME, SAMPLES, COUNTS, CERTIFICATES, SLOPES, NOTES, REPORT, SUMS}
     foreign = [name for name in names if name not in known]
-    missing = known - {README, NOTES, REPORT} - set(names)
+    missing = known - {README, SLOPES, NOTES, REPORT} - set(names)
     if foreign or missing or len(names) != len(set(names)):
         raise RunError(
             f"{path} is not a bundle of a run",

@@ -13,7 +13,7 @@ from phalanx.runs.arithmetic import lower_limit, lower_limits
 from phalanx.runs.drawn import RANDOMISED, drawn_number, randomised_limit
 from phalanx.runs.evidence import Evidence, evidence_of, phases_of
 from phalanx.runs.imports import KIND as IMPORT
-from phalanx.runs.schema import INVALID, CertificateRecord
+from phalanx.runs.schema import INVALID, CertificateRecord, SlopeRecord
 from phalanx.runs.sequential import ANYTIME, FIXED, final_alpha, supported
 from phalanx.runs.store import RunStore
 from phalanx.runs.together import joint_evidence, joint_limit, members_of
@@ -27,6 +27,7 @@ class Case:
     record: CertificateRecord
     label: int | None
     votes: Evidence = field(default_factory=Evidence)
+    noise: SlopeRecord | None = None
     missing: str = ""
     imported: bool = False
 
@@ -42,7 +43,8 @@ def cases_of(run: RunStore, records: list[CertificateRecord]) -> list[Case]:
     if run.manifest.kind == IMPORT:
         return [_published(record, labels.get(record.image)) for record in records]
     cases: list[Case] = []
-    image, phases, members = None, phases_of([]), members_of(run.manifest)
+    image, phases = None, phases_of([])
+    members, slopes = members_of(run.manifest), run.slopes()
     for record in records:
         if record.image != image:
             image, phases = record.image, phases_of(run.chunks(record.image))
@@ -54,7 +56,8 @@ def cases_of(run: RunStore, records: list[CertificateRecord]) -> list[Case]:
             continue
         else:
             votes = evidence_of(record, phases, config)
-        cases.append(_counted(Case(record, labels.get(record.image)), votes))
+        noise = slopes.get((record.image, record.classifier))
+        cases.append(_counted(Case(record, labels.get(record.image), noise=noise), votes))
     return cases
 
 

@@ -38,6 +38,14 @@ CREATE TABLE IF NOT EXISTS certificates (
     predicted INTEGER, correct INTEGER, radius REAL, n_a INTEGER, n INTEGER, p_lower REAL,
     seconds REAL, reason TEXT NOT NULL, radius_text TEXT, details TEXT NOT NULL DEFAULT '{}',
     PRIMARY KEY (image, classifier)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS ballots (
+    image INTEGER NOT NULL, classifier TEXT NOT NULL, phase TEXT NOT NULL,
+    chunk INTEGER NOT NULL, ballots BLOB NOT NULL,
+    PRIMARY KEY (image, classifier, phase, chunk)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS slopes (
+    image INTEGER NOT NULL, classifier TEXT NOT NULL, n1 INTEGER NOT NULL, n2 INTEGER NOT NULL,
+    norm1 REAL NOT NULL, norm2 REAL NOT NULL, product REAL NOT NULL,
+    PRIMARY KEY (image, classifier)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS claims (image INTEGER PRIMARY KEY, owner TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS owners (owner TEXT PRIMARY KEY, beat REAL NOT NULL) WITHOUT ROWID;
 """
@@ -165,8 +173,7 @@ class Database:
                 repair="choose another --out",
             )
         with self.transaction() as connection:
-            for statement in _TABLES.split(";"):
-                connection.execute(statement)
+            _create_tables(connection)
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {DATABASE_VERSION}")
 
@@ -183,6 +190,7 @@ class Database:
                 connection.execute(
                     "ALTER TABLE certificates ADD COLUMN details TEXT NOT NULL DEFAULT '{}'"
                 )
+                _create_tables(connection)
                 connection.execute(f"PRAGMA user_version = {DATABASE_VERSION}")
 
     def _tables(self) -> int:
@@ -233,6 +241,12 @@ class Database:
         """Close the connection; the last one folds the write-ahead log into the file."""
         with self._lock:
             self._connection.close()
+
+
+def _create_tables(connection: sqlite3.Connection) -> None:
+    """Those that are not there."""
+    for statement in _TABLES.split(";"):
+        connection.execute(statement)
 
 
 def _connect(path: Path | None) -> sqlite3.Connection:

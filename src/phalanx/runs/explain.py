@@ -10,6 +10,7 @@ from phalanx.errors import RunError
 from phalanx.runs.arithmetic import lower_limit
 from phalanx.runs.evidence import Evidence, evidence_of, phases_of
 from phalanx.runs.export import truncated
+from phalanx.runs.gradient import slope_limit
 from phalanx.runs.query import cap_of, require_classifier
 from phalanx.runs.radii import certified_radius
 from phalanx.runs.schema import ESTIMATION, INVALID, SELECTION, CertificateRecord, Counts
@@ -46,6 +47,7 @@ class Explanation:
         radius_with_more: the radius if 10 times the samples showed the same share.
         advice: what would raise the radius, most useful first.
         rule, certificate_rule: the run's stopping rule, and its rule from p_lower to a radius.
+        slope: the bound on the slope behind a gradient certificate, rounded; None for others.
     """
 
     certificate: CertificateRecord
@@ -64,6 +66,7 @@ class Explanation:
     advice: tuple[str, ...]
     rule: str = FIXED
     certificate_rule: str | None = None
+    slope: float | None = None
 
     def as_json(self) -> dict[str, Any]:
         """JSON values; what is not known is null."""
@@ -80,6 +83,7 @@ class Explanation:
             "n_a": record.n_a,
             "n": record.n,
             "p_lower": record.p_lower,
+            "slope": self.slope,
             "p_a": self.share,
             "p_a_interval": self.share_interval,
             "sigma": self.sigma,
@@ -95,6 +99,8 @@ class Explanation:
         }
 
     def _formula(self) -> str:
+        if self.slope is not None:
+            return f"of a class whose slope is at most {self.slope:.4f}"
         tight = self.certificate_rule in {None, NEYMAN_PEARSON} and self.norm in {None, "l2"}
         return "= sigma * Phi^-1(p_lower)" if tight else f"by {self.certificate_rule}"
 
@@ -155,7 +161,9 @@ def explain(run: RunStore, image: int, classifier: str | None = None) -> Explana
     votes = evidence_of(record, phases, config) if phases else Evidence()
     selection, estimation = _ranked(votes.selection), _ranked(votes.estimation)
     cap, rule = cap_of(config), config.get("stop", FIXED)
-    more = _with_more(record, config) if cap is not None and rule == FIXED else None
+    slope = _slope(run, record)
+    plain = cap is not None and rule == FIXED and slope is None
+    more = _with_more(record, config) if plain else None
     return Explanation(
         certificate=record,
         label=run.labels().get(image),
@@ -173,7 +181,15 @@ def explain(run: RunStore, image: int, classifier: str | None = None) -> Explana
         advice=(*_ended(record, rule), *_advice(record, cap, more, selection, estimation)),
         rule=rule,
         certificate_rule=config.get("certificate"),
+        slope=slope,
     )
+
+
+def _slope(run: RunStore, record: CertificateRecord) -> float | None:
+    config, noise = run.manifest.config, run.slopes().get((record.image, record.classifier))
+    if noise is None or record.p_lower is None:
+        return None
+    return slope_limit(noise, 1 - record.p_lower, config["alpha"] * config["slope"])
 
 
 def _ranked(counts: Counts) -> dict[int, int]:

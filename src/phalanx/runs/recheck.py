@@ -18,6 +18,7 @@ from phalanx.runs.arithmetic import float32_level, largest_radius
 from phalanx.runs.cases import Case, Limits, cases_of
 from phalanx.runs.drawn import RANDOMISED, drawn_number
 from phalanx.runs.export import truncated
+from phalanx.runs.gradient import agrees, gradient_radius, of_votes
 from phalanx.runs.imports import KIND as IMPORT
 from phalanx.runs.imports import beyond_cap
 from phalanx.runs.provenance import digest_of
@@ -116,7 +117,9 @@ def recheck(run: RunStore) -> RecheckReport:
     p_lower: some look supports it, see `phalanx.runs.sequential`), the verdict abstains exactly
     where p_lower <= 1/2, and ``correct`` fits the label. Noise is added in float32, so the radius
     is that of `float32_level`. An imported radius must be what its count gives at the sigma that
-    was stated, rounded as it was published.
+    was stated, rounded as it was published. A gradient radius is that of the stored halves of
+    the noise (`phalanx.runs.gradient`); that these are sums over the noise of the votes is not
+    seen here, where no noise is drawn.
     """
     config = run.manifest.config
     records = run.certificates()
@@ -185,6 +188,7 @@ def _unknown_rule(manifest: Manifest) -> str:
         return "the run does not say its stop"
     if (rule := config.get("stop", FIXED)) not in KNOWN:
         return f"there is no independent code for stop {rule!r}"
+    _check_slope(config)
     sized = ("dimension",) if needs_dimension(config) else ()
     for key in ("sigma", "alpha", "n", "n0", *sized):
         value = config.get(key)
@@ -193,6 +197,14 @@ def _unknown_rule(manifest: Manifest) -> str:
         if not value > 0:
             raise RunError(f"the run's {key} is {value}", why="it is above 0")
     return ""
+
+
+def _check_slope(config: Mapping[str, Any]) -> None:
+    slope, rule = config.get("slope", 0), config.get("stop", FIXED)
+    if isinstance(slope, bool) or not isinstance(slope, int | float) or not 0 <= slope < 1:
+        raise RunError(f"the run's slope is {slope!r}", why="it is a share of alpha")
+    if slope and rule != FIXED:
+        raise RunError(f"there is no gradient certificate for stop {rule!r}")
 
 
 def _judge(case: Case, limits: Limits, radius: Radius, beyond: set[int]) -> Finding:
@@ -243,12 +255,10 @@ def _correctness_problems(case: Case) -> list[str]:
 
 def _certificate_problems(case: Case, limits: Limits, radius_of: Radius) -> list[str]:
     record, wrong = case.record, []
-    p_lower = limits.lower(case)
-    p_other = limits.other(case, p_lower)
-    radius = radius_of(p_lower, p_other)
-    # What it is after all outward rounding: at the far tail more than 1e-9 smaller, and noise
-    # that is added in float32 may have cost 1e-6.
-    safest = radius_of(p_lower * (1 - _OUTWARD), p_other) * (1 - _LEVEL)
+    p_lower, slope = limits.lower(case), limits.config.get("slope")
+    if slope and (case.noise is None or not of_votes(case.noise, record.n_a, record.n)):
+        return ["the halves of its noise are not those of its votes"]
+    radius, fits = _radius(case, limits, radius_of, p_lower)
     verdict = Verdict.VERIFIED if radius > 0 else Verdict.ABSTAINED
     predicted = case.votes.selected if verdict is Verdict.VERIFIED else None
     if record.verdict is not verdict:
@@ -264,9 +274,24 @@ def _certificate_problems(case: Case, limits: Limits, radius_of: Radius) -> list
     elif record.radius_text is not None:
         if not reproduces(record.radius_text, radius):
             wrong.append(f"radius {record.radius_text} was published, the count gives {radius!r}")
-    elif not (_close(record.radius, radius) or safest <= record.radius <= radius):
+    elif not fits:
         wrong.append(f"radius is {record.radius!r}, the votes give {radius!r}")
     return wrong
+
+
+def _radius(case: Case, limits: Limits, radius_of: Radius, p_lower: float) -> tuple[float, bool]:
+    """The radius that a case has, and whether the stored one is that, moved down by rounding."""
+    stored, slope = case.record.radius or 0.0, limits.config.get("slope")
+    if slope and case.noise is not None:
+        sigma = float32_level(limits.config["sigma"])
+        radius = gradient_radius(case.noise, p_lower, limits.config["alpha"] * slope, sigma)
+        return radius, agrees(stored, radius)
+    p_other = limits.other(case, p_lower)
+    radius = radius_of(p_lower, p_other)
+    # What it is after all outward rounding: at the far tail more than 1e-9 smaller, and noise
+    # that is added in float32 may have cost 1e-6.
+    safest = radius_of(p_lower * (1 - _OUTWARD), p_other) * (1 - _LEVEL)
+    return radius, _close(stored, radius) or safest <= stored <= radius
 
 
 def _close(stored: float, computed: float) -> bool:

@@ -89,6 +89,39 @@ class ChunkRecord:
 
 
 @dataclass(frozen=True)
+class BallotRecord:
+    """Which row of a chunk cast which vote: what a statistic of the noise is made from.
+
+    Attributes:
+        ballots: little-endian int32, one a row, compressed by zlib.
+    """
+
+    classifier: str
+    image: int
+    phase: str
+    chunk: int
+    ballots: bytes
+
+
+@dataclass(frozen=True)
+class SlopeRecord:
+    """Two halves of the noise behind the votes that were not for the class of a certificate.
+
+    Attributes:
+        n1, n2: all rows of each half.
+        norm1, norm2, product: squared norms and inner product of the sums of standard normals.
+    """
+
+    classifier: str
+    image: int
+    n1: int
+    n2: int
+    norm1: float
+    norm2: float
+    product: float
+
+
+@dataclass(frozen=True)
 class CertificateRecord:
     """What is proven for one image and one classifier.
 

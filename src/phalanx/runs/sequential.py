@@ -38,7 +38,12 @@ def final_alpha(config: Mapping[str, Any]) -> float:
         return alpha * float(config["reserve"])
     if rule == STAGED:
         return alpha / (len(config["stages"]) + 1)
-    return alpha * (1 - float(config.get("runner_up") or 0.0))
+    # Shares that other bounds get; both come with the fixed rule alone.
+    return (
+        alpha
+        * (1 - float(config.get("slope") or 0.0))
+        * (1 - float(config.get("runner_up") or 0.0))
+    )
 
 
 def largest_bound(config: Mapping[str, Any]) -> float:

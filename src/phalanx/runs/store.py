@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from phalanx.errors import RunError
-from phalanx.runs import claims, samples
+from phalanx.runs import claims, samples, slopes
 from phalanx.runs import manifest as manifests
 from phalanx.runs.database import Database
 from phalanx.runs.folder import RECORDS, TRAINING, agree, make_folder, require_unedited
@@ -33,7 +33,14 @@ from phalanx.runs.rows import (
     describe_chunk,
 )
 from phalanx.runs.samples import SAMPLE_COLUMNS
-from phalanx.runs.schema import CertificateRecord, ChunkRecord, Manifest, SampleRecord
+from phalanx.runs.schema import (
+    BallotRecord,
+    CertificateRecord,
+    ChunkRecord,
+    Manifest,
+    SampleRecord,
+    SlopeRecord,
+)
 
 
 class RunStore:
@@ -42,12 +49,14 @@ class RunStore:
     Attributes:
         folder: where the run lives; None for a run in memory.
         manifest: ``run.json`` as stored.
+        keeps_ballots: whether its certificates need to know which row cast which vote.
     """
 
     def __init__(self, folder: Path | None, manifest: Manifest, database: Database) -> None:
         self.folder, self.manifest = folder, manifest
         self._database = database
         self._names = {record.name for record in manifest.classifiers}
+        self.keeps_ballots = bool(manifest.config.get("slope"))
         self._finished: set[int] = set()  # only grows: certificates are never withdrawn
 
     @classmethod
@@ -145,8 +154,12 @@ class RunStore:
 
     # counts
 
-    def commit_chunks(self, records: Sequence[ChunkRecord]) -> None:
+    def commit_chunks(
+        self, records: Sequence[ChunkRecord], ballots: Sequence[BallotRecord] = ()
+    ) -> None:
         """Store chunks in one transaction; a chunk that is there with equal counts is ignored.
+
+        ``ballots``, where the run keeps them, are those of the same chunks.
 
         Raises:
             RunError: a stored chunk has other counts, an unknown classifier, or votes that do
@@ -161,11 +174,20 @@ class RunStore:
                 )
                 if not added.rowcount:
                     _require_same_chunk(connection, record, row)
+            slopes.add_ballots(connection, ballots)
 
     def chunks(self, image: int | None = None, classifier: str | None = None) -> list[ChunkRecord]:
         """Stored chunks, by image, classifier, phase and chunk."""
         rows = self._select(CHUNK_COLUMNS, "chunks", image, classifier, ", phase, chunk")
         return [chunk_from_row(row) for row in rows]
+
+    def ballots(self, image: int) -> list[BallotRecord]:
+        """Ballots of an image, by classifier, phase and chunk; none in a run that keeps none."""
+        if not self.keeps_ballots:
+            return []
+        columns = slopes.BALLOT_COLUMNS
+        rows = self._select(columns, "ballots", image, None, ", phase, chunk")
+        return [BallotRecord(*row) for row in rows]
 
     def counted(self) -> set[int]:
         """Images of which anything is counted."""
@@ -180,8 +202,12 @@ class RunStore:
 
     # certificates
 
-    def commit_certificates(self, records: Sequence[CertificateRecord]) -> None:
+    def commit_certificates(
+        self, records: Sequence[CertificateRecord], noise: Sequence[SlopeRecord] = ()
+    ) -> None:
         """Store certificates in one transaction; an equal one (but for seconds) is ignored.
+
+        ``noise``: what gradient certificates rest on beside their counts.
 
         Raises:
             RunError: a stored certificate says something else; nothing of the call is stored.
@@ -197,6 +223,7 @@ class RunStore:
                 )
                 if not added.rowcount:
                     _require_same_certificate(connection, record, row)
+            slopes.add_slopes(connection, noise)
             for image in {int(record.image) for record in records}:
                 if self._has_all(connection, image):
                     connection.execute("DELETE FROM claims WHERE image = ?", (image,))
@@ -207,6 +234,13 @@ class RunStore:
         """Stored certificates, ordered by image (then by classifier)."""
         rows = self._select(CERTIFICATE_COLUMNS, "certificates", image, classifier)
         return [certificate_from_row(row) for row in rows]
+
+    def slopes(self) -> dict[tuple[int, str], SlopeRecord]:
+        """By image and classifier, in that order; none in a run without gradient certificates."""
+        if not self.keeps_ballots:
+            return {}
+        rows = self._select(slopes.SLOPE_COLUMNS, "slopes", None, None)
+        return {(row[1], row[0]): SlopeRecord(*row) for row in rows}
 
     def finished(self) -> set[int]:
         """Images that have a certificate from every classifier of the run."""
@@ -278,11 +312,14 @@ class RunStore:
         """
         state = hashlib.sha256()
         certificate = CERTIFICATE_COLUMNS.replace("seconds, ", "")
-        for table, columns, order in (
+        tables = [
             ("samples", "image, label, digest", "image"),
             ("chunks", CHUNK_COLUMNS, "image, classifier, phase, chunk"),
             ("certificates", certificate, "image, classifier"),
-        ):
+        ]
+        if self.keeps_ballots:
+            tables.append(("slopes", slopes.SLOPE_COLUMNS, "image, classifier"))
+        for table, columns, order in tables:
             for row in self._database.stream(f"SELECT {columns} FROM {table} ORDER BY {order}"):
                 state.update(f"{table}{canonical_json(row)}\n".encode("ascii"))
         return state.hexdigest()

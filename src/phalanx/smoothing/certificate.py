@@ -61,22 +61,28 @@ def certify_evidence(
     Returns:
         Verified with a radius, abstained, or error when any vote had non-finite logits.
     """
+    return certify_rule(evidence, radii.get(certificate), sigma=sigma, alpha=alpha, ball=ball)
+
+
+def certify_rule(
+    evidence: Evidence, rule: RadiusRule, *, sigma: float, alpha: float, ball: Ball = L2
+) -> Certificate:
+    """As `certify_evidence`, for a rule that is no registered one."""
     label, n_a, n, p_lower, broken, samples, p_other = evidence
     if broken:
         reason = f"{broken} of {samples} samples had NaN or infinite logits"
         return failed(reason, sigma=sigma, alpha=alpha, norm=ball.norm, n=n)
-    rule = radii.get(certificate)
     if p_other is None:
         radius, verified = rule.radius(p_lower, sigma, ball), p_lower > rule.threshold
     else:
-        against = require_against(rule, certificate)
+        against = require_against(rule)
         radius = against.radius_against(p_lower, p_other, sigma, ball)
         verified = p_lower > p_other
     verdict, predicted = (Verdict.VERIFIED, label) if verified else (Verdict.ABSTAINED, None)
     return Certificate(verdict, predicted, radius, n_a, n, p_lower, sigma, alpha, norm=ball.norm)
 
 
-def require_against(rule: RadiusRule, name: str) -> RadiusAgainst:
+def require_against(rule: RadiusRule) -> RadiusAgainst:
     """The rule, if it can use a bound on the runner-up.
 
     Raises:
@@ -84,7 +90,7 @@ def require_against(rule: RadiusRule, name: str) -> RadiusAgainst:
     """
     if not isinstance(rule, RadiusAgainst):
         raise ParameterError(
-            f"the certificate {name!r} has no use for a bound on the runner-up",
+            f"{type(rule).__name__} has no use for a bound on the runner-up",
             repair="--set certificate=neyman-pearson, or no share for the runner-up",
         )
     return rule

@@ -33,18 +33,18 @@ class Consensus:
         self._waiting, self._logits = Waiting(), torch.empty(0)
         self.rows = self.agreed = 0
 
-    def push(self, x: Tensor, owners: Sequence[Any], owner: Tensor) -> None:
+    def push(self, x: Tensor, owners: Sequence[Any], owner: Tensor, row: Tensor) -> None:
         """Run the first members; keep the rows on which they differ."""
         logits = answers(self._bank, x, self._first)[:, : len(owner)]
         votes, agree = agreed_votes(logits)
         apart = torch.nonzero(~agree).flatten()
         self.rows, self.agreed = self.rows + len(owner), self.agreed + len(owner) - len(apart)
         together = votes[agree].expand(len(self._voters), -1)
-        self._done.append(Ready(owners, owner[agree], together))
+        self._done.append(Ready(owners, owner[agree], row[agree], together))
         if not self._logits.numel():
             self._logits = logits.new_zeros(len(logits), len(x), logits.shape[-1])
         while len(apart):
-            taken, place = self._waiting.take(x, apart, owners, owner)
+            taken, place = self._waiting.take(x, apart, owners, owner, row)
             self._logits[:, place] = logits[:, taken]
             apart = apart[len(taken) :]
             if self._waiting.full:
@@ -60,5 +60,4 @@ class Consensus:
     def _ask_the_rest(self) -> Ready:
         rest = answers(self._bank, self._waiting.batch(), self._rest)
         logits = torch.cat([self._logits, rest])[:, : self._waiting.count]
-        owners, owner = self._waiting.release()
-        return Ready(owners, owner, votes_of(self._voters, logits))
+        return Ready(*self._waiting.release(), votes_of(self._voters, logits))

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from phalanx.errors import ModelError
@@ -37,11 +38,16 @@ class Work(NamedTuple):
 
 
 class Counted(NamedTuple):
-    """The votes of one chunk: one `Counts` per base classifier, in their order."""
+    """The votes of one chunk: one `Counts` per base classifier, in their order.
+
+    ``ballots``, for an engine that keeps them, says which row cast which vote: int32
+    ``(classifiers, rows)``, `INVALID` where logits were not finite.
+    """
 
     image: int
     chunk: Chunk
     counts: Sequence[Counts]
+    ballots: NDArray[np.int32] | None = None
 
 
 NextWork = Callable[[], Work | None]
@@ -57,11 +63,16 @@ def _ignore(rows: int) -> None:
 
 @dataclass
 class _InFlight:
-    """A chunk that is being counted; ``tally`` is ``(classifiers, classes + 1)`` on device."""
+    """A chunk that is being counted.
+
+    On the device: ``tally`` ``(classifiers, classes + 1)`` and ``ballots`` ``(classifiers,
+    rows)``, which has no rows unless they are kept.
+    """
 
     work: Work
     stream: NormalStream
     tally: Tensor
+    ballots: Tensor
     draws: np.random.Philox
     drawn: int = 0
     counted: int = 0
@@ -86,6 +97,7 @@ class Engine:
         seed: the run seed, part of every noise key.
         batch: rows of every forward pass, fixed for the run.
         generator: name of the noise generator, fixed for the run.
+        ballots: keep which row cast which vote, for statistics of the noise behind it.
 
     Attributes:
         rows, agreed: rows answered so far, and those for which members were spared.
@@ -100,9 +112,11 @@ class Engine:
         seed: int,
         batch: int,
         generator: str,
+        ballots: bool = False,
     ) -> None:
         self.bank, self.classifiers, self.noise = bank, list(classifiers), noise
         self.seed, self.batch, self.generator = seed, batch, generator
+        self.ballots = ballots
         self.rows = self.agreed = 0
 
     @torch.inference_mode()
@@ -117,7 +131,7 @@ class Engine:
         current: _InFlight | None = None
         source = source_of(self.bank, self.classifiers)
         while True:
-            filled, owners, rows = 0, [], []
+            filled, owners, rows, places = 0, [], [], []
             while filled < self.batch:
                 if current is None or current.missing == 0:
                     current = self._start(next_work())
@@ -128,11 +142,13 @@ class Engine:
                 self.noise.fill(buffer[filled : filled + taken], current.work.x, current.stream)
                 owners.append(current)
                 rows.append(taken)
+                places.append(torch.arange(current.drawn, current.drawn + taken))
                 current.drawn += taken
                 filled += taken
             if filled:
                 buffer[filled:].zero_()
-                source.push(buffer, owners, self._owner(rows))
+                place = torch.cat(places).to(self.bank.device)
+                source.push(buffer, owners, self._owner(rows), place)
                 on_pass(filled)
             for ready in source.ready(flush=filled < self.batch):
                 yield from map(self._counted, self._count(ready))
@@ -145,17 +161,23 @@ class Engine:
         counts = torch.tensor(rows)
         return torch.arange(len(rows)).repeat_interleave(counts).to(self.bank.device)
 
+    def stream(self, image: int, chunk: Chunk, numel: int) -> NormalStream:
+        """The noise of a chunk from its first row, for inputs of ``numel`` values."""
+        key = noise_key(self.seed, image, chunk.phase, chunk.index)
+        return NormalStream(key, numel, self.bank.device, self.generator)
+
     def _start(self, work: Work | None) -> _InFlight | None:
         if work is None:
             return None
         image, (phase, index, _) = work.image, work.chunk
-        key = noise_key(self.seed, image, phase, index)
         draws = np.random.Philox(key=noise_key(self.seed, image, f"member of {phase}", index))
         device = self.bank.device
-        stream = NormalStream(key, work.x.numel(), device, self.generator)
+        stream = self.stream(image, work.chunk, work.x.numel())
         shape = (len(self.classifiers), self.bank.classes + 1)
         tally = torch.zeros(shape, dtype=torch.int64, device=device)
-        return _InFlight(work._replace(x=work.x.to(device)), stream, tally, draws)
+        kept = (len(self.classifiers), work.chunk.rows if self.ballots else 0)
+        ballots = torch.full(kept, INVALID, dtype=torch.int32, device=device)
+        return _InFlight(work._replace(x=work.x.to(device)), stream, tally, ballots, draws)
 
     def _buffer(self, buffer: Tensor, x: Tensor) -> Tensor:
         if not buffer.numel():
@@ -182,6 +204,10 @@ class Engine:
             flight.counted += rows
             if rows and flight.counted == flight.work.chunk.rows:
                 done.append(flight)
+        if self.ballots:
+            for place, flight in enumerate(ready.owners):
+                cast = ready.owner == place
+                flight.ballots[:, ready.row[cast]] = ready.votes[:, cast].to(torch.int32)
         return done
 
     def _counted(self, flight: _InFlight) -> Counted:
@@ -189,4 +215,5 @@ class Engine:
             {index + INVALID: int(votes) for index, votes in enumerate(row) if votes}
             for row in flight.tally.tolist()
         ]
-        return Counted(flight.work.image, flight.work.chunk, counts)
+        ballots = flight.ballots.cpu().numpy() if self.ballots else None
+        return Counted(flight.work.image, flight.work.chunk, counts, ballots)

@@ -28,7 +28,7 @@ class RandomMember:
         self._done: list[Ready] = []
         self.rows = self.agreed = 0
 
-    def push(self, x: Tensor, owners: Sequence[Any], owner: Tensor) -> None:
+    def push(self, x: Tensor, owners: Sequence[Any], owner: Tensor, row: Tensor) -> None:
         """Draw a member for each row; ask those whose batch is full."""
         shares = torch.bincount(owner, minlength=len(owners)).tolist()
         pairs = zip(owners, shares, strict=True)
@@ -37,7 +37,7 @@ class RandomMember:
         for member, waiting in enumerate(self._waiting):
             rows = torch.nonzero(drawn == member).flatten()
             while len(rows):
-                taken, _ = waiting.take(x, rows, owners, owner)
+                taken, _ = waiting.take(x, rows, owners, owner, row)
                 rows = rows[len(taken) :]
                 if waiting.full:
                     self._done.append(self._ask(member))

@@ -28,11 +28,13 @@ class Ready(NamedTuple):
     Attributes:
         owners: the chunks that rows belong to.
         owner: int64 ``(R,)``, each row's index into ``owners``.
+        row: int64 ``(R,)``, its number in the chunk.
         votes: int64 ``(classifiers, R)``; -1 where logits were not finite.
     """
 
     owners: Sequence[Any]
     owner: Tensor
+    row: Tensor
     votes: Tensor
 
 
@@ -46,10 +48,10 @@ class VoteSource(Protocol):
     rows: int
     agreed: int
 
-    def push(self, x: Tensor, owners: Sequence[Any], owner: Tensor) -> None:
+    def push(self, x: Tensor, owners: Sequence[Any], owner: Tensor, row: Tensor) -> None:
         """Take ``len(owner)`` noisy rows; ``x`` is a whole batch, padded behind them.
 
-        ``x`` is overwritten after the call.
+        The others are those of `Ready`. ``x`` is overwritten after the call.
         """
         ...
 
@@ -66,12 +68,14 @@ class WholeEnsemble:
         self._logits: list[Tensor] = []
         self._owners: list[Any] = []
         self._owner: list[Tensor] = []
+        self._row: list[Tensor] = []
         self._waiting = self.rows = self.agreed = 0
 
-    def push(self, x: Tensor, owners: Sequence[Any], owner: Tensor) -> None:
+    def push(self, x: Tensor, owners: Sequence[Any], owner: Tensor, row: Tensor) -> None:
         """Run the members."""
         self._logits.append(answers(self._bank, x)[:, : len(owner)])
         self._owner.append(owner + len(self._owners))
+        self._row.append(row)
         self._owners += owners
         self._waiting += len(owner)
         self.rows += len(owner)
@@ -81,8 +85,9 @@ class WholeEnsemble:
         if not self._waiting or (self._waiting < BLOCK_ROWS and not flush):
             return
         logits, owner = torch.cat(self._logits, dim=1), torch.cat(self._owner)
-        found = Ready(self._owners, owner, votes_of(self._voters, logits))
-        self._logits, self._owners, self._owner, self._waiting = [], [], [], 0
+        row, votes = torch.cat(self._row), votes_of(self._voters, logits)
+        found = Ready(self._owners, owner, row, votes)
+        self._logits, self._owners, self._owner, self._row, self._waiting = [], [], [], [], 0
         yield found
 
 
@@ -98,6 +103,7 @@ class Waiting:
         self.count, self.inputs = 0, torch.empty(0)
         self._owners: list[Any] = []
         self._owner: list[Tensor] = []
+        self._row: list[Tensor] = []
 
     @property
     def full(self) -> bool:
@@ -105,7 +111,7 @@ class Waiting:
         return self.count == len(self.inputs)
 
     def take(
-        self, x: Tensor, rows: Tensor, owners: Sequence[Any], owner: Tensor
+        self, x: Tensor, rows: Tensor, owners: Sequence[Any], owner: Tensor, row: Tensor
     ) -> tuple[Tensor, slice]:
         """Copy as many of ``rows`` of ``x`` as fit; returns those and their new places."""
         if not self.inputs.numel():
@@ -114,15 +120,16 @@ class Waiting:
         place = slice(self.count, self.count + len(taken))
         self.inputs[place] = x[taken]
         self._owner.append(owner[taken] + len(self._owners))
+        self._row.append(row[taken])
         self._owners += owners
         self.count += len(taken)
         return taken, place
 
-    def release(self) -> tuple[Sequence[Any], Tensor]:
-        """The owners of the rows, in the order of their places; nobody waits any more."""
-        owners, owner = self._owners, torch.cat(self._owner)
-        self._owners, self._owner, self.count = [], [], 0
-        return owners, owner
+    def release(self) -> tuple[Sequence[Any], Tensor, Tensor]:
+        """Whose the rows are and which, in the order of their places; nobody waits any more."""
+        owners, owner, row = self._owners, torch.cat(self._owner), torch.cat(self._row)
+        self._owners, self._owner, self._row, self.count = [], [], [], 0
+        return owners, owner, row
 
     def batch(self) -> Tensor:
         """The batch, zero behind the rows that wait."""
