@@ -37,6 +37,10 @@ Each = Annotated[bool, typer.Option("--each", help="every model on its own")]
 RunSeed = Annotated[int | None, typer.Option(help="run seed of all noise [0]")]
 Batch = Annotated[str, typer.Option(help="rows of a forward pass, or auto")]
 Precision = Annotated[str | None, typer.Option(help="fp32 or bf16 [fp32]")]
+Arithmetic = Annotated[
+    str | None,
+    typer.Option(help="lattice: noise and sums are exact; real: plain float32 [lattice]"),
+]
 Mismatch = Annotated[bool, typer.Option("--allow-sigma-mismatch", help="certify at another sigma")]
 Plan = Annotated[bool, typer.Option("--plan", help="print cost and largest radius, run nothing")]
 Budget = Annotated[str | None, typer.Option(help="best answer within 90s, 10m, 2h")]
@@ -86,6 +90,7 @@ def certify(
     workers: opt.Workers = 1,
     batch: Batch = "auto",
     precision: Precision = None,
+    arithmetic: Arithmetic = None,
     allow_sigma_mismatch: Mismatch = False,
     plan: Plan = False,
     budget: Budget = None,
@@ -104,15 +109,14 @@ def certify(
     started = time.monotonic()
     work = work_of(out, data, workers, budget, require, plan, json)
     flags = {"sigma": sigma, "n": n, "n0": n0, "alpha": alpha, "seed": seed, "batch": batch}
+    flags |= {"stop": stop, "precision": precision, "arithmetic": arithmetic}
     radii = None if radius is None else [opt.number(text) for text in radius]
     said = opt.declaration(input_range, mean, std, classes, normalised_inside, weights)
     request = _request(
         models,
         said,
         load_data=(data, data_dir, every, limit),
-        options=opt.merged(
-            config, {**flags, "stop": stop, "radii": radii, "precision": precision}, overrides
-        ),
+        options=opt.merged(config, {**flags, "radii": radii}, overrides),
         reducer_names=reducer,
         each=each,
         consensus=consensus,

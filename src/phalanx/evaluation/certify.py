@@ -75,7 +75,8 @@ class Sweep:
         self.request, self.store, self.config = request, store, config
         self.progress = progress or (lambda rows, images: None)
         self.deadline = deadline
-        self.rule = config.stopping()
+        self.arithmetic = request.arithmetic
+        self.rule = config.stopping(self.arithmetic.charge)
         self.owner = owner_id()
         self._active: dict[int, _Image] = {}
         self._queue: deque[Work] = deque()
@@ -146,6 +147,8 @@ class Sweep:
         inside = x.min() >= x.new_tensor(low) and x.max() <= x.new_tensor(high)
         if not inside:
             raise DataError(f"image {index} has values outside {low} .. {high}")
+        if self.arithmetic.lattice is not None and self.arithmetic.on_grid:
+            self.arithmetic.lattice.require(x)
         small = thumbnail(x, dataset.card.value_range)
         sample = SampleRecord(index, dataset.label(index), small, _digest(x))
         self.store.add_samples([sample])
@@ -208,7 +211,13 @@ class Sweep:
         config = self.config
         certificates = [
             certify_evidence(
-                evidence, sigma=config.sigma, alpha=config.alpha, certificate=config.certificate
+                evidence,
+                sigma=config.sigma,
+                alpha=config.alpha,
+                certificate=config.certificate,
+                charge=self.arithmetic.charge,
+                arithmetic=self.arithmetic.name,
+                covers=self.arithmetic.covers,
             )
             for evidence in conclusions
         ]

@@ -8,17 +8,21 @@ from itertools import pairwise
 from typing import Any
 
 from phalanx.errors import ConfigurationError, ParameterError
-from phalanx.noise.distributions import check_sigma, distributions
+from phalanx.noise.distributions import HasLattice, check_sigma, distributions
 from phalanx.noise.stream import check_generator
 from phalanx.smoothing.bank import PRECISIONS
+from phalanx.smoothing.charge import FREE, Charge, Charged
 from phalanx.smoothing.checks import check_count
 from phalanx.smoothing.confidence import bounds
 from phalanx.smoothing.confidence.clopper_pearson import check_alpha
 from phalanx.smoothing.radii import probability_for, radii
 from phalanx.smoothing.stopping import Setting, StoppingRule, rules
 
-ARITHMETIC = "real"
-"""Normals and sums are taken as exact reals; what the float32 that ran did is not proven."""
+REAL, LATTICE = "real", "lattice"
+"""Noise and sums taken as exact reals, which float32 is not; or both exact, on a lattice."""
+
+GRID, ALL = "grid", "all"
+"""What a certificate on a lattice covers: inputs on it, or any, which costs radius."""
 
 CHUNK = 10_000
 """Rows of a chunk. Runs of fewer samples use the first rows of the same noise."""
@@ -37,6 +41,9 @@ class CertifyConfig:
         chunk: rows of a chunk of noise, the unit of work and of commit.
         stop: name of a stopping rule; None: ``anytime`` where radii are given, else ``fixed``.
         bound, certificate, noise: names of the engine's other parts.
+        arithmetic: ``lattice`` or ``real``; None: on a lattice where the noise can.
+        covers: ``grid`` or ``all``, for certificates on a lattice.
+        steps: of the lattice over the range of the inputs; None: as `lattice_of` chooses.
         radii: radii in input units to be decided, increasing, for rules that decide given ones.
         beta, reserve, fraction, stages: see `phalanx.smoothing.stopping.Setting`.
         precision: arithmetic of the members, ``fp32`` or ``bf16``.
@@ -55,6 +62,9 @@ class CertifyConfig:
     bound: str = "clopper-pearson"
     certificate: str = "neyman-pearson"
     noise: str = "gaussian"
+    arithmetic: str | None = None
+    covers: str = GRID
+    steps: int | None = None
     radii: tuple[float, ...] = ()
     beta: float = 1e-4
     reserve: float = 0.5
@@ -101,6 +111,7 @@ class CertifyConfig:
                 f"the certificate {self.certificate!r} holds for {wanted} noise, not {self.noise}",
                 repair=f"--set noise={wanted}",
             )
+        self._check_arithmetic()
         if self.generator is not None:
             check_generator(self.generator)
         for name in ("beta", "reserve", "fraction"):
@@ -118,22 +129,49 @@ class CertifyConfig:
             )
         self.stopping()
 
+    def _check_arithmetic(self) -> None:
+        if self.arithmetic not in (None, REAL, LATTICE) or self.covers not in (GRID, ALL):
+            raise ParameterError(
+                f"arithmetic {self.arithmetic!r} that covers {self.covers!r}",
+                repair="--arithmetic lattice or real; --set covers=grid or all",
+            )
+        if self.arithmetic == LATTICE and not self.on_lattice:
+            raise ParameterError(
+                f"there is no lattice sampler of {self.noise} noise",
+                why="its sums would be rounded, and the certificate would say that they are not",
+                repair="--arithmetic real",
+            )
+        if not self.on_lattice and (self.covers != GRID or self.steps is not None):
+            raise ParameterError(
+                "covers and steps are about a lattice, and there is none in real arithmetic",
+                repair="--arithmetic lattice, or leave them out",
+            )
+        if self.steps is not None:
+            check_count("steps", self.steps)
+
+    @property
+    def on_lattice(self) -> bool:
+        """Whether noise is added on a lattice."""
+        able = isinstance(distributions.get(self.noise)(self.sigma), HasLattice)
+        return able and self.arithmetic != REAL
+
     @property
     def rule(self) -> str:
         """Name of the stopping rule."""
         return self.stop or ("anytime" if self.radii else "fixed")
 
-    def largest_radius(self) -> float:
-        """What unanimous votes certify, in input units."""
-        return radii.get(self.certificate).radius(self.stopping().most(), self.sigma)
+    def largest_radius(self, charge: Charge = FREE) -> float:
+        """What unanimous votes certify, in input units, after what the arithmetic takes."""
+        most = self.stopping(charge).most()
+        return Charged(radii.get(self.certificate), charge).radius(most, self.sigma)
 
-    def stopping(self) -> StoppingRule:
-        """The stopping rule."""
-        return rules.get(self.rule)(self.setting())
+    def stopping(self, charge: Charge = FREE) -> StoppingRule:
+        """The stopping rule, which is to decide the radii that are left after a charge."""
+        return rules.get(self.rule)(self.setting(charge))
 
-    def setting(self) -> Setting:
+    def setting(self, charge: Charge = FREE) -> Setting:
         """What the stopping rule is told."""
-        certificate = radii.get(self.certificate)
+        certificate = Charged(radii.get(self.certificate), charge)
         return Setting(
             n=self.n,
             n0=self.n0,
@@ -151,8 +189,12 @@ class CertifyConfig:
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values for the manifest, with what every certificate of the run shares."""
-        shared = {"arithmetic": ARITHMETIC, "norm": radii.get(self.certificate).norm}
-        return asdict(self) | shared | {"stop": self.rule}
+        arithmetic = LATTICE if self.on_lattice else REAL
+        shared = {"arithmetic": arithmetic, "norm": radii.get(self.certificate).norm}
+        values = asdict(self) | shared | {"stop": self.rule}
+        if not self.on_lattice:
+            del values["covers"], values["steps"]
+        return values
 
     def adopting(self, recorded: Mapping[str, Any], names: Iterable[str]) -> CertifyConfig:
         """This configuration with the named fields as an existing run recorded them."""

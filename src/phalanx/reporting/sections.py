@@ -285,7 +285,7 @@ def statement(findings: Findings) -> str:
     """What is proven and what is not."""
     rows = [row for one in findings.found for row in findings.store.certificates(one.classifier)]
     claims = _list(proven(findings.store.manifest.config))
-    limits = _list(not_proven(rows, len(findings.found)))
+    limits = _list(not_proven(rows, len(findings.found), findings.store.manifest.config))
     return (
         f'<div class="claims">\n<div><h3>Proven</h3>{claims}</div>\n'
         f"<div><h3>Not proven</h3>{limits}</div>\n</div>"

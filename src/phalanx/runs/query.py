@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from phalanx.errors import ParameterError, RunError
 from phalanx.runs.arithmetic import radius_of
 from phalanx.runs.folder import ASKED
+from phalanx.runs.lattice import charges
 from phalanx.runs.schema import CertificateRecord, ClassifierRecord, Manifest
 from phalanx.runs.sequential import largest_bound
 from phalanx.runs.statistics import Interval, bootstrap_mean, clopper_pearson
@@ -188,7 +189,9 @@ def cap_of(config: Mapping[str, Any]) -> float | None:
     keys = ("n", "alpha", "sigma")
     if config.get("certificate") != "neyman-pearson" or any(config.get(k) is None for k in keys):
         return None
-    return radius_of(largest_bound(config), config["sigma"])
+    taken = charges(config)
+    radius = radius_of(largest_bound(config) - taken.probability, config["sigma"])
+    return max(0.0, radius - taken.distance)
 
 
 def radius_key(radius: float) -> str:

@@ -19,6 +19,8 @@ from phalanx.runs.evidence import Evidence, Phases, evidence_of, phases_of
 from phalanx.runs.export import truncated
 from phalanx.runs.imports import KIND as IMPORT
 from phalanx.runs.imports import beyond_cap
+from phalanx.runs.lattice import LATTICE, REAL, Charges, charges, unstated
+from phalanx.runs.lattice import problems as lattice_problems
 from phalanx.runs.provenance import digest_of
 from phalanx.runs.schema import CertificateRecord, Manifest
 from phalanx.runs.sequential import ANYTIME, FIXED, KNOWN, final_alpha, supported
@@ -29,6 +31,8 @@ RELATIVE = 1e-9
 _ABSOLUTE = 1e-12
 _OUTWARD = 1e-12
 """How far down a bound may have been moved before it became a radius: rounding, outward."""
+_CHARGED_OUTWARD = 1e-5
+"""How far up, relatively, the charge of a lattice may have been moved."""
 _PUBLISHED_DIGITS = 3
 
 
@@ -123,13 +127,18 @@ def recheck(run: RunStore) -> RecheckReport:
     Rechecked: the votes of each phase add up to n0 and n, the class with most selection votes
     (lowest index on a tie) is the predicted one, p_lower and radius agree within 1e-9 (an anytime
     p_lower: some look supports it, see `phalanx.runs.sequential`), the verdict abstains exactly
-    where p_lower <= 1/2, and ``correct`` fits the label. Noise is added in float32, so the radius
-    is that of `float32_level`. An imported radius must be what its count gives at the sigma that
+    where p_lower <= 1/2, and ``correct`` fits the label. Noise may be added in float32, so the
+    radius is that of `float32_level`; on a lattice, `phalanx.runs.lattice.charges` are taken off
+    bound and radius. An imported radius must be what its count gives at the sigma that
     was stated, rounded as it was published.
     """
     config = run.manifest.config
     records = run.certificates()
-    problems = (*_identity_problems(run), *_missing_certificates(run, records))
+    problems = (
+        *_identity_problems(run),
+        *_missing_certificates(run, records),
+        *lattice_problems(config, run.manifest.data),
+    )
     unknown = _unknown_rule(run.manifest)
     if unknown:
         unchecked = (
@@ -178,8 +187,9 @@ def _unknown_rule(manifest: Manifest) -> str:
         "bound": "clopper-pearson",
         "noise": "gaussian",
         "norm": "l2",
-        "arithmetic": "real",
     }
+    if config.get("arithmetic") != LATTICE:
+        expected["arithmetic"] = REAL
     for key, name in expected.items():
         if key not in config and manifest.kind != IMPORT:  # a log says nothing of how it was made
             return f"the run does not say its {key}"
@@ -195,7 +205,7 @@ def _unknown_rule(manifest: Manifest) -> str:
             return f"the run does not say its {key}"
         if not value > 0:
             raise RunError(f"the run's {key} is {value}", why="it is above 0")
-    return ""
+    return unstated(config)
 
 
 def _cases(run: RunStore, records: list[CertificateRecord]) -> list[_Case]:
@@ -240,8 +250,9 @@ def _bound(
     stored = case.record.p_lower
     if config.get("stop", FIXED) in ANYTIME and stored is not None:
         # Any look could have given it; what none supports is not what the votes give.
-        return stored if supported(stored, case.votes.path, config) else 0.0
-    return limits[case.pair or (0, 1)]
+        counted = stored + charges(config).probability if stored else 0.0
+        return stored if supported(counted, case.votes.path, config) else 0.0
+    return max(0.0, limits[case.pair or (0, 1)] - charges(config).probability)
 
 
 def _judge(
@@ -259,7 +270,7 @@ def _judge(
             f"{case.votes.invalid} votes had non-finite logits and the verdict is no error"
         )
     elif case.pair is not None:
-        wrong += _certificate_problems(case, _bound(case, limits, config), sigma)
+        wrong += _certificate_problems(case, _bound(case, limits, config), sigma, charges(config))
     if record.verdict is not Verdict.ERROR:
         wrong += _correctness_problems(case)
     if record.radius_text is not None and not case.imported:
@@ -289,9 +300,9 @@ def _correctness_problems(case: _Case) -> list[str]:
     return [f"correct is {record.correct}, label {case.label}, predicted {record.predicted}"]
 
 
-def _certificate_problems(case: _Case, p_lower: float, sigma: float) -> list[str]:
+def _certificate_problems(case: _Case, p_lower: float, sigma: float, charged: Charges) -> list[str]:
     record, wrong = case.record, []
-    radius = radius_of(p_lower, sigma)
+    radius = max(0.0, radius_of(p_lower, sigma) - charged.distance)
     verdict = Verdict.VERIFIED if p_lower > 0.5 else Verdict.ABSTAINED
     predicted = case.votes.selected if verdict is Verdict.VERIFIED else None
     if record.verdict is not verdict:
@@ -307,7 +318,9 @@ def _certificate_problems(case: _Case, p_lower: float, sigma: float) -> list[str
     elif record.radius_text is not None:
         if not reproduces(record.radius_text, radius):
             wrong.append(f"radius {record.radius_text} was published, the count gives {radius!r}")
-    elif not (_close(record.radius, radius) or _safest(p_lower, sigma) <= record.radius <= radius):
+    elif not (
+        _close(record.radius, radius) or _safest(p_lower, sigma, charged) <= record.radius <= radius
+    ):
         wrong.append(f"radius is {record.radius!r}, the votes give {radius!r}")
     return wrong
 
@@ -316,9 +329,10 @@ def _close(stored: float, computed: float) -> bool:
     return math.isclose(stored, computed, rel_tol=RELATIVE, abs_tol=_ABSOLUTE)
 
 
-def _safest(p_lower: float, sigma: float) -> float:
+def _safest(p_lower: float, sigma: float, charged: Charges) -> float:
     """The radius after all outward rounding; at the far tail it is more than 1e-9 smaller."""
-    return radius_of(p_lower * (1 - _OUTWARD), sigma) * (1 - RELATIVE)
+    radius = radius_of(p_lower * (1 - _OUTWARD), sigma) * (1 - RELATIVE)
+    return max(0.0, radius - charged.distance * (1 + _CHARGED_OUTWARD))
 
 
 def reproduces(published: str, radius: float) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from phalanx.runs.schema import Counts
+from phalanx.smoothing.charge import FREE, Charge
 from phalanx.smoothing.confidence import bounds
 from phalanx.smoothing.radii import radii
 from phalanx.smoothing.stopping import Evidence, fixed_evidence
@@ -17,14 +18,16 @@ class Certificate:
 
     With probability at least ``1 - alpha`` over the noise that was drawn: the smoothed
     classifier returns ``predicted`` for every input whose distance in ``norm`` is below
-    ``radius``. ``arithmetic`` is ``"real"``: sums and normals are taken as exact reals.
+    ``radius``. Where ``arithmetic`` is ``"real"``, sums and normals are taken as exact reals;
+    where it is ``"lattice"`` they are exact, and ``covers`` says which inputs are meant: those
+    on the ``"grid"``, or ``"all"``.
 
     Attributes:
         verdict: verified, abstained, or error; no other.
         predicted: class index, None when abstained or errored.
         radius: float64 rounded towards zero, 0 when abstained, None on an error.
         n_a, n: votes for the selected class among the estimation samples.
-        p_lower: the confidence bound that gave the radius.
+        p_lower: the confidence bound that gave the radius, after the charge of the arithmetic.
     """
 
     verdict: Verdict
@@ -37,11 +40,19 @@ class Certificate:
     alpha: float
     norm: str = "l2"
     arithmetic: str = "real"
+    covers: str = ""
     reason: str = ""
 
 
 def certify_evidence(
-    evidence: Evidence, *, sigma: float, alpha: float, certificate: str = "neyman-pearson"
+    evidence: Evidence,
+    *,
+    sigma: float,
+    alpha: float,
+    certificate: str = "neyman-pearson",
+    charge: Charge = FREE,
+    arithmetic: str = "real",
+    covers: str = "",
 ) -> Certificate:
     """From what a stopping rule concluded to what is proven.
 
@@ -50,19 +61,27 @@ def certify_evidence(
         sigma: noise level in input units.
         alpha: probability that the evidence, and with it the certificate, may be wrong.
         certificate: a registered radius rule.
+        charge: what the arithmetic takes off the bound and off the radius.
+        arithmetic, covers: what the certificate says of itself, see `Certificate`.
 
     Returns:
-        Verified with a radius, abstained, or error when any vote had non-finite logits.
+        Verified with a radius, abstained, or error when any vote had non-finite logits. A radius
+        of 0 that is verified speaks of the image alone.
     """
-    label, n_a, n, p_lower, broken, samples = evidence
+    label, n_a, n, counted, broken, samples = evidence
+    said = {"arithmetic": arithmetic, "covers": covers}
     if broken:
         reason = f"{broken} of {samples} samples had NaN or infinite logits"
-        return Certificate(Verdict.ERROR, None, None, None, n, None, sigma, alpha, reason=reason)
-    rule = radii.get(certificate)
-    radius = rule.radius(p_lower, sigma)
+        return Certificate(
+            Verdict.ERROR, None, None, None, n, None, sigma, alpha, reason=reason, **said
+        )
+    rule, p_lower = radii.get(certificate), charge.lower(counted)
+    radius = charge.radius(rule.radius(p_lower, sigma))
     verified = p_lower > rule.threshold
     verdict, predicted = (Verdict.VERIFIED, label) if verified else (Verdict.ABSTAINED, None)
-    return Certificate(verdict, predicted, radius, n_a, n, p_lower, sigma, alpha, norm=rule.norm)
+    return Certificate(
+        verdict, predicted, radius, n_a, n, p_lower, sigma, alpha, norm=rule.norm, **said
+    )
 
 
 def certify_counts(

@@ -15,7 +15,9 @@ from phalanx.ensembles.ensemble import Ensemble
 from phalanx.errors import DataError, ModelError, NonFiniteError, ParameterError
 from phalanx.models.model import Model
 from phalanx.models.validate import probe, validate
+from phalanx.noise.distributions import Noise
 from phalanx.noise.distributions.gaussian import Gaussian
+from phalanx.noise.lattice import EIGHT_BIT, Lattice, steps_for
 from phalanx.noise.stream import default_generator
 from phalanx.runs.schema import INVALID, Counts
 from phalanx.runtime.device import resolve_device
@@ -43,6 +45,10 @@ class Smoothed:
         batch: rows of a forward pass.
         device: where the members run.
         precision: arithmetic of the members, ``fp32`` or ``bf16``.
+        arithmetic: ``lattice``: inputs are moved to a lattice and noise is added there without
+            rounding; ``real``: in float32.
+        steps: of the lattice over the members' input range, as certificates say it; default: a
+            dyadic fraction of an 8-bit step.
         allow_sigma_mismatch: smooth at another level than the model was trained for.
 
     Raises:
@@ -59,6 +65,8 @@ class Smoothed:
         batch: int = 256,
         device: str = "auto",
         precision: str = "fp32",
+        arithmetic: str = "lattice",
+        steps: int | None = None,
         allow_sigma_mismatch: bool = False,
     ) -> None:
         self._members, classifier = base_of(model)
@@ -69,7 +77,7 @@ class Smoothed:
             raise ParameterError(f"seed is {seed!r}", why="it is a whole number")
         self.sigma = sigma_of(self._members, sigma, allow_mismatch=allow_sigma_mismatch)
         self.device = resolve_device(device)
-        noise = Gaussian(self.sigma)
+        noise = noise_of(self.sigma, self._members[0].inputs.range, arithmetic, steps)
         self._engine = Engine(
             MemberBank(self._members, Layout(precision), self.device),
             [classifier],
@@ -135,6 +143,27 @@ class Smoothed:
         for member in self._members:
             _check_shape(tuple(rows.shape), member.inputs.shape)
         return rows
+
+
+def noise_of(
+    sigma: float, inputs: tuple[float, float], arithmetic: str, steps: int | None
+) -> Noise:
+    """Gaussian noise for inputs of a range, on a lattice or in float32.
+
+    Raises:
+        ParameterError: no such arithmetic, or a lattice that does not fit.
+    """
+    gaussian = Gaussian(sigma)
+    if arithmetic not in {"lattice", "real"} or (arithmetic == "real" and steps is not None):
+        raise ParameterError(
+            f"arithmetic {arithmetic!r} with steps {steps!r}",
+            repair="arithmetic='lattice', with steps as a certificate says them; or 'real'",
+        )
+    if arithmetic == "real":
+        return gaussian
+    if steps is None:
+        steps = steps_for(*inputs, sigma, levels=EIGHT_BIT, dimensions=1, snapped=False)
+    return gaussian.on(Lattice(*inputs, steps))
 
 
 def base_of(model: Model | Ensemble) -> tuple[Sequence[Model], BaseClassifier]:
