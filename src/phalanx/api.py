@@ -70,6 +70,25 @@ class CertifyResult(Sequence[CertificateRecord]):
         """The certificates of another classifier that shared the pass."""
         return CertifyResult(self.store, classifier)
 
+    def smoothed(self, model: Model | Ensemble, **options: Any) -> Smoothed:
+        """The predictor that these certificates speak of: this noise, on this lattice.
+
+        Args:
+            model: what was certified.
+            options: further ones of `Smoothed`, such as ``device``.
+        """
+        config = self.store.manifest.config
+        arithmetic, steps = config["arithmetic"], config.get("steps")
+        return Smoothed(
+            model,
+            config["sigma"],
+            precision=config["precision"],
+            arithmetic=arithmetic,
+            steps=steps,
+            allow_sigma_mismatch=True,
+            **options,
+        )
+
     def summary(self) -> Summary:
         """Certified accuracy at radii with intervals, average certified radius, counts."""
         return summarise(self.store, self.classifier)
@@ -106,6 +125,7 @@ def certify(
     out: str | os.PathLike[str] | None = None,
     device: str = "auto",
     allow_sigma_mismatch: bool = False,
+    arithmetic: str | None = None,
     input_range: tuple[float, float] | None = None,
     mean: Sequence[float] = (),
     std: Sequence[float] = (),
@@ -130,6 +150,7 @@ def certify(
         each: also every member alone.
         consensus: K: where the first K members agree, the others are not asked (K-consensus).
         out: a run folder to make or continue; in memory when None.
+        arithmetic: ``lattice`` (the default: noise and sums are exact) or ``real``.
         options: further fields of `CertifyConfig`, such as ``precision="bf16"``.
 
     Raises:
@@ -143,6 +164,7 @@ def certify(
         normalised_inside=normalised_inside,
     )
     asked = {"n": n, "n0": n0, "alpha": alpha, "seed": seed, **options}
+    asked["arithmetic"] = arithmetic
     if sigma is not None:
         asked["sigma"] = sigma
     members, names, reducer_options = _members(model, declaration, reducers)

@@ -10,7 +10,7 @@ from phalanx.errors import ParameterError
 from phalanx.evaluation.certify import Sweep
 from phalanx.evaluation.config import CertifyConfig
 from phalanx.evaluation.plan import plan
-from phalanx.evaluation.request import open_run, settle
+from phalanx.evaluation.request import manifest_of, open_run, settle
 from phalanx.reporting.tables import summary_table
 from phalanx.runs.explain import explain
 from phalanx.runs.query import cap_of, summarise
@@ -72,7 +72,7 @@ def test_a_classifier_ends_where_it_would_end_alone(request_of, rule):
 def test_fewer_samples_than_a_fixed_number(request_of, rule):
     fixed = summarise(certified(request_of(**options("fixed"))), "mean")
     found = summarise(certified(request_of(**options(rule))), "mean")
-    assert found.samples < 0.7 * fixed.samples
+    assert found.samples < 0.75 * fixed.samples
     assert found.certified_accuracy.keys() == {"0", "0.05", "0.1"} or rule == "anytime-radius"
     # Nothing here lies within the noise of a radius that was asked for.
     for radius in (0.05, 0.1):
@@ -136,9 +136,8 @@ def test_tables_and_explanations_say_when_sampling_ended_early(request_of):
 @pytest.mark.parametrize("rule", RULES)
 def test_the_cap_is_the_same_from_both_sides(request_of, rule):
     request = request_of(**options(rule))
-    assert cap_of(request.config.as_dict()) == pytest.approx(
-        request.config.largest_radius(), rel=1e-6
-    )
+    config, charge = manifest_of(request, "test").config, request.arithmetic.charge
+    assert cap_of(config) == pytest.approx(request.config.largest_radius(charge), rel=1e-6)
 
 
 def test_a_plan_says_the_most_it_can_cost(request_of):

@@ -2,7 +2,8 @@
 
 A linear two-class classifier under Gaussian noise has its smoothed probability and its radius
 in closed form: at distance ``d`` from the plane the smoothed classifier has ``Phi(d / sigma)``
-for its class and keeps it exactly up to ``d``. Nothing of the engine is replaced: its noise,
+for its class and keeps it exactly up to ``d``. On a lattice its probability is a sum over lattice
+points, and Cohen's radius is what holds. Nothing of the engine is replaced: its noise,
 keys, sampler, batches and the selection samples are those of ``phalanx certify``, and every
 run is an image of its own, so that runs are independent.
 """
@@ -12,14 +13,19 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from statistics import NormalDist
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from scipy.stats import norm
 from torch import nn
 
 from phalanx.models.model import InputSpec, Model
+from phalanx.noise.distributions import Noise
 from phalanx.noise.distributions.gaussian import Gaussian
+from phalanx.noise.lattice import Lattice
 from phalanx.runs.schema import ESTIMATION, SELECTION, Counts
 from phalanx.smoothing.bank import Layout, MemberBank
 from phalanx.smoothing.certificate import certify_counts
@@ -34,6 +40,7 @@ PROBABILITIES = (0.5 + 1e-6, 0.6, 0.9, 0.999)
 TRUE_CLASS = 1
 NORMAL = (0.6, 0.8)
 """Unit normal of the plane: both coordinates of the noise take part."""
+LATTICE = Lattice(-1.0, 1.0, 64)
 MOST_DISPERSION = 6.0
 """Standard deviations beyond which `dispersion` is no accident."""
 
@@ -66,6 +73,25 @@ def true_radius(p: float) -> float:
     return SIGMA * NormalDist().inv_cdf(p)
 
 
+def lattice_noise() -> Noise:
+    """The engine's noise on the coarsest lattice it would choose."""
+    return Gaussian(SIGMA).on(LATTICE)
+
+
+@lru_cache
+def lattice_radius(p: float) -> float:
+    """The radius of the probability that a halfspace has under lattice noise, summed exactly."""
+    reach = round(9.5 * SIGMA / LATTICE.step)
+    places = np.arange(-reach, reach + 1)
+    mass = np.diff(norm.cdf((np.arange(-reach, reach + 2) - 0.5) * LATTICE.step / SIGMA))
+    points = torch.cartesian_prod(*2 * [torch.from_numpy(places + LATTICE.steps // 2)])
+    floats = torch.empty(points.shape)
+    LATTICE.floats(points, floats)
+    with torch.inference_mode():
+        hits = halfspace(p)(floats).argmax(1).numpy() == TRUE_CLASS
+    return SIGMA * float(norm.ppf((np.outer(mass, mass).ravel() * hits).sum()))
+
+
 def votes(
     model: Model | Sequence[Model],
     runs: int,
@@ -75,13 +101,14 @@ def votes(
     n0: int = N0,
     chunk: int = CHUNK,
     reducers: Sequence[str] = ("mean",),
+    noise: Noise | None = None,
 ) -> Iterator[Votes]:
     """Votes of independent runs at the origin, images ``first`` and following, in any order."""
     models = [model] if isinstance(model, Model) else list(model)
     engine = Engine(
         MemberBank(models, Layout(), torch.device("cpu")),
         classifiers_of(len(models), reducer_names=reducers),
-        Gaussian(SIGMA),
+        noise or Gaussian(SIGMA),
         seed=0,
         batch=4096,
         generator="philox4x64",

@@ -23,11 +23,18 @@ pytestmark = pytest.mark.usefixtures("one_thread")
     ],
 )
 @pytest.mark.parametrize("p", check.PROBABILITIES)
-def test_certificates_are_wrong_as_rarely_as_alpha_says(p, runs):
+@pytest.mark.parametrize(
+    ("noise", "radius"),
+    [
+        pytest.param(lambda: None, check.true_radius, id="real"),
+        pytest.param(check.lattice_noise, check.lattice_radius, id="lattice"),
+    ],
+)
+def test_certificates_are_wrong_as_rarely_as_alpha_says(noise, radius, p, runs):
     wrong = dict.fromkeys(ALPHAS, 0)
-    for run in check.votes(check.halfspace(p), runs):
+    for run in check.votes(check.halfspace(p), runs, noise=noise()):
         for alpha in ALPHAS:
-            wrong[alpha] += check.is_wrong(check.certified(run, alpha), check.true_radius(p))
+            wrong[alpha] += check.is_wrong(check.certified(run, alpha), radius(p))
     for alpha in ALPHAS:
         assert wrong[alpha] <= check.most_failures(runs, alpha)
 
@@ -53,5 +60,19 @@ def test_this_is_what_certify_does():
     runs, alpha, model = 25, 0.01, check.halfspace(0.9)
     expected = [check.certified(run, alpha) for run in check.votes(model, runs)]
     options = {"n": check.N, "n0": check.N0, "chunk": check.CHUNK, "batch": 4096}
+    options["arithmetic"] = "real"
     found = phalanx.certify(model, torch.zeros(runs, 2), sigma=check.SIGMA, alpha=alpha, **options)
     assert [(c.predicted, c.radius) for c in found] == expected
+
+
+def test_this_is_what_certify_does_on_a_lattice():
+    runs, alpha, model = 25, 0.01, check.halfspace(0.9)
+    noisy = check.votes(model, runs, noise=check.lattice_noise())
+    expected = [check.certified(run, alpha) for run in noisy]
+    options = {"n": check.N, "n0": check.N0, "chunk": check.CHUNK, "batch": 4096}
+    options["steps"] = check.LATTICE.steps
+    found = phalanx.certify(model, torch.zeros(runs, 2), sigma=check.SIGMA, alpha=alpha, **options)
+    assert [c.predicted for c in found] == [outcome.predicted for outcome in expected]
+    for row, outcome in zip(found, expected, strict=True):
+        # Zero lies on the lattice: the sampler alone is charged.
+        assert row.radius <= outcome.radius == pytest.approx(row.radius, rel=1e-9)

@@ -39,6 +39,10 @@ Norm = Annotated[str | None, typer.Option(help="of the radius: l1, l2 or linf [l
 RunSeed = Annotated[int | None, typer.Option(help="run seed of all noise [0]")]
 Batch = Annotated[str, typer.Option(help="rows of a forward pass, or auto")]
 Precision = Annotated[str | None, typer.Option(help="fp32 or bf16 [fp32]")]
+Arithmetic = Annotated[
+    str | None,
+    typer.Option(help="lattice: noise and sums are exact; real: plain float32 [lattice]"),
+]
 Mismatch = Annotated[bool, typer.Option("--allow-sigma-mismatch", help="certify at another sigma")]
 Plan = Annotated[bool, typer.Option("--plan", help="print cost and largest radius, run nothing")]
 Budget = Annotated[str | None, typer.Option(help="best answer within 90s, 10m, 2h")]
@@ -90,6 +94,7 @@ def certify(
     workers: opt.Workers = 1,
     batch: Batch = "auto",
     precision: Precision = None,
+    arithmetic: Arithmetic = None,
     allow_sigma_mismatch: Mismatch = False,
     plan: Plan = False,
     budget: Budget = None,
@@ -110,6 +115,7 @@ def certify(
     flags = {
         **{"sigma": sigma, "n": n, "n0": n0, "alpha": alpha, "seed": seed, "batch": batch},
         **{"noise": noise, "norm": norm, "stop": stop, "precision": precision},
+        "arithmetic": arithmetic,
         "radii": None if radius is None else [opt.number(text) for text in radius],
     }
     said = opt.declaration(input_range, mean, std, classes, normalised_inside, weights)

@@ -14,6 +14,10 @@ from phalanx.data.dataset import DataCard, Dataset
 from phalanx.errors import DataError
 
 COLOURS = (1, 3)
+LEVELS = (255, 16, 256)
+"""Steps of inputs that are looked for: bytes, the built-in digits, and halvings of the range."""
+FLOAT_ROUNDING = 2.0**-22
+BLOCK_ROWS = 256
 
 
 def from_arrays(
@@ -63,6 +67,7 @@ range and (0, 1) does not hold them; repair: value_range=(low, high)
         value_range=bounds,
         checksums=_digests(values, labels) if checksums is None else checksums,
         source=source,
+        levels=_levels(values, bounds),
     )
 
     def fetch(indices: Sequence[int]) -> Tensor:
@@ -168,6 +173,25 @@ def _range(
             repair="declare the range the model expects, and scale x to it",
         )
     return (start, end)
+
+
+def _levels(values: Tensor, bounds: tuple[float, float]) -> int | None:
+    """The number of quantisation steps that every value shows, if there is one.
+
+    Whole numbers of steps up to a few roundings of float32, which a step must outweigh.
+    """
+    low, high = bounds
+    for levels in LEVELS:
+        step, rounding = (high - low) / levels, FLOAT_ROUNDING * max(abs(low), abs(high))
+        blocks = values.split(BLOCK_ROWS)
+        if step >= 64 * rounding and all(_on_steps(b, low, step, rounding) for b in blocks):
+            return levels
+    return None
+
+
+def _on_steps(values: Tensor, low: float, step: float, rounding: float) -> bool:
+    offset = values.to(torch.float64) - low
+    return bool(((offset / step).round() * step - offset).abs().max() <= rounding)
 
 
 def _digests(values: Tensor, labels: Tensor | None) -> dict[str, str]:

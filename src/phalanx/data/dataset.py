@@ -25,7 +25,9 @@ class DataCard:
 
     ``shape`` is one input without the batch axis, ``(C, H, W)`` for images or ``(d,)`` for
     rows; None where images differ until they are cropped. ``checksums`` maps file names to
-    SHA-256 hex digests and is part of a run's identity.
+    SHA-256 hex digests and is part of a run's identity. ``levels`` says how values are quantised:
+    they are ``low + n (high - low) / levels`` for whole numbers n, up to the rounding of
+    float32 (bytes: 255), or None where they are not.
     """
 
     name: str
@@ -38,10 +40,11 @@ class DataCard:
     checksums: Mapping[str, str] = field(default_factory=dict)
     source: str = ""
     preprocessing: str = "none"
+    levels: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON values, for a run's manifest."""
-        return asdict(self)
+        """JSON values, for a run's manifest; checksums fix the values, and these their levels."""
+        return {name: value for name, value in asdict(self).items() if name != "levels"}
 
 
 class Dataset:

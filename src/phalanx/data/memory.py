@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -32,7 +33,7 @@ def byte_images(
         chosen = kept[torch.as_tensor(indices, dtype=torch.int64)]
         return chosen.to(torch.float32).div_(white)
 
-    return Dataset(card, fetch, labels)
+    return Dataset(replace(card, levels=white), fetch, labels)
 
 
 def check_split(name: str, split: str) -> None:

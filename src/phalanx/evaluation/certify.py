@@ -89,7 +89,8 @@ class Sweep:
         self.request, self.store, self.config = request, store, config
         self.progress = progress or (lambda rows, images: None)
         self.deadline = deadline
-        self.decisions = Decisions(config, request.classifiers)
+        self.arithmetic = request.arithmetic
+        self.decisions = Decisions(config, request.classifiers, self.arithmetic.charge)
         self.owner = owner_id()
         self._active: dict[int, _Image] = {}
         self._queue: deque[Work] = deque()
@@ -160,6 +161,8 @@ class Sweep:
         inside = x.min() >= x.new_tensor(low) and x.max() <= x.new_tensor(high)
         if not inside:
             raise DataError(f"image {index} has values outside {low} .. {high}")
+        if self.arithmetic.lattice is not None and self.arithmetic.on_grid:
+            self.arithmetic.lattice.require(x)
         small = thumbnail(x, dataset.card.value_range)
         sample = SampleRecord(index, dataset.label(index), small, _digest(x))
         self.store.add_samples([sample])
@@ -241,9 +244,17 @@ class Sweep:
                 for evidence, noise in zip(conclusions, halves, strict=True)
             ]
         else:
-            rule, ball = config.radius_rule, config.ball
             certificates = [
-                certify_rule(evidence, rule, sigma=sigma, alpha=alpha, ball=ball)
+                certify_rule(
+                    evidence,
+                    config.radius_rule,
+                    sigma=sigma,
+                    alpha=alpha,
+                    ball=config.ball,
+                    charge=self.arithmetic.charge,
+                    arithmetic=self.arithmetic.name,
+                    covers=self.arithmetic.covers,
+                )
                 for evidence in conclusions
             ]
         drawn = self.decisions.drawn(index)

@@ -8,10 +8,11 @@ from itertools import pairwise
 from typing import Any
 
 from phalanx.errors import ConfigurationError, ParameterError
-from phalanx.noise.distributions import check_sigma, distributions
+from phalanx.noise.distributions import HasLattice, check_sigma, distributions
 from phalanx.noise.stream import check_generator
 from phalanx.smoothing.bank import PRECISIONS
 from phalanx.smoothing.certificate import require_against
+from phalanx.smoothing.charge import FREE, Charge, Charged
 from phalanx.smoothing.checks import check_count
 from phalanx.smoothing.confidence import Randomised, bounds
 from phalanx.smoothing.confidence.clopper_pearson import check_alpha
@@ -25,8 +26,11 @@ from phalanx.smoothing.radii import (
 )
 from phalanx.smoothing.stopping import Setting, StoppingRule, rules
 
-ARITHMETIC = "real"
-"""Normals and sums are taken as exact reals; what the float32 that ran did is not proven."""
+REAL, LATTICE = "real", "lattice"
+"""Noise and sums taken as exact reals, which float32 is not; or both exact, on a lattice."""
+
+GRID, ALL = "grid", "all"
+"""What a certificate on a lattice covers: inputs on it, or any, which costs radius."""
 
 SLOPE_SAMPLES = 2
 
@@ -51,6 +55,9 @@ class CertifyConfig:
         norm: of the radius: ``l1``, ``l2`` or ``linf``.
         runner_up: share of alpha for upper bounds on the other classes, in [0, 1); 0: they have
             at most what the bound leaves them.
+        arithmetic: ``lattice`` or ``real``; None: on a lattice where the noise can.
+        covers: ``grid`` or ``all``, for certificates on a lattice.
+        steps: of the lattice over the range of the inputs; None: as `lattice_of` chooses.
         dimension, classes: values of one input, and classes of the models; taken from them.
         radii: radii in input units to be decided, increasing, for rules that decide given ones.
         beta, reserve, fraction, stages: see `phalanx.smoothing.stopping.Setting`.
@@ -75,6 +82,9 @@ class CertifyConfig:
     runner_up: float = 0.0
     dimension: int | None = None
     classes: int | None = None
+    arithmetic: str | None = None
+    covers: str = GRID
+    steps: int | None = None
     radii: tuple[float, ...] = ()
     beta: float = 1e-4
     reserve: float = 0.5
@@ -132,6 +142,7 @@ class CertifyConfig:
                 raise ParameterError("the number of classes is not known", repair="classes=10")
         if self.slope:
             self._check_slope()
+        self._check_arithmetic()
         for name in ("beta", "reserve", "fraction"):
             _check_share(name, getattr(self, name))
         for samples in self.stages:
@@ -146,6 +157,32 @@ class CertifyConfig:
                 repair="smaller ones, or a larger --n or --sigma",
             )
         self.stopping()
+
+    def _check_arithmetic(self) -> None:
+        if self.arithmetic not in (None, REAL, LATTICE) or self.covers not in (GRID, ALL):
+            raise ParameterError(
+                f"arithmetic {self.arithmetic!r} that covers {self.covers!r}",
+                repair="--arithmetic lattice or real; --set covers=grid or all",
+            )
+        if self.arithmetic == LATTICE and not self.on_lattice:
+            raise ParameterError(
+                f"there is no lattice sampler of {self.noise} noise",
+                why="its sums would be rounded, and the certificate would say that they are not",
+                repair="--arithmetic real",
+            )
+        if not self.on_lattice and (self.covers != GRID or self.steps is not None):
+            raise ParameterError(
+                "covers and steps are about a lattice, and there is none in real arithmetic",
+                repair="--arithmetic lattice, or leave them out",
+            )
+        if self.steps is not None:
+            check_count("steps", self.steps)
+
+    @property
+    def on_lattice(self) -> bool:
+        """Whether noise is added on a lattice."""
+        able = isinstance(distributions.get(self.noise)(self.sigma), HasLattice)
+        return able and self.arithmetic != REAL and not self.slope
 
     @property
     def shares(self) -> bool:
@@ -167,6 +204,12 @@ class CertifyConfig:
                 "a slope and a bound on the runner-up in one certificate",
                 why="no theorem here uses both",
                 repair="--set runner_up=0, or no slope",
+            )
+        if self.arithmetic == LATTICE:
+            raise ParameterError(
+                "a slope on a lattice",
+                why="the gradient certificate is about the exact normals that were drawn",
+                repair="--arithmetic real, or no slope",
             )
         parts = {**asdict(self), "stop": self.rule, "certificate": self.rule_of_radius}
         for name, part in ((name, parts[name]) for name in wanted):
@@ -199,25 +242,30 @@ class CertifyConfig:
         """What the radii are radii of."""
         return Ball(self.norm, self.dimension)
 
-    def largest_radius(self) -> float:
-        """What unanimous votes certify, in input units."""
-        return self.radius_rule.radius(self.stopping().most(), self.sigma, self.ball)
+    def largest_radius(self, charge: Charge = FREE) -> float:
+        """What unanimous votes certify, in input units, after what the arithmetic takes."""
+        most = self.stopping(charge).most()
+        return Charged(self.radius_rule, charge).radius(most, self.sigma, self.ball)
 
     @property
     def draws(self) -> bool:
         """Whether the bound needs a drawn number for every image."""
         return isinstance(bounds.get(self.bound), Randomised)
 
-    def stopping(self, drawn: float | None = None) -> StoppingRule:
-        """The stopping rule, for an image with this drawn number where the bound needs one."""
+    def stopping(self, charge: Charge = FREE, drawn: float | None = None) -> StoppingRule:
+        """The stopping rule, which is to decide the radii that are left after a charge.
+
+        Args:
+            drawn: the number of an image, where the bound needs one.
+        """
         bound = bounds.get(self.bound)
         if drawn is not None and isinstance(bound, Randomised):
             bound = bound.drawn(drawn)
-        return rules.get(self.rule)(replace(self.setting(), bound=bound))
+        return rules.get(self.rule)(replace(self.setting(charge), bound=bound))
 
-    def setting(self) -> Setting:
+    def setting(self, charge: Charge = FREE) -> Setting:
         """What the stopping rule is told, the bound as it is before a number is drawn."""
-        rule, ball = self.radius_rule, self.ball
+        rule, ball = Charged(self.radius_rule, charge), self.ball
         return Setting(
             n=self.n,
             n0=self.n0,
@@ -241,7 +289,9 @@ class CertifyConfig:
         asked = asdict(self)
         if not self.slope:
             del asked["slope"]  # runs from before there was one go on
-        return asked | chosen | {"arithmetic": ARITHMETIC}
+        if not self.on_lattice:
+            del asked["covers"], asked["steps"]
+        return asked | chosen | {"arithmetic": LATTICE if self.on_lattice else REAL}
 
     def adopting(self, recorded: Mapping[str, Any], names: Iterable[str]) -> CertifyConfig:
         """This configuration with the named fields as an existing run recorded them."""

@@ -10,6 +10,7 @@ from phalanx.errors import ParameterError
 from phalanx.evaluation.config import CertifyConfig
 from phalanx.runtime.keys import uniform_draw
 from phalanx.smoothing.after_smoothing import AfterSmoothing
+from phalanx.smoothing.charge import FREE, Charge
 from phalanx.smoothing.classifiers import AFTER_SMOOTHING, BaseClassifier
 from phalanx.smoothing.radii import GAUSSIAN_RULE
 from phalanx.smoothing.stopping import Chunk, Evidence, StoppingRule, Votes
@@ -22,6 +23,7 @@ class Decisions:
     Args:
         config: of the run.
         classifiers: of the run, in its order.
+        charge: what the arithmetic takes off bounds and radii.
 
     Raises:
         ParameterError: one of them cannot be certified under this configuration.
@@ -29,6 +31,7 @@ class Decisions:
 
     config: CertifyConfig
     classifiers: Sequence[BaseClassifier]
+    charge: Charge = FREE
 
     def __post_init__(self) -> None:
         after = [classifier for classifier in self.classifiers if classifier.after]
@@ -64,7 +67,7 @@ class Decisions:
             votes: of every voter.
         """
         drawn = self.drawn(image)
-        own = self._own if drawn is None else self.config.stopping(drawn)
+        own = self._own if drawn is None else self.config.stopping(self.charge, drawn)
         of_voter = iter(votes)
         found: list[list[Chunk] | Evidence] = []
         for classifier in self.classifiers:
@@ -77,15 +80,18 @@ class Decisions:
 
     @cached_property
     def _own(self) -> StoppingRule:
-        return self.config.stopping()
+        return self.config.stopping(self.charge)
 
     def _shared(self, drawn: float | None) -> AfterSmoothing:
         """The rule of an ensemble after smoothing."""
-        return self._after if drawn is None else AfterSmoothing(self._share.stopping(drawn))
+        return self._after if drawn is None else self._of_members(drawn)
 
     @cached_property
     def _after(self) -> AfterSmoothing:
-        return AfterSmoothing(self._share.stopping())
+        return self._of_members(None)
+
+    def _of_members(self, drawn: float | None) -> AfterSmoothing:
+        return AfterSmoothing(self._share.stopping(self.charge, drawn), self.charge)
 
     @cached_property
     def _share(self) -> CertifyConfig:

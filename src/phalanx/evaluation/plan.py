@@ -30,6 +30,7 @@ class Plan:
         rate: samples a second; each is answered by all members.
         seconds: estimate on this machine at the run's batch shape, one process.
         largest_radius: what unanimous votes would certify, in input units.
+        arithmetic: how noise is added, what certificates cover and what that costs.
     """
 
     images: int
@@ -46,6 +47,7 @@ class Plan:
     forward_passes: int
     seconds: float
     largest_radius: float
+    arithmetic: str
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -61,6 +63,7 @@ class Plan:
             f" (batch {self.batch}, all members)",
             f"largest radius these n and alpha allow: {int(self.largest_radius * 1e4) / 1e4}"
             f" (sigma {self.sigma:g}, alpha {self.alpha:g})",
+            self.arithmetic,
         ]
 
 
@@ -89,6 +92,7 @@ def measured_rate(request: Request, seconds: float = MEASURED_SECONDS) -> float:
 def plan(request: Request, rate: float) -> Plan:
     """The plan of a settled request; ``rate`` is from `measured_rate`."""
     config, images, members = request.config, len(request.indices), len(request.models)
+    arithmetic = request.arithmetic
     each = config.stopping().samples()
     samples = images * each
     return Plan(
@@ -105,7 +109,8 @@ def plan(request: Request, rate: float) -> Plan:
         rate=rate,
         forward_passes=samples * members,
         seconds=samples / rate,
-        largest_radius=config.largest_radius(),
+        largest_radius=config.largest_radius(arithmetic.charge),
+        arithmetic=arithmetic.line(),
     )
 
 

@@ -12,12 +12,12 @@ import torch
 
 from phalanx.data.dataset import Dataset
 from phalanx.errors import ConfigurationError, DataError, ModelError
-from phalanx.evaluation.config import CertifyConfig
+from phalanx.evaluation.arithmetic import Arithmetic, arithmetic_of
+from phalanx.evaluation.config import REAL, CertifyConfig
 from phalanx.evaluation.decisions import Decisions
 from phalanx.models.digest import model_identity
 from phalanx.models.model import Model
 from phalanx.models.validate import probe, validate
-from phalanx.noise.distributions import distributions
 from phalanx.noise.stream import default_generator
 from phalanx.runs.manifest import FILE_NAME
 from phalanx.runs.provenance import environment, utc_now
@@ -33,7 +33,7 @@ from phalanx.smoothing.tuning import tune
 PROBE_IMAGES = 4
 KIND = "certify"
 DEFAULT_REDUCERS = ("mean",)
-OPEN = ("batch", "channels_last", "generator")
+OPEN = ("batch", "channels_last", "generator", "arithmetic", "steps")
 """Fields that a run chooses for itself unless they are asked for."""
 
 
@@ -54,6 +54,11 @@ class Request:
     config: CertifyConfig
     device: torch.device
     open: tuple[str, ...] = ()
+
+    @property
+    def arithmetic(self) -> Arithmetic:
+        """How noise is added, and what that takes off every certificate."""
+        return arithmetic_of(self.config, self.dataset.card)
 
 
 def request_of(
@@ -105,7 +110,10 @@ def request_of(
     chosen = range(len(dataset)) if indices is None else indices
     check_models(models, dataset, chosen, config.sigma)
     undecided = tuple(name for name in OPEN if getattr(config, name) is None)
-    return Request(models, found, dataset, chosen, config, resolve_device(device), undecided)
+    request = Request(models, found, dataset, chosen, config, resolve_device(device), undecided)
+    # A radius that no votes give, or a lattice that does not exist, is refused now.
+    config.stopping(request.arithmetic.charge)
+    return request
 
 
 def check_models(
@@ -193,7 +201,7 @@ def manifest_of(request: Request, command: str, kind: str = KIND) -> Manifest:
     return Manifest(
         kind=kind,
         command=command,
-        config=config.as_dict(),
+        config=config.as_dict() | request.arithmetic.said(),
         classifiers=records,
         data=request.dataset.card.as_dict(),
         environment={**environment(), "device": describe_device(request.device)},
@@ -207,7 +215,10 @@ def _adopted(request: Request, out: Path | None) -> Request | None:
         return None
     with RunStore.open(out) as store:
         recorded = store.manifest.config
-    return replace(request, config=request.config.adopting(recorded, request.open))
+    names = set(request.open)
+    if recorded.get("arithmetic") == REAL or request.config.arithmetic == REAL:
+        names.discard("steps")
+    return replace(request, config=request.config.adopting(recorded, names))
 
 
 def _tuned(request: Request) -> Request:
@@ -237,7 +248,7 @@ def engine_of(request: Request, bank: MemberBank) -> Engine:
     return Engine(
         bank,
         [classifier for classifier in request.classifiers if not classifier.after],
-        distributions.get(config.noise)(config.sigma),
+        request.arithmetic.noise,
         seed=config.seed,
         batch=config.batch or 1,
         generator=config.generator or default_generator(request.device),

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from phalanx.errors import ParameterError
 from phalanx.noise.philox import philox4x32
+from phalanx.runtime.keys import noise_key
 
 BitSource = Callable[[int], Tensor]
 """``words`` -> the next ``words`` 32-bit words, int32, as one stream."""
@@ -75,13 +76,17 @@ def check_generator(name: str) -> None:
 
 
 class NormalStream:
-    """Rows of independent standard normals (or of uniform numbers), float32, in a fixed order.
+    """Rows of independent standard normals (or of uniform numbers), float32, in a fixed order, or
+    the words behind them.
 
     Args:
         key: 128-bit integer from `phalanx.runtime.keys.noise_key`.
         numel: values in a row (the size of one input).
         device: where the rows are wanted.
         generator: a key of `GENERATORS`; default: the fastest on the device.
+
+    Attributes:
+        numel, device: as given.
     """
 
     def __init__(
@@ -91,7 +96,22 @@ class NormalStream:
         generator = generator or default_generator(device)
         check_generator(generator)
         self.numel, self._half = numel, -(-numel // 2)
-        self._words = GENERATORS[generator](key, device)
+        self.device, self._make, self._key = device, GENERATORS[generator], key
+        self._words = self._make(key, device)
+        self._further: BitSource | None = None
+
+    def words(self, count: int) -> Tensor:
+        """The next ``count`` random words of 32 bits, an even number of them: int32 ``(count,)``.
+
+        `rows` and `words` read one sequence; a distribution uses one or the other.
+        """
+        return self._words(count)
+
+    def further_words(self, count: int) -> Tensor:
+        """The same from a second sequence, for whoever needs a number of words that varies."""
+        if self._further is None:
+            self._further = self._make(noise_key("further words", self._key), self.device)
+        return self._further(count)
 
     def rows(self, count: int) -> Tensor:
         """The next ``count`` rows: float32 ``(count, numel)``."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from phalanx.reporting.formatting import count
+from phalanx.runs.lattice import charges, coverage
 from phalanx.runs.schema import CertificateRecord
 from phalanx.verdicts import Verdict
 
@@ -20,6 +21,7 @@ def proven(config: Mapping[str, Any]) -> list[str]:
     kind = NOISES.get(config.get("noise", "gaussian"), config.get("noise"))
     noise = f"{kind} noise of standard deviation {sigma:g}" if sigma else f"{kind} noise"
     norm = config.get("norm", "l2")
+    on_lattice = config.get("arithmetic") == "lattice"
     return [
         f"For each certified image on its own: with probability at least {level} over the noise "
         "drawn for it, the smoothed classifier returns the same class for every input whose "
@@ -30,10 +32,28 @@ def proven(config: Mapping[str, Any]) -> list[str]:
         f"{noise}. The claim is about it.",
         "Distances are measured in the units of the images as they are given to the model, before "
         "any normalisation inside it.",
+        *([_on_lattice(config)] if on_lattice else []),
         "An interval printed beside a rate is a 95% Clopper-Pearson interval, beside an average "
         "or a difference a 95% bootstrap interval over images: it says what other images from "
         "the same source would give, not how sure a single certificate is.",
     ]
+
+
+def _on_lattice(config: Mapping[str, Any]) -> str:
+    taken = charges(config)
+    if config.get("covers") == "all":
+        covered = (
+            "The claim covers every input; the classifier moves it to the nearest point first."
+        )
+    else:
+        covered = "The claim covers the inputs that lie on the lattice, as 8-bit images do."
+    moved = "" if config.get("on_grid") else " The certified images are moved to it too."
+    return (
+        f"Inputs and noise lie on a lattice of step {config.get('step', 0):.6g}, so no sum of them "
+        f"is rounded. {covered}{moved} For the distance of the sampler from rounded Gaussian noise "
+        f"{taken.probability:.2g} is taken off every probability, and for inputs that are moved "
+        f"{taken.distance:.4g} off every radius."
+    )
 
 
 def kind_of_claim(config: Mapping[str, Any]) -> str:
@@ -43,7 +63,19 @@ def kind_of_claim(config: Mapping[str, Any]) -> str:
     ('l2 norm, real arithmetic', '')
     """
     stated = [f"{config[key]} {key}" for key in ("norm", "arithmetic") if config.get(key)]
-    return ", ".join(stated)
+    covered = coverage(config)
+    return ", ".join([*stated, covered] if covered else stated)
+
+
+_FLOATING = (
+    "The arithmetic of the claim is that of real numbers. Noise and network are computed in "
+    "floating point, noise is not drawn on a lattice, and an attack on rounding itself is "
+    "outside the claim."
+)
+_EXECUTED = (
+    "The base classifier is the network as it was executed, in floating point and on this device; "
+    "other kernels may round its logits otherwise, and then it is another classifier."
+)
 
 
 def not_proven(
@@ -58,9 +90,7 @@ def not_proven(
         "many certificates, up to a share alpha may be expected to be wrong.",
         f"Nothing is claimed outside the {norm} ball: a rotation, a change of brightness or a "
         "change that is small in another norm is covered only where it stays inside.",
-        "The arithmetic of the claim is that of real numbers. Noise and network are computed in "
-        "floating point, noise is not drawn on a lattice, and an attack on rounding itself is "
-        "outside the claim.",
+        _EXECUTED if config.get("arithmetic") == "lattice" else _FLOATING,
         "An image whose computation failed is an error. It counts as not certified in every "
         "figure, and nothing is said about it.",
     ]

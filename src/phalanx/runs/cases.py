@@ -13,6 +13,7 @@ from phalanx.runs.arithmetic import lower_limit, lower_limits
 from phalanx.runs.drawn import RANDOMISED, drawn_number, randomised_limit
 from phalanx.runs.evidence import Evidence, evidence_of, phases_of
 from phalanx.runs.imports import KIND as IMPORT
+from phalanx.runs.lattice import charges
 from phalanx.runs.schema import INVALID, CertificateRecord, SlopeRecord
 from phalanx.runs.sequential import ANYTIME, FIXED, final_alpha, supported
 from phalanx.runs.store import RunStore
@@ -92,19 +93,23 @@ class Limits:
     def __init__(self, cases: Sequence[Case], config: Mapping[str, Any]) -> None:
         self.config = config
         self.runner_up = float(config.get("runner_up") or 0.0)
-        self.alpha = final_alpha(config)
+        self.alpha, self.charged = final_alpha(config), charges(config)
         self.drawn = config.get("bound") == RANDOMISED
         pairs = [c.pair for c in cases if c.pair is not None and not c.votes.parts]
         self._fixed = {} if self.drawn else lower_limits(pairs, self.alpha)
 
     def lower(self, case: Case) -> float:
-        """The lower bound on the probability of the selected class."""
-        stored, votes = case.record.p_lower, case.votes
+        """The lower bound on the probability of the selected class, after the charge."""
+        stored, votes, taken = case.record.p_lower, case.votes, self.charged.probability
         if votes.parts:
-            return joint_limit(votes.parts, self.alpha)
+            return max(0.0, joint_limit(votes.parts, self.alpha) - taken)
         if self.config.get("stop", FIXED) in ANYTIME and stored is not None:
             # Any look could have given it; what none supports is not what the votes give.
-            return stored if supported(stored, votes.path, self.config) else 0.0
+            counted = stored + taken if stored else 0.0
+            return stored if supported(counted, votes.path, self.config) else 0.0
+        return max(0.0, self._counted(case) - taken)
+
+    def _counted(self, case: Case) -> float:
         n_a, n = case.pair or (0, 1)
         if self.drawn:
             drawn = drawn_number(self.config["seed"], case.record.image)
@@ -119,4 +124,5 @@ class Limits:
         others = {k: v for k, v in case.votes.estimation.items() if k != case.votes.selected}
         most = max((v for k, v in others.items() if k != INVALID), default=0)
         share = self.config["alpha"] * self.runner_up / max(self.config["classes"] - 1, 1)
-        return min(1 - lower_limit(n - most, n, share), 1 - p_lower)
+        taken = self.charged.probability
+        return min(1 - lower_limit(n - most, n, share), 1 - p_lower - taken) + taken

@@ -11,6 +11,7 @@ from phalanx.runs.arithmetic import lower_limit
 from phalanx.runs.evidence import Evidence, evidence_of, phases_of
 from phalanx.runs.export import truncated
 from phalanx.runs.gradient import slope_limit
+from phalanx.runs.lattice import NOTHING, Charges, charges, coverage
 from phalanx.runs.query import cap_of, require_classifier
 from phalanx.runs.radii import certified_radius
 from phalanx.runs.schema import ESTIMATION, INVALID, SELECTION, CertificateRecord, Counts
@@ -47,6 +48,8 @@ class Explanation:
         radius_with_more: the radius if 10 times the samples showed the same share.
         advice: what would raise the radius, most useful first.
         rule, certificate_rule: the run's stopping rule, and its rule from p_lower to a radius.
+        covers: on a lattice, its step and the inputs that are covered.
+        charged: what the arithmetic takes off bound and radius.
         slope: the bound on the slope behind a gradient certificate, rounded; None for others.
     """
 
@@ -67,6 +70,8 @@ class Explanation:
     rule: str = FIXED
     certificate_rule: str | None = None
     slope: float | None = None
+    covers: str = ""
+    charged: Charges = NOTHING
 
     def as_json(self) -> dict[str, Any]:
         """JSON values; what is not known is null."""
@@ -90,6 +95,8 @@ class Explanation:
             "alpha": self.alpha,
             "norm": self.norm,
             "arithmetic": self.arithmetic,
+            "covers": self.covers or None,
+            "charged": self.charged._asdict(),
             "runner_up": self.runner_up,
             "cap": self.cap,
             f"radius_with_{MORE}n": self.radius_with_more,
@@ -124,8 +131,14 @@ class Explanation:
                 f"alpha {self.alpha:g}; radius {self._formula()}, sigma {self.sigma:g}"
             )
         if self.norm is not None and self.arithmetic is not None:
+            on = f" ({self.covers})" if self.covers else ""
             text.append(
-                f"claim       {self.norm} distance in input units, {self.arithmetic} arithmetic"
+                f"claim       {self.norm} distance in input units, {self.arithmetic} arithmetic{on}"
+            )
+        if self.covers:
+            text.append(
+                f"charged     {self.charged.probability:.2g} of p_lower and"
+                f" {self.charged.distance:.4g} of the radius, for sampler and lattice"
             )
         if self.cap is not None:
             text.append(f"cap         {truncated(self.cap, 4)}: what n unanimous votes would give")
@@ -182,6 +195,8 @@ def explain(run: RunStore, image: int, classifier: str | None = None) -> Explana
         rule=rule,
         certificate_rule=config.get("certificate"),
         slope=slope,
+        covers=coverage(config),
+        charged=charges(config),
     )
 
 
@@ -242,8 +257,9 @@ def _share_interval(record: CertificateRecord) -> Interval | None:
 def _with_more(record: CertificateRecord, config: Mapping[str, Any]) -> float | None:
     if record.n_a is None or not record.n:
         return None
-    p_lower = lower_limit(MORE * record.n_a, MORE * record.n, config["alpha"])
-    return certified_radius(p_lower, config, config["sigma"])
+    taken = charges(config)
+    p_lower = lower_limit(MORE * record.n_a, MORE * record.n, config["alpha"]) - taken.probability
+    return max(0.0, certified_radius(p_lower, config, config["sigma"]) - taken.distance)
 
 
 def _ended(record: CertificateRecord, rule: str) -> list[str]:

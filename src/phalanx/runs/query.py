@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from phalanx.errors import ParameterError, RunError
 from phalanx.runs.folder import ASKED
+from phalanx.runs.lattice import charges
 from phalanx.runs.radii import GAUSSIAN, RULES, certified_radius
 from phalanx.runs.schema import CertificateRecord, ClassifierRecord, Manifest
 from phalanx.runs.sequential import largest_bound
@@ -190,7 +191,9 @@ def cap_of(config: Mapping[str, Any]) -> float | None:
         return None
     if config["certificate"] != RULES.get(config.get("noise", GAUSSIAN)):
         return None
-    return certified_radius(largest_bound(config), config, config["sigma"])
+    taken = charges(config)
+    most = largest_bound(config) - taken.probability
+    return max(0.0, certified_radius(most, config, config["sigma"]) - taken.distance)
 
 
 def radius_key(radius: float) -> str:

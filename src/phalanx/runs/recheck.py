@@ -21,6 +21,8 @@ from phalanx.runs.export import truncated
 from phalanx.runs.gradient import agrees, gradient_radius, of_votes
 from phalanx.runs.imports import KIND as IMPORT
 from phalanx.runs.imports import beyond_cap
+from phalanx.runs.lattice import LATTICE, REAL, unstated
+from phalanx.runs.lattice import problems as lattice_problems
 from phalanx.runs.provenance import digest_of
 from phalanx.runs.radii import GAUSSIAN, NORMS, RULES, certified_radius, needs_dimension
 from phalanx.runs.schema import CertificateRecord, Manifest
@@ -32,6 +34,8 @@ RELATIVE = 1e-9
 _ABSOLUTE = 1e-12
 _OUTWARD = 1e-12
 """How far down a bound may have been moved before it became a radius: rounding, outward."""
+_CHARGED_OUTWARD = 1e-5
+"""How far up, relatively, the charge of a lattice may have been moved."""
 _LEVEL = 1.1e-6
 """How far a radius may have been moved down for the float32 level of noise other than Gaussian."""
 _PUBLISHED_DIGITS = 3
@@ -115,15 +119,20 @@ def recheck(run: RunStore) -> RecheckReport:
     Rechecked: the votes of each phase add up to n0 and n, the class with most selection votes
     (lowest index on a tie) is the predicted one, p_lower and radius agree within 1e-9 (an anytime
     p_lower: some look supports it, see `phalanx.runs.sequential`), the verdict abstains exactly
-    where p_lower <= 1/2, and ``correct`` fits the label. Noise is added in float32, so the radius
-    is that of `float32_level`. An imported radius must be what its count gives at the sigma that
+    where p_lower <= 1/2, and ``correct`` fits the label. Noise may be added in float32, so the
+    radius is that of `float32_level`; on a lattice, `phalanx.runs.lattice.charges` are taken off
+    bound and radius. An imported radius must be what its count gives at the sigma that
     was stated, rounded as it was published. A gradient radius is that of the stored halves of
     the noise (`phalanx.runs.gradient`); that these are sums over the noise of the votes is not
     seen here, where no noise is drawn.
     """
     config = run.manifest.config
     records = run.certificates()
-    problems = (*_identity_problems(run), *_missing_certificates(run, records))
+    problems = (
+        *_identity_problems(run),
+        *_missing_certificates(run, records),
+        *lattice_problems(config, run.manifest.data),
+    )
     unknown = _unknown_rule(run.manifest)
     if unknown:
         unchecked = (
@@ -177,7 +186,7 @@ def _unknown_rule(manifest: Manifest) -> str:
         "certificate": (RULES.get(noise, ""),),
         "norm": NORMS,
         "bound": ("clopper-pearson", *([RANDOMISED] if not anytime else [])),
-        "arithmetic": ("real",),
+        "arithmetic": (REAL, LATTICE),
     }
     for key, names in known.items():
         if key not in config and manifest.kind != IMPORT:  # a log says nothing of how it was made
@@ -196,7 +205,7 @@ def _unknown_rule(manifest: Manifest) -> str:
             return f"the run does not say its {key}"
         if not value > 0:
             raise RunError(f"the run's {key} is {value}", why="it is above 0")
-    return ""
+    return unstated(config)
 
 
 def _check_slope(config: Mapping[str, Any]) -> None:
@@ -259,7 +268,9 @@ def _certificate_problems(case: Case, limits: Limits, radius_of: Radius) -> list
     if slope and (case.noise is None or not of_votes(case.noise, record.n_a, record.n)):
         return ["the halves of its noise are not those of its votes"]
     radius, fits = _radius(case, limits, radius_of, p_lower)
-    verdict = Verdict.VERIFIED if radius > 0 else Verdict.ABSTAINED
+    p_other = limits.other(case, p_lower)
+    certified = p_lower > (0.5 if p_other is None else p_other)
+    verdict = Verdict.VERIFIED if certified else Verdict.ABSTAINED
     predicted = case.votes.selected if verdict is Verdict.VERIFIED else None
     if record.verdict is not verdict:
         wrong.append(f"the verdict is {record.verdict}, p_lower {p_lower:.9f} gives {verdict}")
@@ -287,10 +298,12 @@ def _radius(case: Case, limits: Limits, radius_of: Radius, p_lower: float) -> tu
         radius = gradient_radius(case.noise, p_lower, limits.config["alpha"] * slope, sigma)
         return radius, agrees(stored, radius)
     p_other = limits.other(case, p_lower)
-    radius = radius_of(p_lower, p_other)
+    taken = limits.charged.distance
+    radius = max(0.0, radius_of(p_lower, p_other) - taken)
     # What it is after all outward rounding: at the far tail more than 1e-9 smaller, and noise
     # that is added in float32 may have cost 1e-6.
     safest = radius_of(p_lower * (1 - _OUTWARD), p_other) * (1 - _LEVEL)
+    safest -= taken * (1 + _CHARGED_OUTWARD)
     return radius, _close(stored, radius) or safest <= stored <= radius
 
 

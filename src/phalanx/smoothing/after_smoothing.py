@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from scipy.special import ndtr, ndtri
 
 from phalanx.runs.schema import INVALID, SELECTION, Counts
+from phalanx.smoothing.charge import FREE, Charge
 from phalanx.smoothing.stopping import Chunk, Evidence, StoppingRule, Votes, selected
 
 _ROUNDING = 1e-14
@@ -35,9 +36,11 @@ class AfterSmoothing:
 
     Attributes:
         rule: for each member, at its share alpha / M: all bounds hold together with 1 - alpha.
+        charge: what the arithmetic takes off each member's bound.
     """
 
     rule: StoppingRule
+    charge: Charge = FREE
 
     def decide(self, members: Sequence[Votes]) -> list[Chunk] | Evidence:
         """Chunks that some member needs, or what the members prove together.
@@ -50,7 +53,13 @@ class AfterSmoothing:
         wanted = {chunk for found in decisions if isinstance(found, list) for chunk in found}
         if wanted:
             return sorted(wanted)
-        return together([found for found in decisions if isinstance(found, Evidence)])
+        return together(
+            [
+                found._replace(p_lower=self.charge.lower(found.p_lower))
+                for found in decisions
+                if isinstance(found, Evidence)
+            ]
+        )
 
 
 def together(found: Sequence[Evidence]) -> Evidence:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from phalanx.errors import ParameterError
 from phalanx.runs.schema import Counts
+from phalanx.smoothing.charge import FREE, Charge
 from phalanx.smoothing.confidence import bounds
 from phalanx.smoothing.radii import GAUSSIAN_RULE, L2, Ball, RadiusAgainst, RadiusRule, radii
 from phalanx.smoothing.stopping import Evidence, fixed_evidence
@@ -18,14 +19,16 @@ class Certificate:
 
     With probability at least ``1 - alpha`` over the noise that was drawn: the smoothed
     classifier returns ``predicted`` for every input whose distance in ``norm`` is below
-    ``radius``. ``arithmetic`` is ``"real"``: sums and normals are taken as exact reals.
+    ``radius``. Where ``arithmetic`` is ``"real"``, sums and normals are taken as exact reals;
+    where it is ``"lattice"`` they are exact, and ``covers`` says which inputs are meant: those
+    on the ``"grid"``, or ``"all"``.
 
     Attributes:
         verdict: verified, abstained, or error; no other.
         predicted: class index, None when abstained or errored.
         radius: float64 rounded towards zero, 0 when abstained, None on an error.
         n_a, n: votes for the selected class among the estimation samples.
-        p_lower: the confidence bound that gave the radius.
+        p_lower: the confidence bound that gave the radius, after the charge of the arithmetic.
     """
 
     verdict: Verdict
@@ -38,6 +41,7 @@ class Certificate:
     alpha: float
     norm: str = "l2"
     arithmetic: str = "real"
+    covers: str = ""
     reason: str = ""
 
 
@@ -48,6 +52,9 @@ def certify_evidence(
     alpha: float,
     certificate: str = GAUSSIAN_RULE,
     ball: Ball = L2,
+    charge: Charge = FREE,
+    arithmetic: str = "real",
+    covers: str = "",
 ) -> Certificate:
     """From what a stopping rule concluded to what is proven.
 
@@ -57,29 +64,52 @@ def certify_evidence(
         alpha: probability that the evidence, and with it the certificate, may be wrong.
         certificate: a registered radius rule.
         ball: the norm of the radius, and the dimension where that matters.
+        charge: what the arithmetic takes off the bound and off the radius.
+        arithmetic, covers: what the certificate says of itself, see `Certificate`.
 
     Returns:
-        Verified with a radius, abstained, or error when any vote had non-finite logits.
+        Verified with a radius, abstained, or error when any vote had non-finite logits. A radius
+        of 0 that is verified speaks of the image alone.
     """
-    return certify_rule(evidence, radii.get(certificate), sigma=sigma, alpha=alpha, ball=ball)
+    return certify_rule(
+        evidence,
+        radii.get(certificate),
+        sigma=sigma,
+        alpha=alpha,
+        ball=ball,
+        charge=charge,
+        arithmetic=arithmetic,
+        covers=covers,
+    )
 
 
 def certify_rule(
-    evidence: Evidence, rule: RadiusRule, *, sigma: float, alpha: float, ball: Ball = L2
+    evidence: Evidence,
+    rule: RadiusRule,
+    *,
+    sigma: float,
+    alpha: float,
+    ball: Ball = L2,
+    charge: Charge = FREE,
+    arithmetic: str = "real",
+    covers: str = "",
 ) -> Certificate:
     """As `certify_evidence`, for a rule that is no registered one."""
-    label, n_a, n, p_lower, broken, samples, p_other = evidence
+    label, n_a, n, counted, broken, samples, other = evidence
+    said = {"norm": ball.norm, "arithmetic": arithmetic, "covers": covers}
     if broken:
         reason = f"{broken} of {samples} samples had NaN or infinite logits"
-        return failed(reason, sigma=sigma, alpha=alpha, norm=ball.norm, n=n)
-    if p_other is None:
+        return failed(reason, sigma=sigma, alpha=alpha, n=n, **said)
+    p_lower = charge.lower(counted)
+    if other is None:
         radius, verified = rule.radius(p_lower, sigma, ball), p_lower > rule.threshold
     else:
-        against = require_against(rule)
-        radius = against.radius_against(p_lower, p_other, sigma, ball)
+        p_other = charge.upper(other)
+        radius = require_against(rule).radius_against(p_lower, p_other, sigma, ball)
         verified = p_lower > p_other
     verdict, predicted = (Verdict.VERIFIED, label) if verified else (Verdict.ABSTAINED, None)
-    return Certificate(verdict, predicted, radius, n_a, n, p_lower, sigma, alpha, norm=ball.norm)
+    left = charge.radius(radius)
+    return Certificate(verdict, predicted, left, n_a, n, p_lower, sigma, alpha, **said)
 
 
 def require_against(rule: RadiusRule) -> RadiusAgainst:
@@ -96,10 +126,12 @@ def require_against(rule: RadiusRule) -> RadiusAgainst:
     return rule
 
 
-def failed(reason: str, *, sigma: float, alpha: float, norm: str = "l2", n: int = 0) -> Certificate:
+def failed(
+    reason: str, *, sigma: float, alpha: float, n: int = 0, norm: str = "l2", **said: str
+) -> Certificate:
     """An error, which certifies nothing."""
     return Certificate(
-        Verdict.ERROR, None, None, None, n, None, sigma, alpha, norm=norm, reason=reason
+        Verdict.ERROR, None, None, None, n, None, sigma, alpha, norm, reason=reason, **said
     )
 
 

@@ -15,7 +15,8 @@ from phalanx.ensembles.ensemble import Ensemble
 from phalanx.errors import DataError, ModelError, NonFiniteError, ParameterError
 from phalanx.models.model import Model
 from phalanx.models.validate import probe, validate
-from phalanx.noise.distributions import distributions
+from phalanx.noise.distributions import HasLattice, Noise, distributions
+from phalanx.noise.lattice import EIGHT_BIT, Lattice, steps_for
 from phalanx.noise.stream import default_generator
 from phalanx.runs.schema import INVALID, Counts
 from phalanx.runtime.device import resolve_device
@@ -44,6 +45,10 @@ class Smoothed:
         batch: rows of a forward pass.
         device: where the members run.
         precision: arithmetic of the members, ``fp32`` or ``bf16``.
+        arithmetic: ``lattice``: inputs are moved to a lattice and noise is added there without
+            rounding; ``real``: in float32.
+        steps: of the lattice over the members' input range, as certificates say it; default: a
+            dyadic fraction of an 8-bit step.
         allow_sigma_mismatch: smooth at another level than the model was trained for.
 
     Raises:
@@ -61,6 +66,8 @@ class Smoothed:
         batch: int = 256,
         device: str = "auto",
         precision: str = "fp32",
+        arithmetic: str | None = None,
+        steps: int | None = None,
         allow_sigma_mismatch: bool = False,
     ) -> None:
         self._members, classifier = base_of(model)
@@ -71,10 +78,12 @@ class Smoothed:
             raise ParameterError(f"seed is {seed!r}", why="it is a whole number")
         self.sigma = sigma_of(self._members, sigma, allow_mismatch=allow_sigma_mismatch)
         self.device = resolve_device(device)
+        made = distributions.get(noise)(self.sigma)
+        added = placed(made, self._members[0].inputs.range, arithmetic, steps)
         self._engine = Engine(
             MemberBank(self._members, Layout(precision), self.device),
             [classifier],
-            distributions.get(noise)(self.sigma),
+            added,
             seed=seed,
             batch=batch,
             generator=default_generator(self.device),
@@ -136,6 +145,30 @@ class Smoothed:
         for member in self._members:
             _check_shape(tuple(rows.shape), member.inputs.shape)
         return rows
+
+
+def placed(
+    noise: Noise, inputs: tuple[float, float], arithmetic: str | None, steps: int | None
+) -> Noise:
+    """A noise for inputs of a range, on a lattice (None: where it can be) or in float32.
+
+    Raises:
+        ParameterError: no such arithmetic for this noise, or a lattice that does not fit.
+    """
+    able = isinstance(noise, HasLattice)
+    chosen = arithmetic or ("lattice" if able else "real")
+    fits = (chosen == "lattice" and able) or (chosen == "real" and steps is None)
+    if not fits:
+        raise ParameterError(
+            f"arithmetic {chosen!r} with steps {steps!r} for {type(noise).__name__} noise",
+            repair="arithmetic='lattice' for Gaussian noise, with steps as a certificate says"
+            " them; or 'real'",
+        )
+    if chosen == "real" or not isinstance(noise, HasLattice):
+        return noise
+    if steps is None:
+        steps = steps_for(*inputs, noise.sigma, levels=EIGHT_BIT, dimensions=1, snapped=False)
+    return noise.on(Lattice(*inputs, steps))
 
 
 def base_of(model: Model | Ensemble) -> tuple[Sequence[Model], BaseClassifier]:

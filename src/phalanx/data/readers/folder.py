@@ -74,6 +74,7 @@ def folder_of_images(
         checksums={"names, sizes and labels": digest},
         preprocessing=f"RGB, shorter side resized to {resize} (bilinear), central {crop}x{crop},"
         " divided by 255",
+        levels=255,
     )
     labels = None if listing.labels is None else torch.tensor(listing.labels, dtype=torch.int64)
 

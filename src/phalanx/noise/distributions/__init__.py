@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from numbers import Real
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from torch import Tensor
 
 from phalanx.errors import ParameterError
+from phalanx.noise.lattice import Lattice
 from phalanx.noise.stream import NormalStream
 from phalanx.registry import Registry
 
@@ -24,6 +25,24 @@ class Noise(Protocol):
 
     def fill(self, out: Tensor, x: Tensor, stream: NormalStream) -> None:
         """Write ``len(out)`` noisy copies of one input ``x`` ``(*shape)`` into ``out``."""
+        ...
+
+
+class OnLattice(Noise, Protocol):
+    """Noise that is added on a lattice without rounding."""
+
+    @property
+    def total_variation(self) -> float:
+        """Distance of the law of one sampled coordinate from the one it stands for, at most."""
+        ...
+
+
+@runtime_checkable
+class HasLattice(Protocol):
+    """A distribution that can also be added on a lattice."""
+
+    def on(self, lattice: Lattice) -> OnLattice:
+        """The same distribution, rounded to the lattice."""
         ...
 
 

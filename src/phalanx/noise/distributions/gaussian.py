@@ -1,4 +1,4 @@
-"""Isotropic Gaussian noise in input space, added in float32."""
+"""Isotropic Gaussian noise in input space, added in float32 or on a lattice."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from phalanx.noise.distributions import check_sigma, distributions
+from phalanx.noise.lattice import Lattice, LatticeGaussian
 from phalanx.noise.stream import NormalStream
 
 
@@ -29,3 +30,7 @@ class Gaussian:
         """Write ``len(out)`` noisy copies of one input ``x`` ``(*shape)`` into ``out``."""
         normal = stream.rows(len(out)).view(len(out), *x.shape)
         torch.add(x, normal, alpha=self.sigma, out=out)
+
+    def on(self, lattice: Lattice) -> LatticeGaussian:
+        """The same noise rounded to a lattice and added there without rounding."""
+        return LatticeGaussian(self.sigma, lattice)
