@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -55,14 +55,33 @@ class Project:
                 found[path.relative_to(source).as_posix()] = mutants_of(path, source)
         return found
 
+    def test_digests(self) -> dict[str, str]:
+        """Of each file of tests, with everything that decides what it runs."""
+        texts = {
+            path.relative_to(self.root).as_posix(): path.read_bytes()
+            for name in ("src", "tests")
+            for path in sorted((self.root / name).rglob("*.py"))
+        }
+        alone = {name for name in texts if Path(name).name.startswith("test_")}
+        shared = (name.encode() + text for name, text in texts.items() if name not in alone)
+        common = _of_all(shared)
+        return {
+            name: _of_all([common, text]).hex()
+            for name, text in texts.items()
+            if (name in alone or name.startswith("src/"))
+            and any(Path(name).is_relative_to(place) for place in self.tests)
+        }
+
     def digest(self) -> str:
         """Of everything that decides what is caught."""
-        digest = blake2b(digest_size=8)
-        for name in ("src", "tests"):
-            for path in sorted((self.root / name).rglob("*.py")):
-                digest.update(f"{path.relative_to(self.root)}\n".encode() + path.read_bytes())
-        digest.update("\n".join([platform.python_version(), *self.tests]).encode())
-        return digest.hexdigest()
+        return _of_all(f"{k} {v}".encode() for k, v in self.test_digests().items()).hex()
+
+
+def _of_all(parts: Iterable[bytes]) -> bytes:
+    digest = blake2b(platform.python_version().encode(), digest_size=8)
+    for part in parts:
+        digest.update(blake2b(part).digest())
+    return digest.digest()
 
 
 class Copy:
@@ -108,12 +127,12 @@ class Copy:
             said.seek(0)
             return code, said.read()
 
-    def record(self) -> Coverage:
-        """What every test runs, unchanged."""
+    def record(self, files: Sequence[str]) -> Coverage:
+        """What the tests of some files run, unchanged."""
         out = self.root / "coverage.json"
         source = str((self.root / "src").resolve())
-        code, said = self.pytest(self.project.tests, MUTANT_RECORD=str(out), MUTANT_SOURCE=source)
-        if code:
+        code, said = self.pytest(files, MUTANT_RECORD=str(out), MUTANT_SOURCE=source)
+        if code not in (0, 5):  # 5: none of them is quick
             raise SystemExit(f"the tests fail without any mutant:\n{said[-3000:]}")
         found: Coverage = json.loads(out.read_text())
         return found
@@ -121,14 +140,13 @@ class Copy:
     def ask(self, mutant: Mutant, tests: Sequence[str], coverage: Coverage) -> Record:
         """Plant a mutant and run the tests."""
         path = self.root / "src" / mutant.file
-        original = path.read_text(encoding="utf-8")
         order = self.root / "order.json"
         order.write_text(json.dumps(tests))
         seconds = [coverage[test]["seconds"] for test in tests]
         slowest = int(30 + 5 * max(seconds, default=0))
         files = list(dict.fromkeys(test.split("::")[0] for test in tests))
         _forget(path)
-        path.write_text(mutant.apply(original), encoding="utf-8")
+        path.write_text(mutant.changed, encoding="utf-8")
         try:
             code, said = self.pytest(
                 ["-x", f"--timeout={slowest}", *files],
@@ -137,7 +155,7 @@ class Copy:
                 MUTANT_MODULE=mutant.file.removesuffix(".py").replace("/", "."),
             )
         finally:
-            path.write_text(original, encoding="utf-8")
+            path.write_text(mutant.source, encoding="utf-8")
             _forget(path)
         return {"status": _status(code, said), "by": _failed(said), "tests": len(tests)}
 

@@ -11,7 +11,7 @@ import ast
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import pairwise
 from pathlib import Path
@@ -67,6 +67,7 @@ class Mutant:
         function: qualified name, ``<module>`` outside of all.
         lines: first and last line of the statement, without the block below it.
         at_import: the statement runs when the module is imported, so no test is seen to run it.
+        source: text of the unchanged module.
     """
 
     id: str
@@ -76,10 +77,12 @@ class Mutant:
     lines: tuple[int, int]
     at_import: bool
     edit: Edit
+    source: str = field(repr=False)
 
-    def apply(self, source: str) -> str:
-        """The text of the changed module."""
-        return source[: self.edit.start] + self.edit.text + source[self.edit.end :]
+    @property
+    def changed(self) -> str:
+        """Text of the changed module."""
+        return self.source[: self.edit.start] + self.edit.text + self.source[self.edit.end :]
 
 
 def mutants_of(path: Path, source_folder: Path) -> list[Mutant]:
@@ -89,7 +92,7 @@ def mutants_of(path: Path, source_folder: Path) -> list[Mutant]:
     found = []
     for mutant in _Module(source, path.relative_to(source_folder).as_posix()).mutants():
         try:
-            changed = ast.dump(ast.parse(mutant.apply(source)))
+            changed = ast.dump(ast.parse(mutant.changed))
         except SyntaxError:
             continue
         if changed != original:
@@ -142,6 +145,7 @@ class _Module:
             lines=(first, self.source.count("\n", 0, end) + 1),
             at_import=at_import,
             edit=edit,
+            source=self.source,
         )
 
     def _header(self, statement: ast.stmt) -> tuple[int, int]:

@@ -9,12 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mutant_copy import CAUGHT, SURVIVED, TIMEOUT, Project, Record
+from mutant_copy import CAUGHT, SURVIVED, TIMEOUT, Record
 from mutant_operators import Mutant
 
 GOAL = 0.95
 KINDS = {
     "equivalent": "no result depends on it",
+    "choice": "another choice, as sound as this one",
     "time": "costs time or memory alone",
     "conservative": "proves less, never more",
     "unreachable": "cannot run on this machine",
@@ -47,16 +48,14 @@ def place(mutant: Mutant) -> str:
     return f"src/{mutant.file}:{mutant.line}"
 
 
-def diff(mutant: Mutant, source: Path) -> list[str]:
+def diff(mutant: Mutant) -> list[str]:
     """The lines that change, with - and +."""
-    text = (source / mutant.file).read_text(encoding="utf-8")
-    lines = difflib.unified_diff(text.splitlines(), mutant.apply(text).splitlines(), n=0)
+    before, after = mutant.source.splitlines(), mutant.changed.splitlines()
+    lines = difflib.unified_diff(before, after, n=0)
     return [line for line in list(lines)[2:] if not line.startswith("@@")]
 
 
-def report(
-    project: Project, sample: list[Mutant], log: Log, explained: dict[str, str]
-) -> dict[str, Any]:
+def report(sample: list[Mutant], log: Log, explained: dict[str, str]) -> dict[str, Any]:
     """Totals and survivors."""
     for name, why in explained.items():
         if why.split(":")[0] not in KINDS:
@@ -72,7 +71,7 @@ def report(
             "place": place(mutant),
             "function": mutant.function,
             "operator": mutant.edit.operator,
-            "diff": diff(mutant, project.root / "src"),
+            "diff": diff(mutant),
             "tests": log.records[mutant.id]["tests"],
             "explanation": explained.get(mutant.id, ""),
         }

@@ -77,15 +77,20 @@ def try_all(
 
 
 def _coverage(project: Project, copies: queue.SimpleQueue[Copy], path: Path) -> Coverage:
+    """What each test runs; files of tests that are as they were are not recorded again."""
+    digests = project.test_digests()
     kept = json.loads(path.read_text()) if path.exists() else {}
-    if kept.get("digest") != project.digest():
-        print("recording what each test runs", flush=True)
+    stale = [file for file, digest in digests.items() if kept.get(file, {}).get("is") != digest]
+    if stale:
+        print(f"recording what the tests of {len(stale)} files run", flush=True)
         copy = copies.get()
-        kept = {"digest": project.digest(), "tests": copy.record()}
+        found = copy.record(stale)
         copies.put(copy)
+        for file in stale:
+            tests = {test: seen for test, seen in found.items() if test.split("::", 1)[0] == file}
+            kept[file] = {"is": digests[file], "tests": tests}
         path.write_text(json.dumps(kept))
-    tests: Coverage = kept["tests"]
-    return tests
+    return {test: seen for file in digests for test, seen in kept[file]["tests"].items()}
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -140,7 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "python": platform.python_version(),
         "goal": GOAL,
         "tests": project.tests,
-        **report(project, sample, log, explained),
+        **report(sample, log, explained),
     }
     options.result.parent.mkdir(exist_ok=True)
     options.result.write_text(json.dumps(result, indent=1) + "\n")
