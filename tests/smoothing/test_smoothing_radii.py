@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.integrate import quad
 from scipy.stats import norm
 
+from phalanx.smoothing import confidence, stopping
+from phalanx.smoothing import radii as radii_
+from phalanx.smoothing.confidence import bounds
 from phalanx.smoothing.radii import probability_for, radii
 from phalanx.smoothing.radii.renyi import bernoulli_divergence
+from phalanx.smoothing.stopping import rules
 
 NAMES = ("differential-privacy", "renyi", "f-divergence", "neyman-pearson")
 
@@ -61,3 +66,14 @@ def test_the_probability_for_a_radius_gives_it(name, radius):
     p = probability_for(rule, radius, 0.5)
     assert rule.radius(p, 0.5) >= radius
     assert rule.radius(p - 1e-9, 0.5) < radius or radius == 0
+
+
+@pytest.mark.parametrize(
+    ("registry", "kind", "module"),
+    [(radii, "radii", radii_), (bounds, "bounds", confidence), (rules, "stopping", stopping)],
+)
+def test_a_registry_offers_the_files_beside_it(registry, kind, module):
+    """Its kind names the entry points by which others add to it."""
+    assert (registry.kind, registry.package) == (kind, module.__name__)
+    files = Path(module.__file__).parent.glob("[!_]*.py")
+    assert {file.stem.replace("_", "-") for file in files} <= set(registry.names())
