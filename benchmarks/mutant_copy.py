@@ -55,13 +55,17 @@ class Project:
                 found[path.relative_to(source).as_posix()] = mutants_of(path, source)
         return found
 
-    def test_digests(self) -> dict[str, str]:
-        """Of each file of tests, with everything that decides what it runs."""
-        texts = {
-            path.relative_to(self.root).as_posix(): path.read_bytes()
+    def texts(self) -> dict[str, str]:
+        """Source and tests, by their place below the root."""
+        return {
+            path.relative_to(self.root).as_posix(): path.read_text(encoding="utf-8")
             for name in ("src", "tests")
             for path in sorted((self.root / name).rglob("*.py"))
         }
+
+    def test_digests(self) -> dict[str, str]:
+        """Of each file of tests, with everything that decides what it runs."""
+        texts = {name: text.encode() for name, text in self.texts().items()}
         alone = {name for name in texts if Path(name).name.startswith("test_")}
         shared = (name.encode() + text for name, text in texts.items() if name not in alone)
         common = _of_all(shared)

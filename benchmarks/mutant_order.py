@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -43,35 +43,45 @@ def ranked(modules: dict[str, list[Mutant]], seed: int) -> list[Mutant]:
 def relevant(mutant: Mutant, coverage: Coverage, users: set[str]) -> list[str]:
     """The tests that run a mutant's statement, in the order in which they are asked.
 
-    What runs at import concerns every test that runs a line of the module, or of one of the
-    ``users`` that import from it.
+    What runs at import concerns every test that runs a line of the module or of one of its
+    ``users``, and every test in a file that imports from it.
     """
-    files = users if mutant.at_import else {mutant.file}
-    lines = None if mutant.at_import else set(range(mutant.lines[0], mutant.lines[1] + 1))
-    found = [
-        test
-        for test, seen in coverage.items()
-        if any(
-            lines is None or lines.intersection(seen["lines"][file])
-            for file in files.intersection(seen["lines"])
-        )
-    ]
+    if mutant.at_import:
+        found = [
+            test
+            for test, seen in coverage.items()
+            if _file(test) in users or any(f"src/{file}" in users for file in seen["lines"])
+        ]
+    else:
+        first, last = mutant.lines
+        found = [
+            test
+            for test, seen in coverage.items()
+            if any(first <= line <= last for line in seen["lines"].get(mutant.file, ()))
+        ]
     stem = Path(mutant.file).stem.strip("_")
     total: Counter[str] = Counter()
     for test in found:
-        total[test.split("::")[0]] += coverage[test]["seconds"]
+        total[_file(test)] += coverage[test]["seconds"]
 
     def key(test: str) -> tuple[Any, ...]:
-        file, seconds = test.split("::", 1)[0], coverage[test]["seconds"]
+        file, seconds = _file(test), coverage[test]["seconds"]
         tier = sum(seconds > limit for limit in TIERS)
         # Tests of one file stay together within a tier: they share fixtures.
-        return tier, stem not in Path(file).stem, total[file], file, seconds
+        return tier, file not in users, stem not in Path(file).stem, total[file], file, seconds
 
     return sorted(found, key=key)
 
 
-def users_of(file: str, source: Path, files: Sequence[str]) -> set[str]:
-    """A module and those that import from it."""
-    module = file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-    wanted = re.compile(rf"^\s*(from|import) {re.escape(module)}\b(?!\.)", re.MULTILINE)
-    return {file, *(f for f in files if wanted.search((source / f).read_text(encoding="utf-8")))}
+def _file(test: str) -> str:
+    return test.split("::", 1)[0]
+
+
+def users_of(mutant: Mutant, texts: Mapping[str, str]) -> set[str]:
+    """Files (from the root) that import from a mutant's module, and its own."""
+    module = mutant.file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+    parent, _, name = module.rpartition(".")
+    here = rf"(from|import) {re.escape(module)}\b(?!\.)"
+    above = rf"from {re.escape(parent)} import [^\n]*\b{re.escape(name)}\b"
+    wanted = re.compile(rf"^\s*({here}|{above})", re.MULTILINE)
+    return {f"src/{mutant.file}", *(file for file, text in texts.items() if wanted.search(text))}

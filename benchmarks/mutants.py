@@ -42,11 +42,10 @@ def try_all(
         for number in range(options.jobs):
             copies.put(Copy(project, Path(folder).resolve() / str(number)))
         coverage = _coverage(project, copies, options.out / "coverage.json")
-        files = sorted({file for seen in coverage.values() for file in seen["lines"]})
+        texts = project.texts()
 
         def ask(mutant: Mutant) -> Record:
-            users = users_of(mutant.file, project.root / "src", files)
-            tests = relevant(mutant, coverage, users)
+            tests = relevant(mutant, coverage, users_of(mutant, texts))
             if options.thorough:
                 tests += [test for test in coverage if test not in set(tests)]
             if not tests:
@@ -135,7 +134,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
     project = project_of(options)
-    sample, log = try_all(project, ranked(project.mutants(), options.seed), options)
+    modules = project.mutants()
+    sample, log = try_all(project, ranked(modules, options.seed), options)
     explained: dict[str, str] = {}
     if options.explained.exists():
         explained = json.loads(options.explained.read_text())
@@ -144,12 +144,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"{' '.join(options.rooms)} --count {options.count} --seed {options.seed}",
         "python": platform.python_version(),
         "goal": GOAL,
+        "possible": sum(map(len, modules.values())),
         "tests": project.tests,
         **report(sample, log, explained),
     }
     options.result.parent.mkdir(exist_ok=True)
     options.result.write_text(json.dumps(result, indent=1) + "\n")
-    return 0 if show(result) else 1
+    passed = show(result)
+    gone = explained.keys() - {mutant.id for mutants in modules.values() for mutant in mutants}
+    if gone:
+        print(f"explained, and no mutants of these rooms: {', '.join(sorted(gone))}")
+    return 0 if passed else 1
 
 
 if __name__ == "__main__":
