@@ -64,11 +64,16 @@ def test_the_radius_is_that_of_the_noise_that_is_added(sigma):
     assert NP.radius(0.999, sigma) == pytest.approx(sigma * z, rel=1e-7)
 
 
-@pytest.mark.parametrize("sigma", [1e-46, 1e-39, 1e39, 1e300])
+@pytest.mark.parametrize("sigma", [1e-46, 1e-39, 1e-38, 1e39, 1e300])
 def test_a_level_that_float32_does_not_hold_is_refused(sigma):
     for use in (check_sigma, Gaussian, lambda level: NP.radius(0.9, level)):
         with pytest.raises(ParameterError, match="float32"):
             use(sigma)
+
+
+@pytest.mark.parametrize("sigma", [1.2e-38, 3.4e38])
+def test_a_level_that_float32_just_holds_is_taken(sigma):
+    assert 0 < NP.radius(0.9, sigma) <= sigma * stats.norm.ppf(0.9)
 
 
 @pytest.mark.parametrize("alpha", [9.9e-13, 1e-20, 1e-250, 5e-324])

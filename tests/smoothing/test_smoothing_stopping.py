@@ -62,16 +62,23 @@ def test_what_is_decided_stays_so():
     assert rule.decided(undecided).tolist() == [False, False, True]
 
 
-def test_the_radius_is_good_enough_at_its_fraction_of_what_is_in_reach():
-    s = setting(fraction=0.8)
-    for hits, seen in ((200, 200), (195, 200), (180, 200), (130, 200), (100, 200), (990, 1000)):
-        left = hits + s.n - seen
-        unanimous = stats.beta.ppf(ALPHA * RESERVE, left, s.n - left + 1)
-        plausible = stats.beta.ppf(1 - BETA, hits + 1, seen - hits) if hits < seen else 1.0
-        reach = s.radius(min(unanimous, plausible))
-        found = s.radius(ANYTIME.lower(hits, seen, ALPHA * (1 - RESERVE)))
-        enough = found >= 0.8 * reach or reach == 0
-        assert AnytimeRadius(s).decided(path(hits, seen)).tolist() == [enough], (hits, seen)
+@pytest.mark.parametrize("n", [300, 1000])
+@pytest.mark.parametrize("fraction", [0.4, 0.7])
+def test_the_radius_is_good_enough_at_its_fraction_of_what_is_in_reach(n, fraction):
+    s, decided = setting(n=n, fraction=fraction), []
+    for seen in (100, 200, 290):
+        for hits in range(seen // 2, seen + 1, 2):
+            left = hits + n - seen
+            unanimous = stats.beta.ppf(ALPHA * RESERVE, left, n - left + 1)
+            plausible = stats.beta.ppf(1 - BETA, hits + 1, seen - hits) if hits < seen else 1.0
+            reach = s.radius(min(unanimous, plausible))
+            found = s.radius(ANYTIME.lower(hits, seen, ALPHA * (1 - RESERVE)))
+            decided.append(found >= fraction * reach or reach == 0)
+            assert AnytimeRadius(s).decided(path(hits, seen)).tolist() == [decided[-1]], (
+                hits,
+                seen,
+            )
+    assert len(set(decided)) == 2
 
 
 @pytest.mark.parametrize("stage", [0, 1])
