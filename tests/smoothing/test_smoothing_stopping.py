@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from phalanx.runs.schema import ESTIMATION, SELECTION
+from phalanx.errors import ParameterError
+from phalanx.runs.schema import ESTIMATION, INVALID, SELECTION
 from phalanx.smoothing.confidence import bounds
 from phalanx.smoothing.stopping import Evidence, Setting, rules
 from phalanx.smoothing.stopping._looks import Path
@@ -130,3 +131,23 @@ def test_the_reserved_share_is_spent_at_the_last_sample():
         votes[ESTIMATION].append({1: found[-1].rows})
     assert found.n == s.n
     assert found.p_lower == pytest.approx((ALPHA * 0.9) ** (1 / s.n), rel=1e-9)
+
+
+@pytest.mark.parametrize("name", ["anytime", "anytime-radius"])
+@pytest.mark.parametrize("reserve", [0.0, 1e-11, 1 - 1e-11, 1.0])
+def test_a_share_of_alpha_that_no_bound_can_have_is_refused(name, reserve):
+    with pytest.raises(ParameterError, match="alpha is"):
+        rules.get(name)(setting(targets=(0.6,), reserve=reserve))
+
+
+@pytest.mark.parametrize("phase", [SELECTION, ESTIMATION])
+@pytest.mark.parametrize("name", ["fixed", "staged", "anytime", "anytime-radius"])
+def test_votes_that_are_not_finite_are_counted(name, phase):
+    s = setting(targets=(0.6,), stages=(100,), chunk=2000)
+    votes = {SELECTION: [{1: 20}], ESTIMATION: []}
+    rows = {"fixed": 1000, "staged": 100}.get(name, 50)
+    votes[ESTIMATION].append({1: rows})
+    votes[phase] = [{1: sum(votes[phase][0].values()) - 3, INVALID: 3}]
+    found = rules.get(name)(s).decide(votes)
+    assert isinstance(found, Evidence)
+    assert found.broken == 3
