@@ -15,11 +15,11 @@ from phalanx.evaluation.config import CertifyConfig
 from phalanx.noise.distributions import added_sigma, check_sigma
 from phalanx.noise.distributions.gaussian import Gaussian
 from phalanx.runs.schema import INVALID
-from phalanx.smoothing.certificate import certify_counts
+from phalanx.smoothing.certificate import certify_counts, certify_evidence
 from phalanx.smoothing.confidence import bounds
 from phalanx.smoothing.confidence.clopper_pearson import SMALLEST_ALPHA
 from phalanx.smoothing.radii import radii
-from phalanx.smoothing.stopping import selected
+from phalanx.smoothing.stopping import Evidence, selected
 from phalanx.verdicts import Verdict
 
 CP = bounds.get("clopper-pearson")
@@ -64,11 +64,16 @@ def test_the_radius_is_that_of_the_noise_that_is_added(sigma):
     assert NP.radius(0.999, sigma) == pytest.approx(sigma * z, rel=1e-7)
 
 
-@pytest.mark.parametrize("sigma", [1e-46, 1e-39, 1e39, 1e300])
+@pytest.mark.parametrize("sigma", [1e-46, 1e-39, 1e-38, 1e39, 1e300])
 def test_a_level_that_float32_does_not_hold_is_refused(sigma):
     for use in (check_sigma, Gaussian, lambda level: NP.radius(0.9, level)):
         with pytest.raises(ParameterError, match="float32"):
             use(sigma)
+
+
+@pytest.mark.parametrize("sigma", [1.2e-38, 3.4e38])
+def test_a_level_that_float32_just_holds_is_taken(sigma):
+    assert 0 < NP.radius(0.9, sigma) <= sigma * stats.norm.ppf(0.9)
 
 
 @pytest.mark.parametrize("alpha", [9.9e-13, 1e-20, 1e-250, 5e-324])
@@ -109,6 +114,14 @@ def test_the_class_comes_from_the_selection_votes_alone():
     found = certify_counts({1: 60, 2: 40}, {2: 900, 1: 100}, sigma=0.5, alpha=0.001)
     assert found.verdict is Verdict.ABSTAINED
     assert (found.predicted, found.radius, found.n_a) == (None, 0.0, 100)
+
+
+def test_a_bound_of_one_half_is_no_majority():
+    evidence = Evidence(label=1, n_a=60, n=100, p_lower=0.5, broken=0, samples=120)
+    found = certify_evidence(evidence, sigma=0.5, alpha=0.001)
+    assert (found.verdict, found.predicted, found.radius) == (Verdict.ABSTAINED, None, 0.0)
+    just = certify_evidence(evidence._replace(p_lower=0.5000001), sigma=0.5, alpha=0.001)
+    assert just.verdict is Verdict.VERIFIED
 
 
 def test_selection_ties_go_to_the_lowest_class():

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from decimal import Decimal, localcontext
+from pathlib import Path
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -11,8 +14,12 @@ from scipy.stats import norm
 
 from phalanx.errors import ParameterError
 from phalanx.runs.radii import certified_radius
+from phalanx.smoothing import confidence, stopping
+from phalanx.smoothing import radii as radii_
+from phalanx.smoothing.confidence import bounds
 from phalanx.smoothing.radii import NORMS, Ball, probability_for, radii
 from phalanx.smoothing.radii.renyi import bernoulli_divergence
+from phalanx.smoothing.stopping import rules
 
 NAMES = ("differential-privacy", "renyi", "f-divergence", "neyman-pearson")
 
@@ -54,6 +61,32 @@ def test_divergence_of_coins():
     assert bernoulli_divergence(np.array([3.0]), 0.9)[0] == pytest.approx(direct)
     nearly_one = bernoulli_divergence(np.array([1 + 1e-7]), 0.9)[0]
     assert nearly_one == pytest.approx(-math.log(4 * 0.9 * 0.1) / 2, rel=1e-5)
+
+
+def exact_divergence(order: float, p: float) -> Decimal:
+    """To 60 digits."""
+    with localcontext(prec=60):
+        a, p = Decimal(order), Decimal(p)
+        total = ((1 - a) * p.ln()).exp() + ((1 - a) * (1 - p).ln()).exp()
+        return (total.ln() - a * Decimal(2).ln()) / (a - 1)
+
+
+@pytest.mark.parametrize("order", [0.01, 0.02, 0.3, 0.5, 0.98, 0.99, 1.001, 1.01, 1.5, 2, 30, 1001])
+def test_no_rounding_makes_a_divergence_larger(order):
+    """Where it nearly vanishes and where it is large; little is lost."""
+    offsets = np.geomspace(1e-16, 1e-3, 40)
+    for p in np.concatenate([0.5 + offsets, [0.6, 0.8, 0.95], 1 - offsets]):
+        found = bernoulli_divergence(np.array([float(order)]), float(p))[0]
+        exact = exact_divergence(float(order), float(p))
+        assert Decimal(float(found)) <= max(exact, 0), p
+        assert found >= float(exact) * (1 - 1e-9) - 1e-11, p
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_radius_is_above_the_tight_one_however_small(name):
+    rule = radii.get(name)
+    for p in 0.5 + np.geomspace(1e-16, 1e-6, 400):
+        assert rule.radius(float(p), 1.0) <= NormalDist().inv_cdf(float(p))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -135,3 +168,14 @@ def test_independent_code_finds_the_same_radius(noise, norm_name, p):
     theirs = certified_radius(p, config, 0.5)
     assert mine <= theirs
     assert mine == pytest.approx(theirs, rel=1.1e-6)
+
+
+@pytest.mark.parametrize(
+    ("registry", "kind", "module"),
+    [(radii, "radii", radii_), (bounds, "bounds", confidence), (rules, "stopping", stopping)],
+)
+def test_a_registry_offers_the_files_beside_it(registry, kind, module):
+    """Its kind names the entry points by which others add to it."""
+    assert (registry.kind, registry.package) == (kind, module.__name__)
+    files = Path(module.__file__).parent.glob("[!_]*.py")
+    assert {file.stem.replace("_", "-") for file in files} <= set(registry.names())

@@ -42,6 +42,26 @@ def test_a_tie_abstains() -> None:
     assert Smoothed(model(scale=1e-3), 50.0).predict(X[:1], n=30) == [ABSTAIN]
 
 
+@pytest.mark.parametrize(
+    ("counts", "alpha", "label"),
+    [
+        ({0: 50, 1: 50}, 0.001, ABSTAIN),
+        ({0: 60, 1: 40}, 0.05, ABSTAIN),  # two-sided: 0.0569
+        ({0: 60, 1: 40}, 0.06, 0),
+        ({2: 40, 1: 60}, 0.06, 1),
+        ({5: 300, 0: 60, 1: 40}, 0.001, 5),
+        ({5: 9}, 0.001, ABSTAIN),  # 2**-8
+        ({5: 9}, 0.004, 5),
+        ({5: 10}, 0.001, ABSTAIN),  # 2**-9
+        ({5: 11}, 0.001, 5),
+    ],
+)
+def test_a_label_is_given_at_the_level_of_a_two_sided_test(monkeypatch, counts, alpha, label):
+    monkeypatch.setattr(Smoothed, "counts", lambda self, x, n: [counts])
+    (found,) = Smoothed(model(), 0.1).predict(X[:1], alpha=alpha)
+    assert found == label
+
+
 def test_an_ensemble_is_smoothed_as_one() -> None:
     members = [model(seed) for seed in range(3)]
     ensemble = Ensemble(members, "weighted", weights=np.array([0, 0, 1]))

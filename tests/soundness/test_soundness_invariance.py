@@ -28,6 +28,8 @@ from phalanx.models.build import build
 from phalanx.models.checkpoint import save
 from phalanx.models.model import InputSpec, Model, ModelCard
 from phalanx.noise.distributions import distributions
+from phalanx.noise.distributions.gaussian import Gaussian
+from phalanx.noise.lattice import Lattice
 from phalanx.noise.stream import GENERATORS, NormalStream
 from phalanx.runs.store import RunStore
 from phalanx.smoothing.bank import Layout, MemberBank
@@ -191,17 +193,16 @@ def test_a_shape_that_is_used_is_reproducible(name, precision):
             assert torch.equal(bank.logits(moved).roll(-shift, 1), expected)
 
 
+NOISES = {name: distributions.get(name)(0.37) for name in distributions.names()}
+NOISES["gaussian on a lattice"] = Gaussian(0.37).on(Lattice(0.0, 1.0, 4080))
+
+
 @pytest.mark.parametrize("generator", GENERATORS)
-@pytest.mark.parametrize("name", distributions.names())
+@pytest.mark.parametrize("noise", NOISES)
 @pytest.mark.parametrize("shape", [(1,), (3,), (17,), (1, 8, 8), (3, 5, 5)])
-def test_noise_is_the_same_bits_under_any_batch(generator, name, shape):
+def test_noise_is_the_same_bits_under_any_batch(generator, noise, shape):
     """However the rows of a chunk are cut into batches, in either memory format."""
-    numel, rows, draw, noise = (
-        math.prod(shape),
-        230,
-        random.Random(0),
-        distributions.get(name)(0.37),
-    )
+    numel, rows, draw, noise = math.prod(shape), 230, random.Random(0), NOISES[noise]
     x = torch.rand(shape, generator=torch.Generator().manual_seed(1))
     for channels_last in {False, len(shape) == 3}:
         form = torch.channels_last if channels_last else torch.contiguous_format

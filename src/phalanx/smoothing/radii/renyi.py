@@ -39,7 +39,8 @@ def bernoulli_divergence(order: NDArray[np.float64], p: float) -> NDArray[np.flo
     ``log(2^-a (p^(1-a) + (1-p)^(1-a))) / (a - 1)``, less what cancellation may have added; >= 0.
     """
     powers = np.logaddexp((1 - order) * np.log(p), (1 - order) * np.log1p(-p))
-    rounding = 8 * EPSILON * (np.abs(powers) + order) / np.abs(order - 1)
+    # What cancels is `powers`, `order log 2`, and within the first terms of about log 2.
+    rounding = 8 * EPSILON * (np.abs(powers) + order + 1) / np.abs(order - 1)
     return np.maximum((powers - order * np.log(2)) / (order - 1) - rounding, 0.0)
 
 
