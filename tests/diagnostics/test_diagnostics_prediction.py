@@ -49,7 +49,8 @@ def test_more_classes_than_samples_are_no_obstacle():
 @pytest.mark.parametrize(("mean", "ratio"), [(0.0, 1.0), (1.0, 1.0), (1.0, 0.25), (-0.5, 0.5)])
 def test_gaussian_success_of_independent_margins(mean, ratio):
     draws = _normals(2)
-    found = prediction.gaussian_success(torch.full((2,), mean, dtype=torch.float64), draws, ratio)
+    means = torch.full((2,), mean, dtype=torch.float64)
+    found = prediction.gaussian_success(means, draws, draws.norm(dim=1), ratio)
     assert found == pytest.approx(norm.cdf(mean / ratio**0.5) ** 2, abs=0.01)
 
 
