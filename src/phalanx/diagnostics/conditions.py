@@ -119,8 +119,8 @@ def necessary_radius(
     m = np.maximum(m, 0.0)
     square = g * g - 4 * beta * weight * m
     below = g + np.sqrt(np.maximum(square, 0.0))
-    root = np.divide(2 * m, below, out=np.full_like(below, np.inf), where=below > 0)
-    return np.where(m == 0, 0.0, np.where(square > 0, root, np.inf))
+    root = np.divide(2 * m, below, out=np.full_like(below, np.inf), where=square > 0)
+    return np.where(m == 0, 0.0, root)
 
 
 @dataclass(frozen=True)

@@ -165,8 +165,9 @@ def _max_margin(local: Local) -> _Found:
         if members == 2:
             needed = pairs[0, 1].necessary(beta)
             stays = min(local.top_two_radius(member, betas["tight"]) for member in range(2))
-            # At infinity the condition demands nothing, whoever is in the top two.
-            necessary[key] = needed if needed == np.inf or needed <= stays else None
+            # At infinity the condition demands nothing, whoever is in the top two; at 0 the
+            # class may already be a member's third.
+            necessary[key] = needed if needed == np.inf or needed < stays else None
     silent = "" if members == 2 else "proved for two members only"
     # Shown: the leader's tightest partner.
     partner = min(

@@ -89,8 +89,9 @@ class ConditionsReport:
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values: the form in which a run keeps it (absent numbers are None)."""
-        values = asdict(self)
-        for row in values["comparisons"]:
+        summary = [asdict(row) for row in summed(self.comparisons)]
+        values = {**asdict(self), "comparison_summary": summary}
+        for row in (*values["comparisons"], *summary):
             row["members"] = list(row["members"])
         return {**values, "note": NOTE}
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
@@ -31,9 +32,9 @@ def law_section(law: Mapping[str, Any]) -> str:
         return ""
     return "\n".join(
         [
-            "<p>With n samples an image gets n_A votes, a binomial number, and the radius follows "
-            "from n_A. So the share p_A of right votes says what any number of samples will give: "
-            "the gain of more members grows with n, until it meets the cap that n sets.</p>",
+            "<p>Of n noisy copies n_A vote for the class, a binomial number, and the radius "
+            "follows from n_A. So the probability p_A of such a vote says how radii are "
+            "distributed at any number of samples, for one member (k = 1) and for several.</p>",
             _law_picture(rows, measured),
             law_table(law).html(),
             '<p class="note">Estimates, not certificates. p_A of k averaged members as their '
@@ -82,6 +83,9 @@ def _law_picture(rows: Sequence[Row], measured: Sequence[Row]) -> str:
             seen = [row for row in measured if row["k"] == k]
             axes.plot([row["n"] for row in seen], [row["mean"] for row in seen], "o", color=colour)
         axes.set_xscale("log")
+        ticks = sorted({int(row["n"]) for row in rows})
+        ticks = [n for n in ticks if not np.log10(n) % 1] or ticks
+        axes.set_xticks(ticks, [count(n) for n in ticks])
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set(xlabel="samples n (dots: measured)", ylabel="mean radius")
         axes.set_ylim(bottom=0)
@@ -103,14 +107,15 @@ def conditions_section(report: Mapping[str, Any]) -> str:
     return "\n".join(
         [
             "<p>How far may an input move before the smoothed confidences could change class? "
-            "With the margin m, the length g of its gradient and the smoothness β: certainly not "
-            "within r_suf; and where r_nec exists, certainly somewhere within r_nec.</p>",
+            "From the margin m, the length g of its gradient and the smoothness β two radii "
+            "follow. Were m and g known exactly, the class would be kept within r_suf, and where "
+            "r_nec exists it would change somewhere within r_nec.</p>",
             conditions_table(report).html(),
             "<p>The theorem of the paper compares an ensemble with its weakest member. Its factor "
             "is (1 − D)/(1 + D) times the limit: the limit grows as the members' gradients point "
             "apart, D is what smoothness may take away. Where a premise fails there is no "
             "number.</p>",
-            comparison_table(report).html(),
+            _comparisons(report),
             '<p class="note"><b>Estimates, not certificates</b>: margins and gradients are means '
             f"over {count(int(report['samples']))} noise draws an image, "
             f"{count(int(report['images']))} images. They speak of the classifier that takes the "
@@ -155,8 +160,20 @@ def conditions_table(report: Mapping[str, Any]) -> Table:
     )
 
 
-def comparison_table(report: Mapping[str, Any]) -> Table:
-    """The theorem for every choice of members."""
+def _comparisons(report: Mapping[str, Any]) -> str:
+    every, summary = _rows(report, "comparisons"), _rows(report, "comparison_summary")
+    if len(every) <= len(summary) or not summary:
+        return comparison_table(every).html()
+    return (
+        comparison_table(summary).html()
+        + f"<details><summary>every pair of members ({len(every)} rows)</summary>"
+        + comparison_table(every).html()
+        + "</details>"
+    )
+
+
+def comparison_table(rows: Sequence[Row]) -> Table:
+    """The theorem, one row a choice of members; rows without members speak of all pairs."""
     return Table(
         "Ensemble against its weakest member",
         (
@@ -172,14 +189,14 @@ def comparison_table(report: Mapping[str, Any]) -> Table:
         ),
         tuple(
             (
-                Cell(" + ".join(map(str, row["members"])), _failed(row)),
+                Cell(_members(row), _failed(row)),
                 Cell(str(row["protocol"])),
                 Cell(str(row["constant"])),
                 *(Cell(_number(row[key])) for key in ("limit", "slack", "factor", "reach")),
                 Cell(f"{row['held']} of {row['images']}"),
                 Cell(count(int(row["larger"]))),
             )
-            for row in _rows(report, "comparisons")
+            for row in rows
         ),
         note="Medians over images; limit, D and factor over those on which every premise holds. "
         "The factor is at the members' own r_suf; a gain is promised only over radii below "
@@ -190,7 +207,12 @@ def comparison_table(report: Mapping[str, Any]) -> Table:
 def _needed(row: Row, constant: str) -> Cell:
     value = row["necessary"].get(constant)
     bounded = int(row["bounded"].get(constant, 0))
-    return Cell(_number(value), f"{bounded} images" if value is not None else "")
+    images = "1 image" if bounded == 1 else f"{count(bounded)} images"
+    return Cell(_number(value), images if value is not None else "")
+
+
+def _members(row: Row) -> str:
+    return " + ".join(map(str, row["members"])) or "pairs"
 
 
 def _failed(row: Row) -> str:
