@@ -230,7 +230,8 @@ def test_no_smoothed_output_bends_more(edges, pattern):
     assert np.abs(np.diff(slopes, axis=0) / (x[1] - x[0])).max() <= law.smoothness(SIGMA)
     margin = slopes[:, 0] - slopes[:, 1]
     assert np.abs(np.diff(margin) / (x[1] - x[0])).max() <= 2 * law.smoothness(SIGMA)
-    assert np.abs(margin).max() <= law.STEEPEST / SIGMA
+    values = member.confidences(x)
+    assert (np.abs(slopes) <= norm.pdf(norm.ppf(values)) / SIGMA + 1e-12).all()
 
 
 # The closed forms.
@@ -358,11 +359,31 @@ def test_local_geometry_is_that_of_the_gradients():
         wanted = slopes[0, a] + slopes[2, b]
         assert pair.high[a, b] == pytest.approx(np.linalg.norm(wanted))
         assert local.products(0, 2)[a, b] == pytest.approx(slopes[0, a] @ slopes[2, b])
-    # A class whose gradient was not sampled is as steep as anything can be, or flat.
-    seen = gram[:, [0, 2, 3]][:, :, :, [0, 2, 3]]
-    fewer = Local(means, seen, (0, 2, 3), SIGMA, label).margins(weights)
-    assert fewer.high[[0, 2]] == pytest.approx(found.high[[0, 2]])
-    assert (fewer.low[1], fewer.high[1]) == (0.0, law.STEEPEST / SIGMA)
+
+
+def test_the_rest_errs_on_the_safe_side():
+    """Classes left out of the gradients: r_suf may only shrink, r_nec only grow."""
+    tight = law.smoothness(SIGMA)
+    for chosen, weights in ensembles(60, 2, 5, seed=11):
+        whole = local_of(chosen, weights)
+        order = [int(c) for c in (-whole.means.max(0)).argsort() if c != whole.label]
+        kept = tuple(sorted([whole.label, *order[:2]]))
+        gram = whole.gram[:, kept][:, :, :, kept]
+        fewer = Local(whole.means, gram, kept, SIGMA, whole.label)
+        assert fewer.margins(weights).value.shape == (3,)
+        for some, every in (
+            (fewer.margins(weights), whole.margins(weights)),
+            (fewer.pair(0, 1), whole.pair(0, 1)),
+        ):
+            assert some.sufficient(tight) <= every.sufficient(tight) + 1e-12
+            assert some.necessary(tight) >= every.necessary(tight) - 1e-12
+        for (_, protocol, constant), found in look(fewer, weights).comparisons.items():
+            margins = whole.pair(0, 1) if protocol == MAX_MARGIN else whole.margins([1.0, 1.0])
+            enough = margins.sufficient(law.smoothness(SIGMA, constant))
+            assert (found.radius or 0.0) <= enough * (1 + 1e-9)
+        for member in range(2):
+            limit = whole.top_two_radius(member, tight) * (1 + 1e-9)
+            assert fewer.top_two_radius(member, tight) <= limit
 
 
 @pytest.mark.parametrize("weights", [[1.0], [0.0, 0.0], [1.0, -1.0], [math.nan, 1.0]])

@@ -15,6 +15,7 @@ from phalanx.data.dataset import DataCard, Dataset
 from phalanx.diagnostics import confidences as sampling
 from phalanx.diagnostics.conditions import SMOOTHNESS
 from phalanx.diagnostics.confidences import confidences
+from phalanx.diagnostics.geometry import Local
 from phalanx.diagnostics.theory import conditions
 from phalanx.ensembles.ensemble import Ensemble
 from phalanx.errors import ModelError, NonFiniteError, ParameterError
@@ -201,9 +202,19 @@ def test_of_many_classes_the_closest_are_watched():
     unseen = set(range(classes)) - set(local.watched)
     assert max(local.means[0, list(unseen)]) <= min(local.means[0, list(local.watched)])
     found = local.margins([1.0])
-    assert (found.high >= found.low).all()
-    assert sum(found.low < found.high) == len(unseen)
-    assert local.pair(0, 0).value.shape == (classes - 1, classes - 1)
+    assert found.value.shape == (sampling.WATCHED,)  # the watched beside y0, and the rest
+    assert (found.low < found.high).tolist() == [False] * (sampling.WATCHED - 1) + [True]
+
+
+def test_an_unlikely_class_is_left_to_the_rest_and_changes_little():
+    quiet = model(Layer(lambda x: torch.stack([x[:, 0] + 1, -x[:, 0], x[:, 1] - 9], 1)), 3)
+    local = confidences(Ensemble([quiet]), POINT, SIGMA, 64)
+    assert local.watched == (0, 1)
+    found = local.margins([1.0])
+    assert found.value[1] > found.value[0]
+    assert found.sufficient(2.0) == pytest.approx(
+        Local(local.means[:, :2], local.gram, (0, 1), SIGMA, 0).margins([1.0]).sufficient(2.0)
+    )
 
 
 # The report over images.

@@ -43,9 +43,6 @@ normal. Over 0 <= f <= 1 it is largest for f = 1{|z| > 1}: ``2 phi(1) = 0.4839``
 uses 2.
 """
 
-STEEPEST = math.sqrt(2 / math.pi)
-"""sigma times the largest gradient norm of a smoothed margin: h in [-1, 1], E|z| at most."""
-
 _BISECTIONS = 80
 _LEAST_ALIGNMENT = 1e-9
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -30,9 +30,10 @@ from phalanx.diagnostics.conditions import (
     AgainstBase,
     ensemble_against_base,
     smoothness,
+    sufficient_radius,
 )
 from phalanx.diagnostics.confidences import confidences
-from phalanx.diagnostics.geometry import Local, checked_weights
+from phalanx.diagnostics.geometry import Local, Margins, checked_weights
 from phalanx.diagnostics.theory_report import ComparisonRow, ConditionRow, ConditionsReport
 from phalanx.ensembles.ensemble import Ensemble
 from phalanx.errors import ParameterError
@@ -216,27 +217,49 @@ def _against(
     each = [local.margins(part) for part in parts]
     lengths = np.sum([one.high for one in each], axis=0)
     # Margins per unit of weight: the premise is about f_i, not about w_i f_i.
-    values = [one.value / one.weight for one in each]
-    share = _alignment(whole.high, lengths)
-    return ensemble_against_base(base, values, whole.value, share, beta, weight=whole.weight)
+    values = np.array([one.value / one.weight for one in each])
+    return _compare(base, beta, whole, values, lengths)
 
 
 def _pair_against(local: Local, base: float, beta: float, i: int, j: int) -> AgainstBase:
+    """The theorem for the max-margin ensemble of two."""
     whole = local.pair(i, j)
     units = np.eye(len(local.means)).tolist()
     a, b = local.margins(units[i]), local.margins(units[j])
-    first = np.broadcast_to(a.value[:, None], whole.value.shape)
-    second = np.broadcast_to(b.value[None, :], whole.value.shape)
-    share = _alignment(whole.high, a.high[:, None] + b.high[None, :])
-    return ensemble_against_base(
-        base, [first, second], whole.value, share, beta, weight=whole.weight
+    shape = whole.value.shape
+    values = np.array(
+        [np.broadcast_to(a.value[:, None], shape), np.broadcast_to(b.value[None, :], shape)]
     )
+    return _compare(base, beta, whole, values, a.high[:, None] + b.high[None, :])
 
 
-def _alignment(whole: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """``|sum w g| / sum w |g|``; sampling may put it above 1, and where nothing slopes it is 1."""
-    share = np.divide(whole, lengths, out=np.ones_like(whole), where=lengths > 0)
-    return np.minimum(share, 1.0)
+def _compare(
+    base: float, beta: float, whole: Margins, values: np.ndarray, lengths: np.ndarray
+) -> AgainstBase:
+    """The theorem over the watched classes, whose gradients were sampled.
+
+    An angle to the rest is not known, so for the rest the ensemble's own sufficient condition
+    takes the theorem's place: what is promised may not exceed it.
+    """
+    # Sampling may put the length of a sum above the sum of lengths. Where nothing slopes,
+    # nothing is gained.
+    share = np.divide(whole.high, lengths, out=np.ones_like(whole.high), where=lengths > 0)
+    real = whole.real
+    found = ensemble_against_base(
+        base,
+        values[:, real],
+        whole.value[real],
+        np.minimum(share[real], 1.0),
+        beta,
+        weight=whole.weight,
+    )
+    rest = sufficient_radius(whole.value, whole.high, beta, whole.weight)[~real]
+    cap = float(rest.min(initial=np.inf))
+    return replace(
+        found,
+        radius=None if found.radius is None else min(found.radius, cap),
+        reach=None if found.reach is None else min(found.reach, cap),
+    )
 
 
 def _weights_of(ensemble: Ensemble) -> list[float]:
