@@ -386,6 +386,22 @@ def test_the_rest_errs_on_the_safe_side():
             assert fewer.top_two_radius(member, tight) <= limit
 
 
+def test_what_is_promised_may_not_exceed_what_the_rest_allows():
+    """Opposite gradients to the watched class; the rest is likely, and may be steep."""
+    slopes = np.array([[0.0, 0.5], [0.0, -0.5]])
+    means = np.array([[0.70, 0.05, 0.25]] * 2)
+    gram = np.einsum("ia,jb->iajb", slopes, slopes)
+    local = Local(means, gram, (0, 1), SIGMA, 0)
+    beta = law.smoothness(SIGMA)
+    rest = float(law.sufficient_radius(0.45, norm.pdf(norm.ppf(0.25)) / SIGMA, beta))
+    for protocol in (WEIGHTED, MAX_MARGIN):
+        found = look(local, [0.5, 0.5]).comparisons[(0, 1), protocol, "tight"]
+        alone = law.ensemble_against_base(found.base, [[0.65], [0.65]], 0.65, 0.0, beta)
+        assert found.radius == pytest.approx(rest)
+        assert found.radius < alone.radius
+        assert found.reach <= rest * (1 + 1e-9)
+
+
 @pytest.mark.parametrize("weights", [[1.0], [0.0, 0.0], [1.0, -1.0], [math.nan, 1.0]])
 def test_weights_without_meaning_are_refused(weights):
     local = local_of([BENT[0], BENT[0]], [1.0, 1.0])
