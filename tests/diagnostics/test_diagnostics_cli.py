@@ -16,8 +16,10 @@ from phalanx.models.build import build
 from phalanx.models.checkpoint import load, save
 from phalanx.models.digest import model_identity
 from phalanx.models.model import InputSpec, Model, ModelCard
-from phalanx.runs.schema import ClassifierRecord, Manifest
+from phalanx.reporting.html import render
+from phalanx.runs.schema import CertificateRecord, ClassifierRecord, Manifest
 from phalanx.runs.store import RunStore
+from phalanx.verdicts import Verdict
 
 SHAPE, OPTIONS = (1, 8, 8), {"hidden": [16]}
 
@@ -36,7 +38,7 @@ def weights(tmp_path_factory):
 def run(*arguments):
     app = typer.Typer()
     diagnose.register(app)
-    options = ["--samples", "100", "--limit", "3"]
+    options = ["--samples", "100", "--limit", "3", "--gradient-samples", "32"]
     return CliRunner().invoke(app, [*map(str, arguments), *options])
 
 
@@ -57,6 +59,26 @@ def test_plain_text_answer(weights):
     result = run(weights)
     assert result.exit_code == 0
     assert result.stdout.startswith("correlation of 2 members under noise sigma=0.5")
+
+
+def test_theory_is_part_of_the_answer(weights):
+    values = answer(weights, "--reducer", "weighted:3,1")
+    assert values["conditions"]["weights"] == [0.75, 0.25]
+    assert values["conditions"]["images"] == 3
+    assert {row["n"] for row in values["radius_law"]["predicted"]} >= {100, 100_000}
+    text = run(weights).stdout
+    assert "DRT's conditions" in text
+    assert "radius law" in text
+    assert text.count("not certificates") >= 3
+
+
+def test_theory_can_be_left_out(weights):
+    app = typer.Typer()
+    diagnose.register(app)
+    options = ["--samples", "100", "--limit", "1", "--gradient-samples", "0", "--json"]
+    result = CliRunner().invoke(app, [str(weights), *options])
+    assert result.exit_code == 0
+    assert "conditions" not in json.loads(result.stdout)
 
 
 def test_out_writes_the_same_json(weights, tmp_path):
@@ -100,6 +122,26 @@ def test_out_of_its_run_becomes_a_note(weights, tmp_path):
     with RunStore.open(tmp_path / "run") as store:
         assert store.get_meta("correlation") == values
     assert not (tmp_path / "run" / "correlation.json").exists()
+
+
+def test_a_run_with_counts_adds_its_shares_and_shows_the_theory(weights, tmp_path):
+    store = RunStore.create(tmp_path / "run", manifest(members(weights)))
+    rows = [
+        CertificateRecord("mean", image, Verdict.VERIFIED, 1, True, 0.4, n_a, 100, 0.8)
+        for image, n_a in enumerate([90, 100, 95])
+    ]
+    store.commit_certificates(rows)
+    values = answer(weights, "--out", tmp_path / "run")
+    (shares,) = values["stored_shares"]
+    assert (shares["classifier"], shares["images"]) == ("mean", 3)
+    assert shares["quantiles"][2] == 0.95
+    assert shares["unanimous"] == pytest.approx(1 / 3)
+    page = render(store)
+    for heading in ("Radii that more samples would give", "Sufficient and necessary conditions"):
+        assert heading in page
+    assert page.count("not certificates") >= 3
+    assert "p_A from stored counts" in run(weights, "--out", tmp_path / "run").stdout
+    store.close()
 
 
 @pytest.mark.parametrize(

@@ -49,8 +49,35 @@ def test_more_classes_than_samples_are_no_obstacle():
 @pytest.mark.parametrize(("mean", "ratio"), [(0.0, 1.0), (1.0, 1.0), (1.0, 0.25), (-0.5, 0.5)])
 def test_gaussian_success_of_independent_margins(mean, ratio):
     draws = _normals(2)
-    found = prediction.gaussian_success(torch.full((2,), mean, dtype=torch.float64), draws, ratio)
+    means = torch.full((2,), mean, dtype=torch.float64)
+    found = prediction.gaussian_success(means, draws, draws.norm(dim=1), ratio)
     assert found == pytest.approx(norm.cdf(mean / ratio**0.5) ** 2, abs=0.01)
+
+
+@pytest.mark.parametrize("mean", [3.0, 5.0])
+def test_gaussian_success_sees_failures_rarer_than_its_draws(mean):
+    draws = _normals(2, draws=4096)
+    means = torch.full((2,), mean, dtype=torch.float64)
+    found = prediction.gaussian_success(means, draws, draws.norm(dim=1), 1.0)
+    assert 1 - found == pytest.approx(1 - norm.cdf(mean) ** 2, rel=0.1)
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=20, deadline=None)
+def test_gaussian_success_is_the_share_of_positive_draws(seed):
+    draw = np.random.default_rng(seed)
+    mean = torch.from_numpy(draw.normal(0.8, 1.0, 3))
+    normals = torch.from_numpy(draw.standard_normal((20_000, 3)))
+    draws = normals @ torch.from_numpy(draw.normal(0, 0.6, (3, 3)))
+    found = prediction.gaussian_success(mean, draws, normals.norm(dim=1), 0.7)
+    share = float((mean + 0.7**0.5 * draws > 0).all(-1).double().mean())
+    assert found == pytest.approx(share, abs=0.02)
+
+
+def test_margins_that_noise_does_not_move_are_certain():
+    still, lengths = torch.zeros(8, 2, dtype=torch.float64), torch.ones(8, dtype=torch.float64)
+    assert prediction.gaussian_success(torch.tensor([1.0, 2.0]), still, lengths, 1.0) == 1.0
+    assert prediction.gaussian_success(torch.tensor([1.0, -2.0]), still, lengths, 1.0) == 0.0
 
 
 def test_radius_table_is_cohens_radius_of_every_count():

@@ -15,6 +15,7 @@ from phalanx.diagnostics.measure import report
 from phalanx.ensembles.ensemble import Ensemble
 from phalanx.errors import DataError, ModelError, NonFiniteError, ParameterError
 from phalanx.models.model import InputSpec, Model
+from phalanx.reporting.theory import law_section
 
 DIMENSIONS = 8
 
@@ -84,6 +85,22 @@ def test_report_of_linear_members_meets_theory(linear, points):
     assert measured == pytest.approx((3 / 2) ** 0.5, rel=0.05)
 
 
+def test_the_radius_law_of_linear_members_comes_true(linear, points):
+    found = report(linear, points, range(6), sigma=0.5, samples=4000).law
+    predicted = {(row.k, row.n): row.radii for row in found.rows}
+    assert {n for _, n in predicted} == {100, 1_000, 2_000, 10_000, 100_000}
+    for row in found.measured:
+        radii = predicted[row.k, row.n]
+        assert row.n == 2000
+        assert radii.mean == pytest.approx(row.radii.mean, abs=0.02)
+        assert radii.median == pytest.approx(row.radii.median, abs=0.03)
+    # sigma Phi^-1(p_A), the radius of infinitely many samples: .6 / |w|, sqrt(3/2) of it for all.
+    assert predicted[1, 100_000].mean == pytest.approx(0.6, abs=0.02)
+    assert predicted[3, 100_000].mean == pytest.approx(0.6 * 1.5**0.5, abs=0.03)
+    for before, after in zip(found.p_predicted, found.p_measured, strict=True):
+        assert before == pytest.approx(after, abs=0.02)
+
+
 def test_identical_members_gain_nothing(linear, points):
     twins = Ensemble([linear.members[0], linear.members[0]])
     found = report(twins, points, [0], sigma=0.5, samples=200)
@@ -102,6 +119,10 @@ def test_report_is_reproducible_and_json(linear, points):
     assert {"k", "bound", "measured_p"} <= set(first["chebyshev"][0])
     assert {"k", "predicted", "measured"} <= set(first["radius_gain"][0])
     assert [entry["image"] for entry in first["zeta_of_image"]] == [0, 3]
+    law = first["radius_law"]
+    assert set(law["predicted"][0]) == {"k", "n", "none", "mean", "low", "median", "high"}
+    assert [row["k"] for row in law["p_A"]] == [row["k"] for row in law["measured"]] == [1, 2, 3]
+    assert "not certificates" in law_section(law)
 
 
 def test_margins_that_noise_does_not_move_leave_numbers_absent(points):
@@ -122,6 +143,7 @@ def test_table_is_compact_plain_text(linear, points):
     lines = report(linear, points, [0], sigma=0.5, samples=200).table().splitlines()
     assert max(map(len, lines)) <= 120
     assert lines[-1].split()[0] == "3"
+    assert any(line.startswith("radius law") and "not certificates" in line for line in lines)
 
 
 def test_progress_is_told_after_every_image(linear, points):

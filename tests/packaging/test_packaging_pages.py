@@ -16,6 +16,7 @@ PAGES = (
     "CHANGELOG.md",
     "docs/architecture.md",
     "docs/certificates.md",
+    "docs/diagnostics.md",
     "docs/runs.md",
 )
 

@@ -15,6 +15,7 @@ from phalanx.errors import ParameterError
 from phalanx.reporting.formatting import cut, percent
 from phalanx.reporting.gallery import groups
 from phalanx.reporting.html import render, write_report
+from phalanx.reporting.shares import shares_of
 from phalanx.runs.query import summarise
 from phalanx.runs.schema import CertificateRecord, ClassifierRecord, SampleRecord
 from phalanx.runs.store import RunStore
@@ -32,6 +33,47 @@ CORRELATION = {
     ],
     "chebyshev": [{"k": 1, "bound": 0.41, "measured_p": 0.91}],
     "radius_gain": [{"k": 1, "predicted": 1.0, "measured": None}],
+    "radius_law": {
+        "predicted": [
+            {"k": k, "n": n, "none": 0.01, "mean": 0.4, "low": 0.1, "median": 0.4, "high": 0.7}
+            for k in (1, 2)
+            for n in (100, 500, 100_000)
+        ],
+        "measured": [
+            {"k": 1, "n": 500, "none": 0.02, "mean": 0.39, "low": 0.1, "median": 0.4, "high": 0.7}
+        ],
+    },
+    "conditions": {
+        "images": 50,
+        "samples": 200,
+        "smoothness": {"tight": 1.936, "paper": 8.0},
+        "rows": [
+            {
+                "classifier": EVIL,
+                "agrees": 49,
+                "margin": 0.9,
+                "gradient": 0.2,
+                "sufficient": {"tight": 0.65, "paper": 0.32},
+                "necessary": {"tight": 0.12, "paper": None},
+                "bounded": {"tight": 1, "paper": 0},
+            }
+        ],
+        "comparisons": [
+            {
+                "members": [0, 1],
+                "protocol": "weighted",
+                "constant": "tight",
+                "images": 50,
+                "held": 48,
+                "larger": 0,
+                "limit": 1.01,
+                "slack": 0.9,
+                "factor": None,
+                "reach": 0.02,
+                "reasons": {"a member does not give the class": 2},
+            }
+        ],
+    },
 }
 
 
@@ -93,10 +135,35 @@ def test_report_is_self_contained_and_complete(make_run: MakeRun, tmp_path: Path
         "Images and their radii",
         "Beside the literature",
         "Correlation of the members",
+        "Radii that more samples would give",
+        "Sufficient and necessary conditions",
         "What is proven, and what is not",
         "Where this comes from",
     ):
         assert f"<h2>{heading}</h2>" in text
+    assert "1 image<" in text
+    assert "a member does not give the class: 2" in text
+
+
+def test_a_note_without_theory_shows_neither_section(make_run: MakeRun) -> None:
+    store = make_run(20)
+    store.set_meta("correlation", {"zeta_noise": 0.5, "radius_law": {}, "conditions": {}})
+    text = render(store)
+    assert "Correlation of the members" in text
+    assert "Radii that more samples would give" not in text
+    assert "Sufficient and necessary" not in text
+
+
+def test_the_shares_of_every_classifier_are_listed(make_run: MakeRun) -> None:
+    store = make_run(30)
+    shares = shares_of(store)
+    assert shares is not None
+    for row, record in zip(shares.rows, store.manifest.classifiers, strict=True):
+        counts = [c.n_a / c.n for c in store.certificates(record.name) if c.n_a is not None and c.n]
+        assert row.quantiles == sorted(row.quantiles)
+        assert row.quantiles[2] == pytest.approx(sorted(counts)[len(counts) // 2 - 1])
+        assert row.images == 30
+    assert shares.table().html() in render(store)
 
 
 def test_numbers_equal_the_queries(make_run: MakeRun) -> None:

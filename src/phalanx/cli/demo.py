@@ -117,20 +117,20 @@ def _certify(request: Request, out: Path) -> RunStore:
 def _correlate(request: Request, store: RunStore) -> str:
     from phalanx.diagnostics.attach import attach
     from phalanx.diagnostics.measure import report
+    from phalanx.diagnostics.theory import conditions
     from phalanx.ensembles.ensemble import Ensemble
 
     stride = max(1, len(request.indices) // CORRELATION_IMAGES)
     ensemble = Ensemble(request.models).to(request.device)
-    found = report(
-        ensemble,
-        request.dataset,
+    indices, sigma, seed = (
         list(request.indices)[::stride],
         request.config.sigma,
-        seed=request.config.seed,
-        alpha=request.config.alpha,
+        request.config.seed,
     )
-    attach(store, found, request.models, request.dataset.card.name)
-    return found.table()
+    found = report(ensemble, request.dataset, indices, sigma, seed=seed, alpha=request.config.alpha)
+    theory = conditions(ensemble, request.dataset, indices, sigma, seed=seed)
+    attach(store, found, request.models, request.dataset.card.name, theory)
+    return f"{found.table()}\n\n{theory.table()}"
 
 
 def _write(store: RunStore) -> None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.progress import Progress
 
 from phalanx.cli import options as opt
 from phalanx.cli.console import answer, answer_json, err_console, log
+
+if TYPE_CHECKING:
+    from phalanx.reporting.shares import Shares
 
 
 def register(app: typer.Typer) -> None:
@@ -26,7 +29,13 @@ def diagnose(
     sigma: Annotated[
         str | None, typer.Option(help="noise level in input units; default: the cards'")
     ] = None,
-    samples: Annotated[int, typer.Option(help="noise draws per image, at least 100")] = 1000,
+    samples: Annotated[int, typer.Option(help="noise draws per image for correlation")] = 1000,
+    gradient_samples: Annotated[
+        int, typer.Option(help="noise draws per image for DRT's conditions; 0 leaves them out")
+    ] = 200,
+    reducer: Annotated[
+        str, typer.Option(help="weights of DRT's weighted ensemble, such as weighted:1,2,1")
+    ] = "weighted",
     alpha: Annotated[float, typer.Option(help="failure probability of a radius")] = 0.001,
     limit: opt.Limit = 100,
     every: opt.Every = 1,
@@ -47,10 +56,11 @@ def diagnose(
     normalised_inside: opt.NormalisedInside = False,
     weights: opt.Weights = None,
 ) -> None:
-    """Correlation of an ensemble's members under noise, and the gain it predicts."""
+    """Correlation of an ensemble's members, the radii it predicts, and DRT's conditions."""
     from phalanx.data.locate import load
-    from phalanx.diagnostics.attach import keep
+    from phalanx.diagnostics.attach import as_note, keep
     from phalanx.diagnostics.measure import report
+    from phalanx.diagnostics.theory import conditions
     from phalanx.ensembles.ensemble import Ensemble
     from phalanx.models.resolve import resolve_all
     from phalanx.runtime.device import resolve_device
@@ -65,23 +75,47 @@ def diagnose(
     )
     dataset = load(data, data_dir)
     indices = dataset.select(every=every, limit=limit)
-    ensemble = Ensemble(members).to(resolve_device(device))
-    with _progress() as advance:
+    ensemble = Ensemble(members, reducer).to(resolve_device(device))
+    with _progress("correlation") as advance:
         found = report(
             ensemble, dataset, indices, level, samples, seed=seed, alpha=alpha, progress=advance
         )
+    theory = None
+    if gradient_samples:
+        with _progress("conditions") as advance:
+            theory = conditions(
+                ensemble, dataset, indices, level, gradient_samples, seed=seed, progress=advance
+            )
+    shares = _stored_shares(out)
     if json:
-        answer_json(found.as_dict())
+        stored = {} if shares is None else {"stored_shares": shares.as_dicts()}
+        answer_json({**as_note(found, theory), **stored})
     else:
-        answer(found.table())
+        texts = [
+            found.table(),
+            theory.table() if theory is not None else "",
+            shares.table().text() if shares is not None else "",
+        ]
+        answer("\n\n".join(filter(None, texts)))
     if out is not None:
-        log(str(keep(found, members, dataset.card.name, out)))
+        log(str(keep(found, members, dataset.card.name, out, theory)))
+
+
+def _stored_shares(out: Path | None) -> Shares | None:
+    """Distribution of n_A / n of every classifier, where ``out`` is a run with counts."""
+    from phalanx.reporting.shares import shares_of
+    from phalanx.runs.store import RunStore
+
+    if out is None or not (out / "run.json").is_file():
+        return None
+    with RunStore.open(out) as store:
+        return shares_of(store)
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
+def _progress(name: str) -> Iterator[Callable[[int, int], None]]:
     """A bar of images on a terminal; nothing elsewhere."""
     console = err_console()
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("diagnose")
+        task = bar.add_task(name)
         yield lambda done, images: bar.update(task, completed=done, total=images)

@@ -1,12 +1,14 @@
-"""Keeping a correlation report: as a note of the run it belongs to, or as a file."""
+"""Keeping what was diagnosed: as a note of the run it belongs to, or as a file."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from phalanx.diagnostics.report import CorrelationReport
+from phalanx.diagnostics.theory_report import ConditionsReport
 from phalanx.errors import ConfigurationError, StorageError
 from phalanx.models.digest import model_identity
 from phalanx.models.model import Model
@@ -17,7 +19,19 @@ NOTE = "correlation"
 FILE_NAME = "correlation.json"
 
 
-def keep(report: CorrelationReport, models: Sequence[Model], data: str, folder: Path) -> Path:
+def as_note(report: CorrelationReport, conditions: ConditionsReport | None) -> dict[str, Any]:
+    """What a run keeps: the correlation report, with DRT's conditions under ``"conditions"``."""
+    values = report.as_dict()
+    return values if conditions is None else {**values, "conditions": conditions.as_dict()}
+
+
+def keep(
+    report: CorrelationReport,
+    models: Sequence[Model],
+    data: str,
+    folder: Path,
+    conditions: ConditionsReport | None = None,
+) -> Path:
     """Attach the report to the run in ``folder``, or write `FILE_NAME` where there is none.
 
     Args:
@@ -25,6 +39,7 @@ def keep(report: CorrelationReport, models: Sequence[Model], data: str, folder: 
         models: the members it speaks of, in order.
         data: name of the data set.
         folder: a run folder, or any folder, which is made.
+        conditions: DRT's conditions of the same members, where they were evaluated.
 
     Returns:
         The run folder or the file.
@@ -35,18 +50,25 @@ def keep(report: CorrelationReport, models: Sequence[Model], data: str, folder: 
     """
     if (folder / "run.json").is_file():
         with RunStore.open(folder) as store:
-            attach(store, report, models, data)
+            attach(store, report, models, data, conditions)
         return folder
     path = folder / FILE_NAME
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(report.as_dict(), indent=1, allow_nan=False) + "\n")
+        note = as_note(report, conditions)
+        path.write_text(json.dumps(note, indent=1, allow_nan=False) + "\n")
     except OSError as error:
         raise StorageError(f"{path} could not be written: {error}") from error
     return path
 
 
-def attach(store: RunStore, report: CorrelationReport, models: Sequence[Model], data: str) -> None:
+def attach(
+    store: RunStore,
+    report: CorrelationReport,
+    models: Sequence[Model],
+    data: str,
+    conditions: ConditionsReport | None = None,
+) -> None:
     """Store the report with a run that certifies these members, so that its HTML shows it.
 
     Raises:
@@ -70,4 +92,4 @@ def attach(store: RunStore, report: CorrelationReport, models: Sequence[Model], 
             why="a correlation report belongs to the run of the ensemble it describes",
             repair="name the run's own models and data, or another --out",
         )
-    store.set_meta(NOTE, report.as_dict())
+    store.set_meta(NOTE, as_note(report, conditions))

@@ -22,6 +22,7 @@ from phalanx.data.dataset import Dataset
 from phalanx.diagnostics import correlation as law
 from phalanx.diagnostics import prediction
 from phalanx.diagnostics.collect import PHASE, collect
+from phalanx.diagnostics.law import law_of
 from phalanx.diagnostics.report import CorrelationReport, SizeRow
 from phalanx.ensembles.ensemble import Ensemble
 from phalanx.errors import ParameterError
@@ -75,6 +76,7 @@ def report(
     ]
     stream = NormalStream(noise_key(seed, PHASE, "margins"), ensemble.classes - 1)
     normals = stream.rows(GAUSSIAN_DRAWS).double()
+    normals = normals[normals.norm(dim=1) > 0]
     looked = []
     for done, index in enumerate(indices, 1):
         x = dataset.images([index])[0]
@@ -94,18 +96,27 @@ def report(
         pairs=_pair_range(looked),
         largest_radius=float(table[-1]),
         rows=[_mean_row([image.rows[k] for image in looked]) for k in range(members)],
+        law=law_of(
+            [[p for image in looked for p in image.predicted[k]] for k in range(members)],
+            [[c for image in looked for c in image.counts[k]] for k in range(members)],
+            table,
+            sigma=sigma,
+            alpha=alpha,
+        ),
     )
 
 
 @dataclass(frozen=True)
 class _Image:
-    """One image's share of the report."""
+    """One image's share of the report; ``predicted`` and ``counts`` by k and choice of members."""
 
     index: int
     zeta_noise: float | None
     zeta_members: float | None
     pairs: Tensor
     rows: list[SizeRow]
+    predicted: list[list[float]]
+    counts: list[list[int]]
 
 
 def _look(
@@ -116,8 +127,8 @@ def _look(
     label = int(first.mean(0).argmax(-1).bincount(minlength=logits.shape[-1]).argmax())
     z = law.margins(first, label)
     zeta = law.zeta_noise(z)
-    draws = prediction.gaussian_draws(z, normals)
-    rows = []
+    draws, lengths = prediction.gaussian_draws(z, normals), normals.norm(dim=1)
+    rows, every_p, every_count = [], [], []
     for k, choices in enumerate(subsets, 1):
         measured = law.variance_ratio(law.margins(second, label), choices)
         known = zeta is not None and measured is not None
@@ -126,7 +137,9 @@ def _look(
         # Where noise moves no margin the draws are zero, and their scale is of no consequence.
         scale = 1.0 if theory is None else max(theory, 0.0)
         means = [z[list(choice)].mean((0, 1)) for choice in choices]
-        gaussian = [prediction.gaussian_success(mean, draws, scale) for mean in means]
+        gaussian = [prediction.gaussian_success(mean, draws, lengths, scale) for mean in means]
+        every_p.append(gaussian)
+        every_count.append(counts)
         bounds = [prediction.chebyshev_bound(z[list(choice)].mean(0)) for choice in choices]
         rows.append(
             SizeRow(
@@ -142,7 +155,8 @@ def _look(
                 ),
             )
         )
-    return _Image(index, zeta, law.zeta_members(z), law.pair_correlations(z), rows)
+    pairs = law.pair_correlations(z)
+    return _Image(index, zeta, law.zeta_members(z), pairs, rows, every_p, every_count)
 
 
 def _count(logits: Tensor, choice: Choice, label: int) -> int:

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from phalanx.diagnostics.law import LawReport
+
 
 @dataclass(frozen=True)
 class SizeRow:
@@ -47,6 +49,7 @@ class CorrelationReport:
         pairs: smallest and largest correlation of a pair of members.
         largest_radius: what ``samples / 2`` unanimous draws certify, a cap on every radius.
         rows: k = 1 .. members.
+        law: predicted distribution of radii against n and k.
     """
 
     members: int
@@ -60,6 +63,7 @@ class CorrelationReport:
     pairs: tuple[float, float] | None
     largest_radius: float
     rows: list[SizeRow] = field(default_factory=list)
+    law: LawReport | None = None
 
     @property
     def without_variance(self) -> int:
@@ -76,7 +80,7 @@ class CorrelationReport:
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values: the form in which a run keeps it (absent numbers are None)."""
-        head = {k: v for k, v in asdict(self).items() if k not in {"rows", "zeta_of_image"}}
+        head = {k: v for k, v in asdict(self).items() if k not in {"rows", "zeta_of_image", "law"}}
         gains = [self.gain(row.k) for row in self.rows]
         return {
             **head,
@@ -104,11 +108,13 @@ class CorrelationReport:
                 for r, (predicted, measured) in zip(self.rows, gains, strict=True)
             ],
             "zeta_of_image": [{"image": i, "zeta": z} for i, z in self.zeta_of_image.items()],
+            **({} if self.law is None else {"radius_law": self.law.as_dict()}),
         }
 
     def table(self) -> str:
         """A few lines of plain text."""
-        return "\n".join([*self._headline(), "", *self._lines()])
+        law = [] if self.law is None else ["", *self.law.lines()]
+        return "\n".join([*self._headline(), "", *self._lines(), *law])
 
     def _headline(self) -> list[str]:
         known = [zeta for zeta in self.zeta_of_image.values() if zeta is not None]

@@ -25,6 +25,8 @@ RESULTS: tuple[tuple[str, Section], ...] = (
     ("Images and their radii", sections.examples),
     ("Beside the literature", sections.literature),
     ("Correlation of the members", sections.correlation),
+    ("Radii that more samples would give", sections.radius_law),
+    ("Sufficient and necessary conditions", sections.conditions),
 )
 ALWAYS: tuple[tuple[str, Section], ...] = (
     ("What is proven, and what is not", sections.statement),

@@ -26,6 +26,7 @@ from phalanx.reporting.formatting import (
 )
 from phalanx.reporting.gallery import group_html, groups
 from phalanx.reporting.published import PublishedCurve, figures
+from phalanx.reporting.shares import shares_of
 from phalanx.reporting.style import figure_svg
 from phalanx.reporting.tables import (
     WIDE,
@@ -37,6 +38,7 @@ from phalanx.reporting.tables import (
     summaries,
     summary_rows,
 )
+from phalanx.reporting.theory import conditions_section, law_section
 from phalanx.runs.compare import Comparison
 from phalanx.runs.query import Summary, cap_of, radius_key
 from phalanx.runs.radii import norm_of
@@ -249,6 +251,7 @@ def votes(findings: Findings) -> str:
         "The axis is stretched so that equal steps are equal gains in radius: from 0.9 on, "
         "each labelled step leaves ten times fewer dissenting votes.</p>"
         f'<figure><div class="plot">{svg}</div></figure>'
+        + (every.table().html() if (every := shares_of(findings.store)) else "")
     )
 
 
@@ -288,6 +291,20 @@ def correlation(findings: Findings) -> str:
     """The correlation report, where the run has one."""
     report = findings.store.get_meta("correlation")
     return correlation_section(report) if isinstance(report, Mapping) else ""
+
+
+def radius_law(findings: Findings) -> str:
+    """The radius law, where it was predicted."""
+    report = findings.store.get_meta("correlation")
+    law = report.get("radius_law") if isinstance(report, Mapping) else None
+    return law_section(law) if isinstance(law, Mapping) else ""
+
+
+def conditions(findings: Findings) -> str:
+    """DRT's conditions, where they were evaluated."""
+    report = findings.store.get_meta("correlation")
+    found = report.get("conditions") if isinstance(report, Mapping) else None
+    return conditions_section(found) if isinstance(found, Mapping) else ""
 
 
 def statement(findings: Findings) -> str:
