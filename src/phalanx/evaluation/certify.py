@@ -35,13 +35,15 @@ from phalanx.runs.schema import (
 from phalanx.runs.slopes import packed, unpacked
 from phalanx.runs.store import RunStore
 from phalanx.smoothing.certificate import Certificate, certify_rule, failed
-from phalanx.smoothing.engine import Counted, Engine, Work
+from phalanx.smoothing.engine import Counted, Work
 from phalanx.smoothing.higher_order.certificate import certify_slope
 from phalanx.smoothing.higher_order.replay import halves_of_ballots
 from phalanx.smoothing.higher_order.slope import Halves
 from phalanx.smoothing.stopping import Chunk, Evidence, Votes, cut
-from phalanx.smoothing.tuning import fastest_threads
+from phalanx.smoothing.tuning import fastest_threads, halved
 
+BATCH = "batch"
+"""Note of a run that ran out of memory: the rows of its passes from then on."""
 HEARTBEAT_SECONDS = 15.0
 WAIT_SECONDS = 0.5
 
@@ -104,21 +106,42 @@ class Sweep:
             RunError: the run counted another image, or another machine works on it.
         """
         self._recognise()
-        bank, batch = bank_of(self.request), self.config.batch or 1
-        self._engine = engine = engine_of(self.request, bank)
+        bank, shape = bank_of(self.request), self.request.dataset.card.shape
+        self._engine = engine_of(self.request, bank, self.store.get_meta(BATCH))
         try:
-            with fastest_threads(bank, self.request.dataset.card.shape, batch):
-                self._work(engine)
+            with fastest_threads(bank, shape, self._engine.batch):
+                self._work()
         finally:
             self.store.release(self.owner)
 
-    def _work(self, engine: Engine) -> None:
+    def _work(self) -> None:
         while True:
-            for counted in engine.run(self._next_work, self._passed):
-                self._commit(counted)
+            try:
+                for counted in self._engine.run(self._next_work, self._passed):
+                    self._commit(counted)
+            except torch.OutOfMemoryError:
+                self._shrink()
+                continue
             if self._all_done() or self._late():
                 return
             time.sleep(WAIT_SECONDS)  # another process holds the last images; it may die
+
+    def _shrink(self) -> None:
+        """Go on in smaller batches, with new counts of every image that was begun.
+
+        All counts of an image come from passes of one shape. The noise stays what it was.
+        """
+        bank, before = self._engine.bank, self._engine.batch
+        batch = halved(bank, self.request.dataset.card.shape, before)
+        self.store.set_meta(BATCH, batch)
+        self._engine = engine_of(self.request, bank, batch)
+        self._queue.clear()
+        for index, image in list(self._active.items()):
+            if not self.store.forget_counts(index, self.owner):
+                del self._active[index]
+                continue
+            image.counted.clear()
+            self._advance(index)
 
     def _passed(self, rows: int) -> None:
         self.progress(rows, 0)
@@ -182,7 +205,13 @@ class Sweep:
         self.store.add_samples(asked)
 
     def _stored(self, index: int) -> dict[tuple[str, int], Sequence[Counts]]:
-        """Chunks of an image that every classifier has counted, in an earlier sitting."""
+        """Chunks of an image that every classifier has counted, in an earlier sitting.
+
+        None in a run whose batch has changed: they may be of the shape before.
+        """
+        if self.store.get_meta(BATCH) is not None:
+            self.store.forget_counts(index, self.owner)
+            return {}
         found: defaultdict[tuple[str, int], dict[str, Counts]] = defaultdict(dict)
         for record in self.store.chunks(index):
             found[record.phase, record.chunk][record.classifier] = record.counts
@@ -257,12 +286,20 @@ class Sweep:
                 )
                 for evidence in conclusions
             ]
-        drawn = self.decisions.drawn(index)
         shared: dict[str, Any] = {
             "seconds": time.perf_counter() - image.started,
-            "details": {} if drawn is None else {"drawn": drawn},
+            "details": self._details(index),
         }
         self._store_certificates(index, certificates, halves, **shared)
+
+    def _details(self, index: int) -> dict[str, Any]:
+        """What an image's certificates rest on beside their counts."""
+        found: dict[str, Any] = {}
+        if (drawn := self.decisions.drawn(index)) is not None:
+            found["drawn"] = drawn
+        if self._engine.batch != (self.config.batch or 1):
+            found["batch"] = self._engine.batch
+        return found
 
     def _halves(self, index: int, image: _Image, conclusions: Sequence[Evidence]) -> list[Halves]:
         """Of the noise of an image's estimation, for the class that each classifier selected."""

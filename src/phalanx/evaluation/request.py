@@ -242,15 +242,15 @@ def bank_of(request: Request) -> MemberBank:
     return MemberBank(request.models, layout, request.device)
 
 
-def engine_of(request: Request, bank: MemberBank) -> Engine:
-    """The engine of a settled request."""
+def engine_of(request: Request, bank: MemberBank, batch: int | None = None) -> Engine:
+    """The engine of a settled request; ``batch`` where it is no longer the one it was made with."""
     config = request.config
     return Engine(
         bank,
         [classifier for classifier in request.classifiers if not classifier.after],
         request.arithmetic.noise,
         seed=config.seed,
-        batch=config.batch or 1,
+        batch=batch or config.batch or 1,
         generator=config.generator or default_generator(request.device),
         ballots=bool(config.slope),
     )

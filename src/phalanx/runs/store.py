@@ -200,6 +200,20 @@ class RunStore:
         )
         return int(total[0][0])
 
+    def forget_counts(self, image: int, owner: str) -> bool:
+        """Delete what is counted of an unfinished image, if ``owner`` still has it.
+
+        Returns:
+            Whether it had; the counts of an image that another process took over are left alone.
+        """
+        with self._database.transaction() as connection:
+            holder = connection.execute("SELECT owner FROM claims WHERE image = ?", (image,))
+            if (owner,) != holder.fetchone():
+                return False
+            for table in ("chunks", "ballots"):
+                connection.execute(f"DELETE FROM {table} WHERE image = ?", (image,))
+        return True
+
     # certificates
 
     def commit_certificates(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 import torch
@@ -42,10 +42,12 @@ def tune(
     """Try both memory formats and growing batches; stop a series once it keeps getting slower.
 
     Args:
-        batch: fix the batch size and choose the memory format alone.
+        batch: fix the batch size (or, where that does not fit, the largest half of a half of
+            it that does) and choose the memory format alone.
 
-    A candidate that runs out of memory ends its series; nothing has been counted yet. One whose
-    rounding is not `reproducible` is passed over.
+    A candidate that runs out of memory ends its series; where the first one does, it is halved
+    until it fits. Nothing has been counted yet. One whose rounding is not `reproducible` is passed
+    over.
 
     Raises:
         ModelError: not even the smallest batch fits, or no shape is reproducible.
@@ -143,11 +145,50 @@ def _series(
         try:
             rate = throughput(bank, shape, size)
         except torch.OutOfMemoryError:
+            if not top:
+                yield from _first_that_fits(bank, shape, size)
             return
         yield size, rate
         worse, top = (worse + 1, top) if rate < top else (0, rate)
         if worse == 2:
             return
+
+
+def _first_that_fits(
+    bank: MemberBank, shape: Sequence[int], size: int
+) -> Iterator[tuple[int, float]]:
+    while size > 1:
+        size //= 2
+        _let_go(bank.device)
+        with suppress(torch.OutOfMemoryError):
+            yield size, throughput(bank, shape, size)
+            return
+
+
+def halved(bank: MemberBank, shape: Sequence[int], batch: int) -> int:
+    """The batch to go on with where one of ``batch`` rows ran out of memory.
+
+    Raises:
+        ModelError: no smaller one fits and is `reproducible`.
+    """
+    while batch > 1:
+        for size, _ in _first_that_fits(bank, shape, batch):
+            if reproducible(bank, shape, size):
+                return size
+            batch = size
+            break
+        else:
+            break
+    raise ModelError(
+        f"the memory of {bank.device} is used up, and no smaller batch fits",
+        why="what was counted so far is kept",
+        repair="the same command continues, once memory is free",
+    )
+
+
+def _let_go(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 @torch.inference_mode()
