@@ -68,7 +68,7 @@ def test_a_run_says_what_it_covers_and_charges_for_it(request_of, data, covers, 
     assert said in kind_of_claim(config)
     assert said in plan(settle(request, None), rate=1.0).lines()[-1]
     assert any("lattice" in claim for claim in proven(config))
-    assert not any("floating point, noise" in limit for limit in not_proven([], 1, config))
+    assert not any("floating point, noise" in limit for limit in not_proven(config, [], 1))
     lines = "\n".join(explain(store, 0).lines())
     assert f"lattice arithmetic (step {config['step']:.6g}, {said})" in lines
     assert "of the radius, for sampler and lattice" in lines

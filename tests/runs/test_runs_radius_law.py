@@ -50,7 +50,16 @@ def test_the_law_is_what_simulated_votes_do(n, p):
         assert (table[votes] <= quantile).mean() >= level - 0.02
 
 
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=6), st.integers(1, 400))
+def test_a_probability_of_almost_nothing_is_nothing():
+    """SciPy's law of such a binomial overflows."""
+    table = radii_of_counts(4, sigma=SIGMA, alpha=ALPHA)
+    assert predicted([2.3e-308], table) == predicted([0.0], table)
+
+
+@given(
+    st.lists(st.one_of(st.just(0.0), st.floats(1e-9, 1)), min_size=1, max_size=6),
+    st.integers(1, 400),
+)
 @settings(max_examples=60, deadline=None)
 def test_a_mixture_is_summed_exactly(successes, n):
     table = radii_of_counts(n, sigma=SIGMA, alpha=ALPHA)

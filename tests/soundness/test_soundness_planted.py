@@ -84,7 +84,7 @@ def test_wald_calls_a_full_house_certain():
 
 def test_rounded_radius_exceeds_the_tight_one():
     with pytest.raises(AssertionError):
-        checks_bounds.never_above_the_tight_radius(radii.get(planted.NAME))
+        checks_bounds.never_above_a_linear_classifier(radii.get(planted.NAME))
 
 
 def test_peeking_has_not_its_level():

@@ -26,6 +26,8 @@ Floats = NDArray[np.float64]
 QUANTILES = (0.1, 0.5, 0.9)
 _DEVIATIONS, _MORE = 9.0, 40
 """Counts further than this many standard deviations plus these have mass below 1e-12."""
+_NOTHING = 1e-200
+"""Of a smaller probability no vote is seen, and SciPy's law of the votes overflows."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ def predicted(successes: ArrayLike, table: Floats) -> Spread:
     p = np.ravel(np.asarray(successes, np.float64))
     if not p.size or not bool(((p >= 0) & (p <= 1)).all()):
         raise ParameterError("the radius law needs success probabilities between 0 and 1")
+    p = np.where(p < _NOTHING, 0.0, p)
     n = len(table) - 1
     mass = np.zeros(n + 1)
     values, repeats = np.unique(p, return_counts=True)

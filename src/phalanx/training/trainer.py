@@ -17,7 +17,7 @@ from phalanx.models import checkpoint
 from phalanx.models.model import Model
 from phalanx.runs.provenance import environment, utc_now
 from phalanx.runs.schema import Manifest
-from phalanx.runtime.device import describe_device
+from phalanx.runtime.device import cores, describe_device
 from phalanx.training.distributed import joined_team, local_processes, under_torchrun
 from phalanx.training.events import Event, Watch, ignore
 from phalanx.training.folder import KIND, LOG, TrainingFolder, TrainingLog, open_run
@@ -128,7 +128,12 @@ def _train_groups(job: Job, watch: Watch) -> None:
         job.placement, precision=stored.config["precision"], threads=stored.config["threads"]
     )
     jobs = [replace(job, members=group, placement=placement) for group in job.recipe.groups()]
-    train_members(jobs, placement.workers, watch)
+    # Threads that share a core wait for one another: a run that began with more of them has fewer
+    # processes.
+    workers, threads = placement.workers, placement.threads
+    if placement.device == "cpu" and threads > 1:
+        workers = max(1, min(workers, cores() // threads))
+    train_members(jobs, workers, watch)
 
 
 def _manifest(job: Job) -> Manifest:
