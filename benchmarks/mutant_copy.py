@@ -25,6 +25,9 @@ COPIED = ("src", "tests", "benchmarks", "examples", "docs")
 LARGEST_FILE = 1 << 20
 """Bytes of a file beside these folders that is copied as well."""
 
+PATIENCE = (1, 4)
+"""What is slow because the machine is busy is asked again with this many times the time limit."""
+
 CAUGHT, TIMEOUT, SURVIVED, NO_PROGRAM = "caught", "timeout", "survived", "no program"
 Record = dict[str, Any]
 Coverage = dict[str, dict[str, Any]]
@@ -147,21 +150,25 @@ class Copy:
         order = self.root / "order.json"
         order.write_text(json.dumps(tests))
         seconds = [coverage[test]["seconds"] for test in tests]
-        slowest = int(30 + 5 * max(seconds, default=0))
+        slowest, total = 30 + 5 * max(seconds), 60 + 5 * sum(seconds)
         files = list(dict.fromkeys(test.split("::")[0] for test in tests))
         _forget(path)
         path.write_text(mutant.changed, encoding="utf-8")
         try:
-            code, said = self.pytest(
-                ["-x", f"--timeout={slowest}", *files],
-                60 + 5 * sum(seconds),
-                MUTANT_ORDER=str(order),
-                MUTANT_MODULE=mutant.file.removesuffix(".py").replace("/", "."),
-            )
+            for patience in PATIENCE:
+                code, said = self.pytest(
+                    ["-x", f"--timeout={int(patience * slowest)}", *files],
+                    patience * total,
+                    MUTANT_ORDER=str(order),
+                    MUTANT_MODULE=mutant.file.removesuffix(".py").replace("/", "."),
+                )
+                status = _status(code, said)
+                if status != TIMEOUT:
+                    break
         finally:
             path.write_text(mutant.source, encoding="utf-8")
             _forget(path)
-        return {"status": _status(code, said), "by": _failed(said), "tests": len(tests)}
+        return {"status": status, "by": _failed(said), "tests": len(tests)}
 
 
 def _forget(path: Path) -> None:
@@ -172,7 +179,7 @@ def _forget(path: Path) -> None:
 
 def _status(code: int | None, said: str) -> str:
     if code is None:
-        return TIMEOUT
+        return CAUGHT if _failed(said) and "Failed: Timeout" not in said else TIMEOUT
     if IMPORTED not in said:
         return NO_PROGRAM
     if code == 5:

@@ -18,7 +18,7 @@ from phalanx.smoothing import confidence, stopping
 from phalanx.smoothing import radii as radii_
 from phalanx.smoothing.confidence import bounds
 from phalanx.smoothing.radii import NORMS, Ball, probability_for, radii
-from phalanx.smoothing.radii.renyi import bernoulli_divergence
+from phalanx.smoothing.radii.renyi import EPSILON, bernoulli_divergence
 from phalanx.smoothing.stopping import rules
 
 NAMES = ("differential-privacy", "renyi", "f-divergence", "neyman-pearson")
@@ -80,6 +80,14 @@ def test_no_rounding_makes_a_divergence_larger(order):
         exact = exact_divergence(float(order), float(p))
         assert Decimal(float(found)) <= max(exact, 0), p
         assert found >= float(exact) * (1 - 1e-9) - 1e-11, p
+
+
+@pytest.mark.parametrize("order", [0.01, 0.5, 0.99, 1.001, 1.5])
+def test_little_of_a_divergence_is_lost_to_rounding(order):
+    for p in 0.5 + np.geomspace(1e-4, 1e-1, 40):
+        found = bernoulli_divergence(np.array([order]), float(p))[0]
+        lost = float(exact_divergence(order, float(p)) - Decimal(float(found)))
+        assert 0 <= lost <= (12 + 14 * order) * EPSILON / abs(order - 1), p
 
 
 @pytest.mark.parametrize("name", NAMES)

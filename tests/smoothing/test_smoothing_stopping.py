@@ -109,6 +109,13 @@ def test_a_stage_ends_the_sampling_where_its_own_bounds_decide(stage):
     assert ended == {True, False}
 
 
+def test_a_single_stage_is_a_fixed_number():
+    s = setting(targets=(0.7,))
+    for hits in (600, 700, 990):
+        votes = {SELECTION: [{1: 20}], ESTIMATION: [{1: 500}, {1: hits - 500, 0: 1000 - hits}]}
+        assert Staged(s).decide(votes) == rules.get("fixed")(s).decide(votes)
+
+
 @pytest.mark.parametrize("name", ["fixed", "staged", "anytime", "anytime-radius"])
 def test_the_most_is_what_unanimous_votes_give(name):
     s = setting(targets=(0.7, 0.999), stages=(100, 200), fraction=1.0)
