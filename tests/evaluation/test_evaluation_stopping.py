@@ -70,9 +70,10 @@ def test_a_classifier_ends_where_it_would_end_alone(request_of, rule):
 
 @pytest.mark.parametrize("rule", ["staged", "anytime", "anytime-radius"])
 def test_fewer_samples_than_a_fixed_number(request_of, rule):
-    fixed = summarise(certified(request_of(**options("fixed"))), "mean")
-    found = summarise(certified(request_of(**options(rule))), "mean")
-    assert found.samples < 0.75 * fixed.samples
+    more = {"n": 8000}  # the more there are to spare, the more is spared
+    fixed = summarise(certified(request_of(**options("fixed") | more)), "mean")
+    found = summarise(certified(request_of(**options(rule) | more)), "mean")
+    assert found.samples < 0.7 * fixed.samples
     assert found.certified_accuracy.keys() == {"0", "0.05", "0.1"} or rule == "anytime-radius"
     # Nothing here lies within the noise of a radius that was asked for.
     for radius in (0.05, 0.1):

@@ -1,33 +1,24 @@
-"""Independent Laplace noise in input space, added in float32."""
+"""Independent Laplace noise in input space."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
-import torch
 from torch import Tensor
 
-from phalanx.noise.distributions import check_sigma, distributions
-from phalanx.noise.stream import NormalStream
+from phalanx.noise.distributions import distributions
+from phalanx.noise.distributions._independent import Independent
 
 
 @distributions.register("laplace")
 @dataclass(frozen=True)
-class Laplace:
-    """Density ``exp(-|e| / b) / 2b`` for every value, ``b = sigma / sqrt(2)``.
+class Laplace(Independent):
+    """Density ``exp(-|e| / b) / 2b`` for every value, ``b = sigma / sqrt(2)``."""
 
-    Raises:
-        ParameterError: sigma, the standard deviation, is not a positive finite number.
-    """
+    scale: ClassVar[float] = math.sqrt(0.5)
 
-    sigma: float
-
-    def __post_init__(self) -> None:
-        check_sigma(self.sigma)
-
-    def fill(self, out: Tensor, x: Tensor, stream: NormalStream) -> None:
-        """Write ``len(out)`` noisy copies of one input ``x`` ``(*shape)`` into ``out``."""
-        u = stream.uniforms(len(out)).view(len(out), *x.shape)
-        moved = u.abs().log_().copysign_(u)  # |u| is never 0
-        torch.add(x, moved, alpha=math.sqrt(0.5) * self.sigma, out=out)
+    def shaped(self, u: Tensor) -> Tensor:
+        """An exponential number, ``-log |u|``, with the sign of ``u``."""
+        return u.abs().log_().copysign_(u)
