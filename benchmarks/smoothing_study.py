@@ -9,8 +9,10 @@ bfloat16 arithmetic; CIFAR-10: a GPU).
     python benchmarks/smoothing_study.py mnist --data-dir DATA --out FOLDER [--sigma 0.5] [--plan]
     python benchmarks/smoothing_study.py cifar10-resnet110 --data-dir DATA --out FOLDER --exercise
 
-``--exercise`` trains one epoch and certifies ten images with n = 1000: it shows that the recipe
-runs on the real data, and its figures say nothing about the method.
+``--epochs`` trains for fewer than the recipe says, the steps of its rate drawn together in
+proportion, and ``--n`` draws fewer samples; the results say so. ``--exercise`` trains one
+epoch and certifies ten images with n = 1000: it shows that the recipe runs on the real data,
+and its figures say nothing about the method.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from phalanx.data.locate import load
 from phalanx.reporting.published import PublishedCurve, figures
 from phalanx.runs.compare import Side, compare
@@ -31,6 +35,7 @@ from phalanx.runs.imports import import_log
 from phalanx.runs.query import summarise
 from phalanx.runs.store import RunStore
 from phalanx.runtime.device import cores
+from phalanx.training.shelf import load_recipe
 
 RESULTS = Path(__file__).parent / "results"
 MACHINE = ("processor", "device", "platform", "python", "packages")
@@ -95,18 +100,31 @@ def carry_out(study: Study, sigma: str, options: argparse.Namespace) -> None:
     train = ["train", study.recipe, *data, "--out", str(models), "--set", f"loss.sigma={sigma}"]
     train += ["--members", str(study.members)]
     certify = ["certify", str(models), "--data", study.data, *data, "--precision", "bf16"]
-    certify += ["--workers", str(options.workers), "--out", str(run)]
+    certify += ["--workers", str(options.workers), "--out", str(run), "--n", str(options.n)]
     if study.members > 1:
         certify += ["--each", *(word for name in REDUCERS for word in ("--reducer", name))]
     if options.exercise:
         train += ["--set", "epochs=1"]
-        certify += ["--every", "100", "--limit", "10", "--n", "1000"]
+        certify += ["--every", "100", "--limit", "10"]
     else:
+        train += shortened(study, options.epochs)
         certify += ["--every", str(study.every)]
     if options.batch:
         certify += ["--batch", options.batch]
     phalanx(*train)
     phalanx(*certify, *(["--plan"] if options.plan else []))
+
+
+def shortened(study: Study, epochs: int | None) -> list[str]:
+    """Words that train for so many epochs, and step the rate at the same parts of them."""
+    if epochs is None:
+        return []
+    recipe = load_recipe(study.recipe)
+    words = ["--set", f"epochs={epochs}"]
+    if recipe.schedule.name == "step":
+        step = max(1, round(recipe.schedule.step_epochs * epochs / recipe.epochs))
+        words += ["--set", f"schedule.step_epochs={step}"]
+    return words
 
 
 def published(study: Study, sigma: str) -> PublishedCurve | None:
@@ -161,6 +179,20 @@ def row(name: str, run: RunStore, sigma: str, golden: Path | None) -> dict[str, 
     return result
 
 
+def trained(folder: Path) -> dict[str, Any]:
+    """How long the members were trained, where and in which arithmetic."""
+    manifest = json.loads((folder / "run.json").read_text())
+    log = [json.loads(line) for line in (folder / "training.jsonl").read_text().splitlines()]
+    last = max(log, key=lambda event: event.get("epoch", 0))
+    return {
+        "epochs": manifest["config"]["recipe"]["epochs"],
+        "precision": manifest["config"]["precision"],
+        "device": manifest["environment"]["device"],
+        "seconds_of_last_epoch": last["seconds"],
+        "noisy_accuracy": last["noisy_accuracy"],
+    }
+
+
 def _against(run: RunStore, name: str, log: Path) -> dict[str, Any]:
     """One of our classifiers against a published log on the same images, paired."""
     config = run.manifest.config
@@ -211,7 +243,8 @@ def finished_rows(options: argparse.Namespace) -> list[dict[str, Any]]:
         if (folder / "run.json").exists():
             with RunStore.open(folder) as run:
                 if len(run.finished()) == images:
-                    rows.append(row(options.study, run, sigma, options.golden))
+                    found = row(options.study, run, sigma, options.golden)
+                    rows.append(found | {"trained": trained(options.out / f"train-{sigma}")})
     return rows
 
 
@@ -223,12 +256,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--sigma", action="append", help="default: every published one")
     parser.add_argument("--golden", type=Path, help="folder of published per-sample logs")
-    parser.add_argument("--workers", type=int, default=cores(), help="processes that certify")
+    workers = 1 if torch.cuda.is_available() else cores()
+    parser.add_argument("--workers", type=int, default=workers, help="processes that certify")
+    parser.add_argument("--epochs", type=int, help="default: the recipe's")
+    parser.add_argument("--n", type=int, default=100_000, help="samples an image")
     parser.add_argument("--batch", help="rows of every forward pass; default: tuned")
     parser.add_argument("--plan", action="store_true")
     parser.add_argument("--exercise", action="store_true", help="one epoch, ten images, n = 1000")
     parser.add_argument("--table-only", action="store_true", help="print what is certified so far")
     options = parser.parse_args(arguments)
+    if options.exercise:
+        options.n = 1000
     study = STUDIES[options.study]
     for sigma in options.sigma or study.sigmas:
         if not options.table_only:

@@ -5,6 +5,9 @@ Source: Salmon et al. (SC 2011), section 3.3 and the Random123 known-answer vect
 
 from __future__ import annotations
 
+from functools import cache
+from importlib.util import find_spec
+
 import torch
 from torch import Tensor
 
@@ -20,6 +23,15 @@ def philox4x32(key: int, first: int, blocks: int, device: torch.device) -> Tenso
     The low 64 bits of ``key`` are the Philox key, the high 64 bits the upper half of the
     counter, so that streams of different 128-bit keys never share a (key, counter) pair.
     """
+    if device.type == "cuda" and _triton_is_here():
+        from phalanx.noise import philox_triton
+
+        return philox_triton.philox4x32(key, first, blocks, device)
+    return in_torch(key, first, blocks, device)
+
+
+def in_torch(key: int, first: int, blocks: int, device: torch.device) -> Tensor:
+    """The same in torch operations, wherever torch runs."""
     low = torch.arange(first, first + blocks, dtype=torch.int64, device=device)
     upper = key >> 64
     counter = [
@@ -30,6 +42,11 @@ def philox4x32(key: int, first: int, blocks: int, device: torch.device) -> Tenso
     ]
     words = torch.stack(philox_rounds(counter, (key & MASK, (key >> 32) & MASK)), dim=1)
     return _as_int32(words).reshape(-1)
+
+
+@cache
+def _triton_is_here() -> bool:
+    return find_spec("triton") is not None
 
 
 def philox_rounds(counter: list[Tensor], key: tuple[int, int]) -> list[Tensor]:
