@@ -102,7 +102,8 @@ class Lattice:
         out.copy_(points)
         whole = 1 / self.exact_step
         if whole.denominator == 1 and whole <= FINEST:
-            out.div_(int(whole))
+            # By a tensor: a GPU multiplies by the inverse of a number instead of dividing by it.
+            out.div_(torch.full((), int(whole), dtype=out.dtype, device=out.device))
         else:
             out.mul_(self.step)
         if self.low:
