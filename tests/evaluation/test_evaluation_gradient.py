@@ -116,7 +116,7 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(asked, tmp_path, after)
     ]
 
 
-@pytest.mark.parametrize("batch", [170, 1000])
+@pytest.mark.parametrize("batch", [160, 1000])
 def test_batches_do_not_change_slopes(asked, batch):
     reference = certified(asked()).slopes()
     assert certified(asked(batch=batch)).slopes() == reference

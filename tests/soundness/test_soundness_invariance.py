@@ -11,9 +11,8 @@ import os
 import random
 import subprocess
 import sys
-from contextlib import contextmanager
 from dataclasses import replace
-from itertools import pairwise, product
+from itertools import count, pairwise, product
 
 import pytest
 import torch
@@ -34,6 +33,7 @@ from phalanx.noise.stream import GENERATORS, NormalStream
 from phalanx.runs.store import RunStore
 from phalanx.smoothing.bank import Layout, MemberBank
 from phalanx.smoothing.classifiers import classifiers_of
+from phalanx.smoothing.threads import ThreadTrials
 from phalanx.smoothing.tuning import reproducible, tune
 
 SHAPE, IMAGES, BATCH = (1, 8, 8), 5, 64
@@ -94,19 +94,21 @@ def test_company_changes_nothing(reference, company):
     assert counted(replace(request, indices=company))[2] == expected[2]
 
 
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("threads", [1, 2, 3])
 def test_threads_change_nothing(reference, threads, monkeypatch):
+    """One, two, or whichever number is tried after every pass."""
     request, expected = reference
+    passes = count()
 
-    @contextmanager
-    def that_many(*_):
-        before = torch.get_num_threads()
-        torch.set_num_threads(threads)
-        yield threads
+    def passed(self):
+        torch.set_num_threads(threads if threads < 3 else 1 + next(passes) % 2)
+
+    monkeypatch.setattr(ThreadTrials, "passed", passed)
+    before = torch.get_num_threads()
+    try:
+        assert counted(request) == expected
+    finally:
         torch.set_num_threads(before)
-
-    monkeypatch.setattr("phalanx.evaluation.certify.fastest_threads", that_many)
-    assert counted(request) == expected
 
 
 class Killed(Exception):

@@ -40,7 +40,8 @@ from phalanx.smoothing.higher_order.certificate import certify_slope
 from phalanx.smoothing.higher_order.replay import halves_of_ballots
 from phalanx.smoothing.higher_order.slope import Halves
 from phalanx.smoothing.stopping import Chunk, Evidence, Votes, cut
-from phalanx.smoothing.tuning import fastest_threads, halved
+from phalanx.smoothing.threads import ThreadTrials
+from phalanx.smoothing.tuning import halved
 
 BATCH = "batch"
 """Note of a run that ran out of memory: the rows of its passes from then on."""
@@ -106,10 +107,10 @@ class Sweep:
             RunError: the run counted another image, or another machine works on it.
         """
         self._recognise()
-        bank, shape = bank_of(self.request), self.request.dataset.card.shape
+        bank = bank_of(self.request)
         self._engine = engine_of(self.request, bank, self.store.get_meta(BATCH))
         try:
-            with fastest_threads(bank, shape, self._engine.batch):
+            with ThreadTrials(bank.device) as self._threads:
                 self._work()
         finally:
             self.store.release(self.owner)
@@ -144,6 +145,7 @@ class Sweep:
             self._advance(index)
 
     def _passed(self, rows: int) -> None:
+        self._threads.passed()
         self.progress(rows, 0)
         if time.monotonic() - self._beat > HEARTBEAT_SECONDS:
             self.store.heartbeat(self.owner)
