@@ -34,6 +34,7 @@ from phalanx.runs.schema import (
 )
 from phalanx.runs.slopes import packed, unpacked
 from phalanx.runs.store import RunStore
+from phalanx.runtime.device import full_precision
 from phalanx.smoothing.certificate import Certificate, certify_rule, failed
 from phalanx.smoothing.engine import Counted, Work
 from phalanx.smoothing.higher_order.certificate import certify_slope
@@ -110,7 +111,7 @@ class Sweep:
         bank = bank_of(self.request)
         self._engine = engine_of(self.request, bank, self.store.get_meta(BATCH))
         try:
-            with ThreadTrials(bank.device) as self._threads:
+            with full_precision(bank.device), ThreadTrials(bank.device) as self._threads:
                 self._work()
         finally:
             self.store.release(self.owner)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -59,12 +60,18 @@ class Lattice:
                 repair="a larger --sigma, or --arithmetic real",
             )
 
-    @property
+    @cached_property
     def exact_step(self) -> Fraction:
         """The distance of neighbouring points in a coordinate."""
         return (Fraction(self.high) - Fraction(self.low)) / self.steps
 
-    @property
+    @cached_property
+    def _divisor(self) -> int | None:
+        """Steps in 1, where they are a whole number that float32 holds."""
+        whole = 1 / self.exact_step
+        return int(whole) if whole.denominator == 1 and whole <= FINEST else None
+
+    @cached_property
     def step(self) -> float:
         """The same as a float."""
         return float(self.exact_step)
@@ -87,7 +94,7 @@ class Lattice:
         """
         # On the CPU, whatever the device: some have no float64, and all shall agree.
         places = ((x.to("cpu", torch.float64) - self.low) / self.step).round_()
-        if not bool((places.abs() <= FINEST).all()):
+        if not bool(places.abs().max() <= FINEST):  # NaN is the largest of all
             raise DataError(
                 "an input is NaN, infinite or far outside of its range",
                 why=f"the lattice lies between {self.low:g} and {self.high:g}",
@@ -100,10 +107,9 @@ class Lattice:
         A fixed function of each integer, whatever lies beside it: one rounding an operation.
         """
         out.copy_(points)
-        whole = 1 / self.exact_step
-        if whole.denominator == 1 and whole <= FINEST:
+        if self._divisor is not None:
             # By a tensor: a GPU multiplies by the inverse of a number instead of dividing by it.
-            out.div_(torch.full((), int(whole), dtype=out.dtype, device=out.device))
+            out.div_(torch.full((), self._divisor, dtype=out.dtype, device=out.device))
         else:
             out.mul_(self.step)
         if self.low:

@@ -35,14 +35,21 @@ def full_precision(device: torch.device) -> Iterator[None]:
     products do once ``torch.set_float32_matmul_precision`` allowed it, on a CPU too; autocast
     drops 16. What runs as float32 must not depend on such settings; all are put back.
     """
-    before = [(place, name, getattr(place, name)) for place, name, _ in _switches()]
+    shortened = [
+        (place, name, exact, value)
+        for place, name, exact in _switches()
+        if (value := getattr(place, name)) != exact
+    ]
+    if not shortened and not torch.is_autocast_enabled(device.type):
+        yield
+        return
     try:
-        for place, name, exact in _switches():
+        for place, name, exact, _ in shortened:
             setattr(place, name, exact)
         with torch.autocast(device.type, enabled=False):
             yield
     finally:
-        for place, name, value in before:
+        for place, name, _, value in shortened:
             setattr(place, name, value)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -73,7 +74,7 @@ class _InFlight:
     stream: NormalStream
     tally: Tensor
     ballots: Tensor
-    draws: np.random.Philox
+    member_key: int
     drawn: int = 0
     counted: int = 0
 
@@ -81,9 +82,13 @@ class _InFlight:
     def missing(self) -> int:
         return self.work.chunk.rows - self.drawn
 
+    @cached_property
+    def _draws(self) -> np.random.Philox:
+        return np.random.Philox(key=self.member_key)
+
     def members(self, rows: int, among: int) -> Tensor:
         """A member for each of the next rows, int64 ``(rows,)``, even to 2**-64."""
-        drawn = self.draws.random_raw(rows) % np.uint64(among)
+        drawn = self._draws.random_raw(rows) % np.uint64(among)
         return torch.from_numpy(drawn.astype(np.int64)).to(self.tally.device)
 
 
@@ -170,14 +175,14 @@ class Engine:
         if work is None:
             return None
         image, (phase, index, _) = work.image, work.chunk
-        draws = np.random.Philox(key=noise_key(self.seed, image, f"member of {phase}", index))
+        member_key = noise_key(self.seed, image, f"member of {phase}", index)
         device = self.bank.device
         stream = self.stream(image, work.chunk, work.x.numel())
         shape = (len(self.classifiers), self.bank.classes + 1)
         tally = torch.zeros(shape, dtype=torch.int64, device=device)
         kept = (len(self.classifiers), work.chunk.rows if self.ballots else 0)
         ballots = torch.full(kept, INVALID, dtype=torch.int32, device=device)
-        return _InFlight(work._replace(x=work.x.to(device)), stream, tally, ballots, draws)
+        return _InFlight(work._replace(x=work.x.to(device)), stream, tally, ballots, member_key)
 
     def _buffer(self, buffer: Tensor, x: Tensor) -> Tensor:
         if not buffer.numel():

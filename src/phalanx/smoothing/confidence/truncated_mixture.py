@@ -17,6 +17,7 @@ where the truth lies *below* p.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -31,6 +32,8 @@ SHAPE = 0.5
 _SMALLEST = 1e-30
 _GRID = 64
 _ROUNDS = 10
+_KEPT = 1 << 16
+"""Answers that are remembered: most inputs give votes that others gave before."""
 
 
 def log_wealth(successes: ArrayLike, trials: ArrayLike, p: ArrayLike) -> NDArray[np.float64]:
@@ -55,6 +58,42 @@ def log_wealth(successes: ArrayLike, trials: ArrayLike, p: ArrayLike) -> NDArray
     return np.asarray(mixture - s * np.log(p) - missed * np.log1p(-p) - rounding)
 
 
+@lru_cache(maxsize=_KEPT)
+def fewest_successes(trials: int, p: float, wanted: float) -> int:
+    """The fewest successes at which `log_wealth` reaches ``wanted``; one more than all if none.
+
+    Every likelihood ratio of the mixture grows with the successes, and so does the wealth.
+
+    >>> need = fewest_successes(100, 0.9, math.log(1000))
+    >>> need, bool(log_wealth(need, 100, 0.9) >= math.log(1000))
+    (100, True)
+    """
+    low, high = -1, trials + 1
+    while high - low > 1:
+        tried = np.unique(np.linspace(low + 1, high - 1, _GRID).astype(np.int64))
+        enough = np.flatnonzero(log_wealth(tried, trials, p) >= wanted)
+        first = int(enough[0]) if len(enough) else len(tried)
+        high = int(tried[first]) if first < len(tried) else high
+        low = int(tried[first - 1]) if first else low
+    return high
+
+
+@lru_cache(maxsize=_KEPT)
+def _lower(successes: int, trials: int, alpha: float) -> float:
+    """As `TruncatedMixture.lower`, of counts that were checked."""
+    if successes == 0:
+        return 0.0
+    wanted = -math.log(min(alpha, math.exp(-SHAPE)))
+    low, high = _SMALLEST, successes / trials * (1 - 1e-15)
+    if log_wealth(successes, trials, low) < wanted:
+        return 0.0
+    for _ in range(_ROUNDS):
+        grid = np.linspace(low, high, _GRID)[:-1]
+        last = int(np.flatnonzero(log_wealth(successes, trials, grid) >= wanted)[-1])
+        low, high = float(grid[last]), float(grid[last + 1]) if last + 1 < len(grid) else high
+    return low
+
+
 class TruncatedMixture:
     """``lower`` and ``upper`` hold at every n together, each with probability 1 - alpha."""
 
@@ -72,17 +111,7 @@ class TruncatedMixture:
         (0.992, 0.0)
         """
         check_counts(successes, trials, alpha)
-        if successes == 0:
-            return 0.0
-        wanted = -math.log(min(alpha, math.exp(-SHAPE)))
-        low, high = _SMALLEST, successes / trials * (1 - 1e-15)
-        if log_wealth(successes, trials, low) < wanted:
-            return 0.0
-        for _ in range(_ROUNDS):
-            grid = np.linspace(low, high, _GRID)[:-1]
-            last = int(np.flatnonzero(log_wealth(successes, trials, grid) >= wanted)[-1])
-            low, high = float(grid[last]), float(grid[last + 1]) if last + 1 < len(grid) else high
-        return low
+        return _lower(int(successes), int(trials), alpha)
 
     def best_lower(
         self, successes: NDArray[np.int64], trials: NDArray[np.int64], alpha: float

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from phalanx.smoothing.confidence.truncated_mixture import log_wealth
+from phalanx.smoothing.confidence.truncated_mixture import fewest_successes
 from phalanx.smoothing.stopping import rules
 from phalanx.smoothing.stopping._looks import LookByLook, Path, anytime_alpha
 
@@ -33,11 +33,20 @@ class Anytime(LookByLook):
 
     def decided(self, path: Path) -> NDArray[np.bool_]:
         """Whether every target is decided, at each look: bool ``(..., looks)``."""
-        s, targets = self.setting, np.array(self.setting.targets)
+        sizes, place = np.unique(path.seen, return_inverse=True)
+        needed = np.array([self._needed(int(n)) for n in sizes])[place.reshape(path.seen.shape)]
         hits, seen = path.hits[..., None], path.seen[..., None]
-        shown = log_wealth(hits, seen, targets) >= -math.log(anytime_alpha(s))
-        hopeless = log_wealth(seen - hits, seen, 1 - targets) >= -math.log(s.beta)
+        shown, hopeless = hits >= needed[..., 0, :], seen - hits >= needed[..., 1, :]
         # What is decided stays so, and with a target every larger one is given up.
         ever = np.logical_or.accumulate
         given_up = ever(ever(hopeless, axis=-2), axis=-1)
         return np.asarray((ever(shown, axis=-2) | given_up).all(axis=-1))
+
+    def _needed(self, seen: int) -> tuple[list[int], list[int]]:
+        """For each target, the fewest votes that show it and the fewest others that end it."""
+        s = self.setting
+        shown, hopeless = -math.log(anytime_alpha(s)), -math.log(s.beta)
+        return (
+            [fewest_successes(seen, p, shown) for p in s.targets],
+            [fewest_successes(seen, 1 - p, hopeless) for p in s.targets],
+        )

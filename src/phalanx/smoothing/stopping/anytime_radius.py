@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,11 +25,23 @@ class AnytimeRadius(LookByLook):
 
     def decided(self, path: Path) -> NDArray[np.bool_]:
         """Whether enough of what is in reach is certified, at each look: bool ``(looks,)``."""
-        s = self.setting
-        reach = [self._reach(*pair) for pair in zip(path.hits, path.seen, strict=True)]
-        wanted = np.array([s.probability(s.fraction * s.radius(p)) for p in reach])
-        shown = log_wealth(path.hits, path.seen, wanted) >= -math.log(anytime_alpha(s))
-        return np.asarray(shown | (np.array([s.radius(p) for p in reach]) == 0))
+        pairs = zip(path.hits.tolist(), path.seen.tolist(), strict=True)
+        return np.array([self._enough(*pair) for pair in pairs])
+
+    def _enough(self, hits: int, seen: int) -> bool:
+        """The same at one look, remembered: other inputs give the same votes."""
+        known = self._known
+        if (hits, seen) not in known:
+            s = self.setting
+            reach = s.radius(self._reach(hits, seen))
+            wanted = s.probability(s.fraction * reach)
+            shown = log_wealth(hits, seen, wanted) >= -math.log(anytime_alpha(s))
+            known[hits, seen] = bool(shown) or reach == 0
+        return known[hits, seen]
+
+    @cached_property
+    def _known(self) -> dict[tuple[int, int], bool]:
+        return {}
 
     def _reach(self, hits: int, seen: int) -> float:
         """The probability that could still be shown, if every further vote agreed.
@@ -37,5 +50,5 @@ class AnytimeRadius(LookByLook):
         to stop, and no part of what is concluded.
         """
         s = self.setting
-        unanimous = s.bound.lower(int(hits) + s.n - int(seen), s.n, s.alpha - anytime_alpha(s))
-        return min(unanimous, s.bound.upper(int(hits), int(seen), s.beta))
+        unanimous = s.bound.lower(hits + s.n - seen, s.n, s.alpha - anytime_alpha(s))
+        return min(unanimous, s.bound.upper(hits, seen, s.beta))
