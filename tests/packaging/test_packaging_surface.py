@@ -20,9 +20,10 @@ from phalanx.cli.main import build
 from phalanx.data import locate
 
 EVERY_MODULE = """
-import importlib, pkgutil, phalanx
+import importlib.util, pkgutil, phalanx
 for module in pkgutil.walk_packages(phalanx.__path__, "phalanx."):
-    importlib.import_module(module.name)
+    if module.name != "phalanx.noise.philox_triton" or importlib.util.find_spec("triton"):
+        importlib.import_module(module.name)
 """
 LIGHT = """
 import importlib, pkgutil, sys

@@ -21,7 +21,8 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import betaincc, betaln
+from scipy.optimize import brentq
+from scipy.special import betaincc, betaincinv, betaln
 
 from phalanx.smoothing.confidence import bounds
 from phalanx.smoothing.confidence.clopper_pearson import check_counts
@@ -30,8 +31,8 @@ SHAPE = 0.5
 """b of the density: near 1, where the probabilities of smoothing lie, it puts more weight."""
 
 _SMALLEST = 1e-30
+_FINEST = 1e-15
 _GRID = 64
-_ROUNDS = 10
 _KEPT = 1 << 16
 """Answers that are remembered: most inputs give votes that others gave before."""
 
@@ -84,14 +85,24 @@ def _lower(successes: int, trials: int, alpha: float) -> float:
     if successes == 0:
         return 0.0
     wanted = -math.log(min(alpha, math.exp(-SHAPE)))
-    low, high = _SMALLEST, successes / trials * (1 - 1e-15)
-    if log_wealth(successes, trials, low) < wanted:
+
+    def beyond(p: float) -> float:
+        return float(log_wealth(successes, trials, p)) - wanted
+
+    if beyond(_SMALLEST) < 0:
         return 0.0
-    for _ in range(_ROUNDS):
-        grid = np.linspace(low, high, _GRID)[:-1]
-        last = int(np.flatnonzero(log_wealth(successes, trials, grid) >= wanted)[-1])
-        low, high = float(grid[last]), float(grid[last + 1]) if last + 1 < len(grid) else high
-    return low
+    # The bound of these counts alone says how far below their share the answer may lie.
+    low = high = successes / trials * (1 - 1e-15)
+    nearest = float(betaincinv(successes, trials - successes + 1, alpha))
+    step = max(high - nearest, high / trials)
+    while beyond(low) < 0:
+        low, high, step = max(_SMALLEST, low - step), low, 2 * step
+    if low == high:
+        return low
+    found, back = float(brentq(beyond, low, high, xtol=_FINEST, rtol=_FINEST)), _FINEST
+    while beyond(found) < 0:  # what is returned is rejected itself, on which all rests
+        found, back = max(low, found - back), 2 * back
+    return found
 
 
 class TruncatedMixture:
