@@ -327,6 +327,25 @@ PARAMETERS = [
         "holds for laplace noise, not gaussian",
         {"set": {"certificate": "laplace"}},
     ),
+    Case("order of Gaussian noise", ParameterError, "has an order", {"set": {"order": 3}}),
+    Case(
+        "order beyond the dimension",
+        ParameterError,
+        "order 32 in 64 dimensions",
+        {"set": {"noise": "generalised-gaussian", "order": 32}},
+    ),
+    Case(
+        "order below 0",
+        ParameterError,
+        "order is -1",
+        {"set": {"noise": "generalised-gaussian", "order": -1}},
+    ),
+    Case(
+        "generalised Gaussian noise on a lattice",
+        ParameterError,
+        "no lattice sampler of generalised-gaussian noise",
+        {"set": {"noise": "generalised-gaussian", "arithmetic": "lattice"}},
+    ),
     Case("generator", ParameterError, "generator called 'dice'", {"set": {"generator": "dice"}}),
 ]
 

@@ -15,7 +15,7 @@ from phalanx.ensembles.ensemble import Ensemble
 from phalanx.errors import DataError, ModelError, NonFiniteError, ParameterError
 from phalanx.models.model import Model
 from phalanx.models.validate import probe, validate
-from phalanx.noise.distributions import HasLattice, Noise, distributions
+from phalanx.noise.distributions import HasLattice, Noise, noise_of
 from phalanx.noise.lattice import EIGHT_BIT, Lattice, steps_for
 from phalanx.noise.stream import default_generator
 from phalanx.runs.schema import INVALID, Counts
@@ -41,6 +41,7 @@ class Smoothed:
         model: base classifier; not in training mode.
         sigma: noise level in input units; None takes that of the model's card.
         noise: its distribution, a registered name.
+        order: of a noise that has one, as certificates say it; None: the usual one.
         seed: noise is keyed by (seed, content of the input, phase, chunk).
         batch: rows of a forward pass.
         device: where the members run.
@@ -62,6 +63,7 @@ class Smoothed:
         sigma: float | None = None,
         *,
         noise: str = "gaussian",
+        order: int | None = None,
         seed: int = 0,
         batch: int = 256,
         device: str = "auto",
@@ -78,7 +80,7 @@ class Smoothed:
             raise ParameterError(f"seed is {seed!r}", why="it is a whole number")
         self.sigma = sigma_of(self._members, sigma, allow_mismatch=allow_sigma_mismatch)
         self.device = resolve_device(device)
-        made = distributions.get(noise)(self.sigma)
+        made = noise_of(noise, self.sigma, order)
         added = placed(made, self._members[0].inputs.range, arithmetic, steps)
         self._engine = Engine(
             MemberBank(self._members, Layout(precision), self.device),
