@@ -17,7 +17,7 @@ from phalanx.runs.radii import certified_radius, least_stored
 from phalanx.smoothing import confidence, stopping
 from phalanx.smoothing import radii as radii_
 from phalanx.smoothing.confidence import bounds
-from phalanx.smoothing.radii import NORMS, Ball, probability_for, radii, rule_of
+from phalanx.smoothing.radii import NORMS, Ball, laplace_renyi, probability_for, radii, rule_of
 from phalanx.smoothing.radii.renyi import EPSILON, bernoulli_divergence
 from phalanx.smoothing.stopping import rules
 
@@ -29,6 +29,26 @@ def test_each_is_at_least_the_one_before(p):
     found = [radii.get(name).radius(p, 0.5) for name in NAMES]
     assert found == sorted(found)
     assert found[0] > 0
+
+
+@pytest.mark.parametrize("p", [0.5 + 1e-9, 0.501, 0.6, 0.9, 0.999, 1 - 1e-9])
+def test_those_of_laplace_noise_too(p):
+    names = ("laplace-differential-privacy", "laplace-renyi", "laplace")
+    found = [radii.get(name).radius(p, 0.5, Ball("l1")) for name in names]
+    assert found[1:] == sorted(found[1:])
+    assert 0 < found[0] <= found[2]
+    assert found[1] >= found[0] or p < 0.5 + 1e-6  # near a half nothing of a divergence is left
+
+
+@pytest.mark.parametrize("order", [1.5, 3.0, 20.0])
+@pytest.mark.parametrize("distance", [0.05, 0.7, 4.0])
+def test_the_divergence_of_laplace_noise_is_its_integral(order, distance):
+    def density(z: float) -> float:
+        return 0.5 * math.exp(-order * abs(z) - (1 - order) * abs(z - distance))
+
+    mass = quad(density, -60, 60 + distance, points=[0, distance], limit=200)[0]
+    found = laplace_renyi._divergence(np.array([order]), np.array([distance]))[0]
+    assert found == pytest.approx(math.log(mass) / (order - 1), rel=1e-8)
 
 
 def divergence(order: float, distance: float) -> float:
