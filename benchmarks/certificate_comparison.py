@@ -4,7 +4,7 @@ One network of the MNIST recipe is trained under each noise at the same standard
 is certified on the same images with the same number of samples, and every certificate for its
 noise is computed from the same votes, in l1, l2 and l_inf. Certificates with samples of their own
 (the slope of higher-order ones, the two laws of double sampling) are of the same number of samples
-and the same alpha. The order of the certificates is compared with published rows, if they are given.
+and the same alpha. The order of certificates is compared with published rows where given.
 
     python benchmarks/certificate_comparison.py --data-dir DATA --out FOLDER [--published CSV]
 
@@ -83,11 +83,9 @@ def carry_out(sampling: Sampling, options: argparse.Namespace) -> None:
     data = ("--data-dir", str(options.data_dir))
     models = options.models or options.out / f"train-{sampling.noise}"
     if options.models is None:
-        words = [f"loss.sigma={options.sigma}", f"noise.name={sampling.noise}"]
-        words = [f"{word}" for pair in words for word in ("--set", pair)]
         phalanx(
-            *("train", RECIPE, *data, "--epochs", str(options.epochs), *words),
-            *("--out", str(models)),
+            *("train", RECIPE, *data, "--epochs", str(options.epochs), "--out", str(models)),
+            *("--set", f"loss.sigma={options.sigma}", "--set", f"noise.name={sampling.noise}"),
         )
     else:
         models = options.models / sampling.noise
@@ -96,7 +94,7 @@ def carry_out(sampling: Sampling, options: argparse.Namespace) -> None:
         *("certify", str(models), "--data", DATA, *data, "--noise", sampling.noise),
         *("--sigma", str(options.sigma), "--n", str(options.n), "--arithmetic", "real"),
         *("--every", str(options.every), "--limit", str(options.limit)),
-        *("--precision", "bf16", "--workers", str(options.workers), *asked),
+        *("--precision", options.precision, "--workers", str(options.workers), *asked),
         *("--out", str(options.out / sampling.folder)),
     )
 
@@ -288,9 +286,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--models", type=Path, help="folder with a MODEL named after each noise")
     parser.add_argument("--sigma", type=float, default=0.5, help="of every noise")
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=3, help="of each training")
     parser.add_argument("--n", type=int, default=10_000, help="samples an image")
-    parser.add_argument("--limit", type=int, default=150, help="images, evenly spread")
+    parser.add_argument("--limit", type=int, default=100, help="images, evenly spread")
+    parser.add_argument("--precision", default="fp32", help="of the forward passes")
     parser.add_argument("--workers", type=int, default=1, help="processes that certify")
     parser.add_argument("--published", type=Path, help="sok_probabilistic.csv")
     parser.add_argument("--table-only", action="store_true", help="print what is certified so far")
