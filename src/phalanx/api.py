@@ -82,6 +82,8 @@ class CertifyResult(Sequence[CertificateRecord]):
         return Smoothed(
             model,
             config["sigma"],
+            noise=config.get("noise"),
+            order=config.get("order"),
             precision=config["precision"],
             arithmetic=arithmetic,
             steps=steps,

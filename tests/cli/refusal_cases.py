@@ -63,9 +63,9 @@ class Case:
 # files that are not what they should be
 
 
-def checkpoint(folder: Path, sigma: float = 0.25) -> Path:
+def checkpoint(folder: Path, sigma: float = 0.25, noise: str | None = None) -> Path:
     """A network trained for a sigma, as Phalanx saves it."""
-    card = ModelCard("net", "mlp", {"hidden": [4]}, sigma=sigma)
+    card = ModelCard("net", "mlp", {"hidden": [4]}, sigma=sigma, noise=noise)
     network = build("mlp", 10, SHAPE, hidden=[4]).eval()
     return save(Model(network, InputSpec(shape=SHAPE), 10, card), folder / "net")
 
@@ -217,6 +217,17 @@ MODELS = [
 ]
 
 CHECKPOINTS = [
+    Case(
+        "another noise",
+        ParameterError,
+        "noise is laplace and the models were trained under gaussian",
+        lambda folder: {
+            "models": [str(checkpoint(folder, noise="gaussian"))],
+            "sigma": 0.25,
+            "set": {"noise": "laplace"},
+            **UNDECLARED,
+        },
+    ),
     Case("another sigma", ParameterError, "trained for 0.25", checkpoint_elsewhere(0.5)),
     Case("truncated", CheckpointError, "truncated", spoilt(lambda p: p.write_bytes(b"12345678"))),
     Case("a bit flipped", CheckpointError, "SHA-256 differs", spoilt(flip_a_bit)),
@@ -326,6 +337,25 @@ PARAMETERS = [
         ParameterError,
         "holds for laplace noise, not gaussian",
         {"set": {"certificate": "laplace"}},
+    ),
+    Case("order of Gaussian noise", ParameterError, "has an order", {"set": {"order": 3}}),
+    Case(
+        "order beyond the dimension",
+        ParameterError,
+        "order 32 in 64 dimensions",
+        {"set": {"noise": "generalised-gaussian", "order": 32}},
+    ),
+    Case(
+        "order below 0",
+        ParameterError,
+        "order is -1",
+        {"set": {"noise": "generalised-gaussian", "order": -1}},
+    ),
+    Case(
+        "generalised Gaussian noise on a lattice",
+        ParameterError,
+        "no lattice sampler of generalised-gaussian noise",
+        {"set": {"noise": "generalised-gaussian", "arithmetic": "lattice"}},
     ),
     Case("generator", ParameterError, "generator called 'dice'", {"set": {"generator": "dice"}}),
 ]

@@ -161,7 +161,7 @@ def test_noise_without_a_lattice_sampler_is_real(monkeypatch):
         def __init__(self, sigma):
             self.sigma = sigma
 
-    monkeypatch.setattr("phalanx.evaluation.config.distributions.get", lambda name: Plain)
+    monkeypatch.setattr("phalanx.noise.distributions.distributions.get", lambda name: Plain)
     assert CertifyConfig(sigma=0.5).as_dict()["arithmetic"] == "real"
     with pytest.raises(ParameterError, match="no lattice sampler of gaussian noise"):
         CertifyConfig(sigma=0.5, arithmetic="lattice")

@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from phalanx.errors import ParameterError
+from phalanx.errors import ParameterError, RunError
 from phalanx.evaluation.certify import Sweep
 from phalanx.evaluation.decisions import Decisions
 from phalanx.evaluation.request import open_run, settle
@@ -26,7 +26,7 @@ def certified(request):
 
 
 @pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("noise", ["gaussian", "laplace", "uniform"])
+@pytest.mark.parametrize("noise", ["gaussian", "laplace", "uniform", "generalised-gaussian"])
 def test_certificates_of_a_run_are_rechecked(request_of, noise, norm):
     store = certified(request_of(noise=noise, norm=norm, dimension=16))
     found = recheck(store)
@@ -38,6 +38,27 @@ def test_certificates_of_a_run_are_rechecked(request_of, noise, norm):
     assert all(0 < row.radius <= cap for row in verified)
     assert f"{norm} distance" in "\n".join(explain(store, verified[0].image).lines())
     assert summarise(store).images == 6
+
+
+@pytest.mark.parametrize("order", [0, 3, 6])
+def test_an_order_is_recorded_and_rechecked(request_of, order):
+    asked = {"noise": "generalised-gaussian", "dimension": 16}
+    store = certified(request_of(order=order, **asked))
+    rechecked(store)
+    assert store.manifest.config["order"] == order
+    assert store.manifest.config["arithmetic"] == "real"
+    usual = certified(request_of(**asked))
+    assert usual.manifest.config["order"] == 0  # of 16 values
+    assert (usual.digest() == store.digest()) == (order == 0)
+    manifest = store.manifest
+    for wrong in (5, None, 8, -1, 2.5):
+        config = {**manifest.config, "order": wrong}
+        store.manifest = dataclasses.replace(manifest, config=config)
+        if wrong == 5:
+            assert not recheck(store).ok
+        else:
+            with pytest.raises(RunError, match="order"):
+                recheck(store)
 
 
 def test_a_radius_in_linf_is_that_in_l2_by_the_root_of_the_dimension(request_of):

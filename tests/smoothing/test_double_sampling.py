@@ -263,6 +263,23 @@ def test_rows_do_not_depend_on_their_company():
         assert alone[0] == together[row]
 
 
+@pytest.mark.parametrize(("dimension", "order"), [(784, 0), (784, 380), (64, 20), (3072, 1530)])
+def test_no_radius_is_above_that_of_a_plane_however_small(dimension, order):
+    """A plane loses a class of probability 1/2 + e at a distance of ``e / steepest`` or a little
+    more, by a relative ``O(e^2)``; rounding at tiny distances is charged."""
+    law = GeneralisedGaussian(dimension, order, 1.0)
+    beyond_half = np.geomspace(1e-9, 1e-4, 60)
+    found = plain_radii(law, 0.5 + beyond_half).radius
+    assert (found <= beyond_half / law.steepest * (1 + 1e-7)).all()
+    assert found[-1] >= beyond_half[-1] / law.steepest * (1 - 1e-3)
+
+
+def test_planted_uncharged_offsets_are_noticed(monkeypatch):
+    monkeypatch.setattr(certify, "OFFSET_ROUNDING", 0.0)
+    with pytest.raises(AssertionError):
+        test_no_radius_is_above_that_of_a_plane_however_small(784, 380)
+
+
 def test_nothing_is_certified_from_half_or_from_counts_that_contradict_each_other():
     law, second = LAWS[4]
     half = certified_radii(law, second, Boxes([0.5], [0.6], [0.9], [1.0]))

@@ -13,11 +13,11 @@ from scipy.integrate import quad
 from scipy.stats import norm
 
 from phalanx.errors import ParameterError
-from phalanx.runs.radii import certified_radius
+from phalanx.runs.radii import certified_radius, least_stored
 from phalanx.smoothing import confidence, stopping
 from phalanx.smoothing import radii as radii_
 from phalanx.smoothing.confidence import bounds
-from phalanx.smoothing.radii import NORMS, Ball, probability_for, radii
+from phalanx.smoothing.radii import NORMS, Ball, laplace_renyi, probability_for, radii, rule_of
 from phalanx.smoothing.radii.renyi import EPSILON, bernoulli_divergence
 from phalanx.smoothing.stopping import rules
 
@@ -29,6 +29,26 @@ def test_each_is_at_least_the_one_before(p):
     found = [radii.get(name).radius(p, 0.5) for name in NAMES]
     assert found == sorted(found)
     assert found[0] > 0
+
+
+@pytest.mark.parametrize("p", [0.5 + 1e-9, 0.501, 0.6, 0.9, 0.999, 1 - 1e-9])
+def test_those_of_laplace_noise_too(p):
+    names = ("laplace-differential-privacy", "laplace-renyi", "laplace")
+    found = [radii.get(name).radius(p, 0.5, Ball("l1")) for name in names]
+    assert found[1:] == sorted(found[1:])
+    assert 0 < found[0] <= found[2]
+    assert found[1] >= found[0] or p < 0.5 + 1e-6  # near a half nothing of a divergence is left
+
+
+@pytest.mark.parametrize("order", [1.5, 3.0, 20.0])
+@pytest.mark.parametrize("distance", [0.05, 0.7, 4.0])
+def test_the_divergence_of_laplace_noise_is_its_integral(order, distance):
+    def density(z: float) -> float:
+        return 0.5 * math.exp(-order * abs(z) - (1 - order) * abs(z - distance))
+
+    mass = quad(density, -60, 60 + distance, points=[0, distance], limit=200)[0]
+    found = laplace_renyi._divergence(np.array([order]), np.array([distance]))[0]
+    assert found == pytest.approx(math.log(mass) / (order - 1), rel=1e-8)
 
 
 def divergence(order: float, distance: float) -> float:
@@ -155,8 +175,38 @@ def test_radii_that_are_tight_are(noise, norm_name, direction):
     assert worst_case(noise, 0.8, 1.05 * radius * np.array(direction)) < 0.5
 
 
+SPHERICAL = [(784, 380), (784, 1), (3072, 1530), (64, 20), (25, 11), (10, 4), (150528, 75260)]
+
+
+@pytest.mark.parametrize(("dimension", "order"), SPHERICAL)
+@pytest.mark.parametrize("norm_name", NORMS)
+def test_independent_code_finds_radii_of_generalised_gaussians(dimension, order, norm_name):
+    """From the other side: what is integrated with an error bound lies below."""
+    config = {"noise": "generalised-gaussian", "norm": norm_name}
+    config |= {"dimension": dimension, "order": order}
+    rule = rule_of("generalised-gaussian", order)
+    for p in (0.5 + 1e-6, 0.5005, 0.5011, 0.55, 0.75, 0.9, 0.999, 0.99999, 1 - 1e-8):
+        mine = rule.radius(p, 0.5, Ball(norm_name, dimension))
+        theirs = certified_radius(p, config, 0.5)
+        assert least_stored(theirs, config, 0.5) <= mine <= theirs
+
+
+def test_order_zero_has_the_radius_of_gaussian_noise():
+    gaussian, rule = radii.get("neyman-pearson"), rule_of("generalised-gaussian", 0)
+    for p in (0.6, 0.99, 0.99999):
+        expected = gaussian.radius(p, 0.5, Ball("l2", 784))
+        found = rule.radius(p, 0.5, Ball("l2", 784))
+        assert found == pytest.approx(expected, rel=1.1e-6)
+        assert found < expected
+
+
 def test_a_radius_that_depends_on_the_dimension_needs_it():
-    for rule, norm_name in (("neyman-pearson", "linf"), ("uniform", "l2"), ("laplace", "linf")):
+    for rule, norm_name in (
+        ("neyman-pearson", "linf"),
+        ("uniform", "l2"),
+        ("laplace", "linf"),
+        ("generalised-gaussian", "l2"),
+    ):
         with pytest.raises(ParameterError, match="number of values"):
             radii.get(rule).radius(0.9, 0.5, Ball(norm_name))
     for bad in ("l3", "L2", ""):

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cache
 from statistics import NormalDist
 
 import numpy as np
 import pytest
+from scipy.integrate import quad
 from scipy.optimize import brentq
+from scipy.special import betainc
 from scipy.stats import binom
 
 from phalanx.errors import ParameterError
+from phalanx.noise.distributions.generalised_gaussian import usual_order
 from phalanx.smoothing.confidence import Bound, Randomised
 from phalanx.smoothing.radii import NORMS, Ball, RadiusRule
 
@@ -184,15 +188,16 @@ def never_above_a_linear_classifier(rule: RadiusRule) -> None:
 
     One along an axis changes where the noise of one value has quantile p, in every norm; one along
     the diagonal of two values where their sum has. For Gaussian noise and l2 that is
-    ``sigma Phi^-1(p)``.
+    ``sigma Phi^-1(p)``. The law of one value may depend on how many there are.
     """
     along_axis, of_the_sum = QUANTILES[rule.noise]
+    along_axis_of = AXES.get(rule.noise, lambda p, dimension: along_axis(p))
     for sigma in (1e-3, 0.25, 1.0, 30.0):
         for p in (0.5 + 1e-9, 0.6, 0.9, 0.999, 1 - 1e-9, 1 - 1e-15):
             # What rounding of p itself may move the quantile by, where the law ends or is thin.
-            axis = sigma * along_axis(p) * (1 + 1e-12)
             diagonal = sigma * of_the_sum(p) * (1 + 1e-12)
             for dimension in (1, 2, 784):
+                axis = sigma * along_axis_of(p, dimension) * (1 + 1e-12)
                 for norm in NORMS:
                     assert 0 <= rule.radius(p, sigma, Ball(norm, dimension)) <= axis
             for norm, shrunk in (("l1", 1.0), ("l2", 2**-0.5), ("linf", 0.5)):
@@ -215,7 +220,34 @@ def _sum_of_two_laplace(p: float) -> float:
     return math.sqrt(0.5) * brentq(tail, 0.0, 100.0, xtol=1e-14)
 
 
+@cache
+def _value_of_usual_order(p: float, dimension: int) -> float:
+    """The quantile of one value of generalised Gaussian noise: a length times a cosine."""
+    order = usual_order(dimension)
+    if order == 0:
+        return NormalDist().inv_cdf(p)
+    shape, half = dimension / 2 - order, (dimension - 1) / 2
+    unit = math.sqrt(dimension / shape)
+
+    def beyond(x: float) -> float:
+        """Its upper tail at x: where the cosine is above ``x / (unit sqrt t)``."""
+        first = (x / unit) ** 2
+
+        def part(root: float) -> float:
+            t = first + root**2
+            cosine = min(math.sqrt(first / t), 1.0)
+            density = math.exp((shape - 1) * math.log(t) - t - math.lgamma(shape))
+            return density * betainc(half, half, (1 - cosine) / 2) * 2 * root
+
+        return quad(part, 0, math.sqrt(60.0), limit=200, epsabs=0, epsrel=1e-12)[0]
+
+    # The tail has digits where p is near 1; what it is there may be rounded as p is.
+    return brentq(lambda x: beyond(x) - (1 - p), 0.0, 20.0, xtol=1e-15)
+
+
 Quantile = Callable[[float], float]
+AXES: dict[str, Callable[[float, int], float]] = {"generalised-gaussian": _value_of_usual_order}
+"""Of one value, where its law depends on the number of values."""
 QUANTILES: dict[str, tuple[Quantile, Quantile]] = {
     "gaussian": (NormalDist().inv_cdf, lambda p: math.sqrt(2) * NormalDist().inv_cdf(p)),
     "uniform": (
@@ -223,6 +255,11 @@ QUANTILES: dict[str, tuple[Quantile, Quantile]] = {
         lambda p: 2 * math.sqrt(3) * (1 - math.sqrt(2 * (1 - p))),
     ),
     "laplace": (lambda p: -math.sqrt(0.5) * math.log(2 * (1 - p)), _sum_of_two_laplace),
+    # Of two values the usual order is 0.
+    "generalised-gaussian": (
+        NormalDist().inv_cdf,
+        lambda p: math.sqrt(2) * NormalDist().inv_cdf(p),
+    ),
 }
 """By noise of standard deviation 1: of one value, and of the sum of two."""
 

@@ -34,7 +34,10 @@ Agree = Annotated[
     int | None, typer.Option(help="K: ask the members behind the first K only where these differ")
 ]
 Each = Annotated[bool, typer.Option("--each", help="every model on its own")]
-Noise = Annotated[str | None, typer.Option(help="gaussian, laplace or uniform [gaussian]")]
+Noise = Annotated[
+    str | None,
+    typer.Option(help="gaussian, laplace, uniform or generalised-gaussian [of training]"),
+]
 Norm = Annotated[str | None, typer.Option(help="of the radius: l1, l2 or linf [l2]")]
 RunSeed = Annotated[int | None, typer.Option(help="run seed of all noise [0]")]
 Batch = Annotated[str, typer.Option(help="rows of a forward pass, or auto")]
@@ -43,7 +46,10 @@ Arithmetic = Annotated[
     str | None,
     typer.Option(help="lattice: noise and sums are exact; real: plain float32 [lattice]"),
 ]
-Mismatch = Annotated[bool, typer.Option("--allow-sigma-mismatch", help="certify at another sigma")]
+Mismatch = Annotated[
+    bool,
+    typer.Option("--allow-sigma-mismatch", help="certify at another sigma or noise than trained"),
+]
 Plan = Annotated[bool, typer.Option("--plan", help="print cost and largest radius, run nothing")]
 Budget = Annotated[str | None, typer.Option(help="best answer within 90s, 10m, 2h")]
 Require = Annotated[

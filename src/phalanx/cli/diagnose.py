@@ -42,7 +42,7 @@ def diagnose(
     seed: opt.Seed = 0,
     device: opt.Device = "auto",
     allow_sigma_mismatch: Annotated[
-        bool, typer.Option("--allow-sigma-mismatch", help="diagnose at another sigma")
+        bool, typer.Option("--allow-sigma-mismatch", help="diagnose at another sigma or noise")
     ] = False,
     out: Annotated[
         Path | None,
@@ -64,7 +64,7 @@ def diagnose(
     from phalanx.ensembles.ensemble import Ensemble
     from phalanx.models.resolve import resolve_all
     from phalanx.runtime.device import resolve_device
-    from phalanx.smoothing.level import sigma_of
+    from phalanx.smoothing.level import GAUSSIAN, law_of, sigma_of
 
     said = opt.declaration(input_range, mean, std, classes, normalised_inside, weights)
     members = resolve_all(models, said)
@@ -73,6 +73,7 @@ def diagnose(
         None if sigma is None else opt.number(sigma),
         allow_mismatch=allow_sigma_mismatch,
     )
+    law_of(members, GAUSSIAN, None, allow_mismatch=allow_sigma_mismatch)
     dataset = load(data, data_dir)
     indices = dataset.select(every=every, limit=limit)
     ensemble = Ensemble(members, reducer).to(resolve_device(device))

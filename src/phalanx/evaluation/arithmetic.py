@@ -8,7 +8,7 @@ from typing import Any
 
 from phalanx.data.dataset import DataCard
 from phalanx.evaluation.config import ALL, GRID, LATTICE, REAL, CertifyConfig
-from phalanx.noise.distributions import HasLattice, Noise, OnLattice, distributions
+from phalanx.noise.distributions import HasLattice, Noise, OnLattice
 from phalanx.noise.lattice import NEAR, Lattice, steps_for
 from phalanx.smoothing.charge import FREE, Charge
 from phalanx.smoothing.radii import Ball
@@ -72,7 +72,7 @@ def arithmetic_of(config: CertifyConfig, card: DataCard) -> Arithmetic:
     Raises:
         ParameterError: there is no such lattice, see `steps_for`.
     """
-    noise = distributions.get(config.noise)(config.sigma)
+    noise = config.law
     if not config.on_lattice or not isinstance(noise, HasLattice):
         return Arithmetic(noise)
     lattice, dimensions = lattice_of(config, card), math.prod(card.shape)

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from phalanx.errors import ConfigurationError, ParameterError
-from phalanx.noise.distributions import HasLattice, check_sigma, distributions
+from phalanx.noise.distributions import HasLattice, HasOrder, Noise, check_sigma, noise_of
 from phalanx.noise.stream import check_generator
 from phalanx.smoothing.bank import PRECISIONS
 from phalanx.smoothing.certificate import require_against
@@ -22,7 +22,7 @@ from phalanx.smoothing.radii import (
     RadiusRule,
     default_rule,
     probability_for,
-    radii,
+    rule_of,
 )
 from phalanx.smoothing.stopping import Setting, StoppingRule, rules
 
@@ -52,6 +52,8 @@ class CertifyConfig:
         stop: name of a stopping rule; None: ``anytime`` where radii are given, else ``fixed``.
         bound, noise: names of the engine's other parts.
         certificate: name of a radius rule; None: that of the noise.
+        order: k of generalised Gaussian noise; None: the usual one for the dimension, which is
+            published for MNIST, CIFAR-10 and ImageNet.
         norm: of the radius: ``l1``, ``l2`` or ``linf``.
         runner_up: share of alpha for upper bounds on the other classes, in [0, 1); 0: they have
             at most what the bound leaves them.
@@ -78,6 +80,7 @@ class CertifyConfig:
     bound: str = "clopper-pearson"
     certificate: str | None = None
     noise: str = "gaussian"
+    order: int | None = None
     norm: str = "l2"
     runner_up: float = 0.0
     dimension: int | None = None
@@ -126,7 +129,7 @@ class CertifyConfig:
     def _check_parts(self) -> None:
         """Refuse a part that nobody has before anything is counted for it."""
         bounds.get(self.bound)
-        distributions.get(self.noise)
+        self._check_order()
         if (wanted := self.radius_rule.noise) != self.noise:
             raise ParameterError(
                 f"the certificate {self.rule_of_radius!r} holds for {wanted} noise,"
@@ -158,6 +161,12 @@ class CertifyConfig:
             )
         self.stopping()
 
+    def _check_order(self) -> None:
+        """Refuse a noise that nobody has, and an order of it that there is not."""
+        law = self.law
+        if isinstance(law, HasOrder) and self.dimension is not None:
+            law.order_in(self.dimension)
+
     def _check_arithmetic(self) -> None:
         if self.arithmetic not in (None, REAL, LATTICE) or self.covers not in (GRID, ALL):
             raise ParameterError(
@@ -179,10 +188,14 @@ class CertifyConfig:
             check_count("steps", self.steps)
 
     @property
+    def law(self) -> Noise:
+        """The noise, before it is put on a lattice."""
+        return noise_of(self.noise, self.sigma, self.order)
+
+    @property
     def on_lattice(self) -> bool:
         """Whether noise is added on a lattice."""
-        able = isinstance(distributions.get(self.noise)(self.sigma), HasLattice)
-        return able and self.arithmetic != REAL and not self.slope
+        return isinstance(self.law, HasLattice) and self.arithmetic != REAL and not self.slope
 
     @property
     def shares(self) -> bool:
@@ -235,7 +248,7 @@ class CertifyConfig:
     @property
     def radius_rule(self) -> RadiusRule:
         """The radius rule."""
-        return radii.get(self.rule_of_radius)
+        return rule_of(self.rule_of_radius, self.order)
 
     @property
     def ball(self) -> Ball:
@@ -289,6 +302,11 @@ class CertifyConfig:
         asked = asdict(self)
         if not self.slope:
             del asked["slope"]  # runs from before there was one go on
+        law = self.law
+        if not isinstance(law, HasOrder):
+            del asked["order"]
+        elif self.dimension is not None:
+            asked["order"] = law.order_in(self.dimension)
         if not self.on_lattice:
             del asked["covers"], asked["steps"]
         return asked | chosen | {"arithmetic": LATTICE if self.on_lattice else REAL}

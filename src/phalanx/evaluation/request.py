@@ -27,7 +27,7 @@ from phalanx.runtime.device import describe_device, resolve_device
 from phalanx.smoothing.bank import Layout, MemberBank
 from phalanx.smoothing.classifiers import BaseClassifier, classifiers_of
 from phalanx.smoothing.engine import Engine
-from phalanx.smoothing.level import sigma_of
+from phalanx.smoothing.level import law_of, sigma_of
 from phalanx.smoothing.tuning import tune
 
 PROBE_IMAGES = 4
@@ -79,13 +79,14 @@ def request_of(
     Args:
         models: the members; several are an ensemble before smoothing.
         dataset: what to certify on.
-        options: fields of `CertifyConfig`; without ``sigma`` the models' own level is used.
+        options: fields of `CertifyConfig`; without ``sigma``, ``noise`` and ``order`` those of the
+            models' training are used.
         indices: which images; all of them by default.
         reducer_names: the ensemble under each; default the mean, or none with ``each``.
         reducer_options: options of the first reducer.
         each: also every member alone.
         consensus: K of K-consensus, see `classifiers_of`.
-        allow_sigma_mismatch: certify at another level than the models were trained for.
+        allow_sigma_mismatch: certify at another level or noise than the models were trained for.
         device: see `resolve_device`.
 
     Raises:
@@ -96,7 +97,10 @@ def request_of(
     level = sigma_of(models, options.get("sigma"), allow_mismatch=allow_sigma_mismatch)
     values, classes = prod(dataset.card.shape), models[0].classes
     unset = CertifyConfig(sigma=level, dimension=values, classes=classes)
-    config = unset.with_options({**options, "sigma": level})
+    noise, order = law_of(
+        models, options.get("noise"), options.get("order"), allow_mismatch=allow_sigma_mismatch
+    )
+    config = unset.with_options({**options, "sigma": level, "noise": noise, "order": order})
     if reducer_names is None:
         reducer_names = () if each and len(models) > 1 else DEFAULT_REDUCERS
     found = classifiers_of(

@@ -19,7 +19,8 @@ from phalanx.errors import ConfigurationError
 from phalanx.registry import Registry
 
 Noise = Callable[[int], Tensor]
-"""``noise(draw)``: standard normals shaped like the batch, float32. The same draw of the same
+"""``noise(draw)``: noise of the recipe's distribution at level 1 (standard normals, unless the
+recipe says otherwise), shaped like the batch, float32. The same draw of the same
 step always returns the same values (a loss may need its noise twice); different draws and
 different steps are independent. Other random numbers a loss takes from torch's generator,
 which the trainer seeds anew for every step."""

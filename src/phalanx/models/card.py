@@ -37,6 +37,8 @@ class _CardFile(BaseModel):
     classes: int = Field(ge=2)
     input: _InputFile
     sigma: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    noise: str | None = None
+    order: int | None = Field(default=None, ge=0)
     digest: str = Field(pattern="^[0-9a-f]{64}$")
     extra: dict[str, Any] = Field(default_factory=dict)
 
@@ -71,6 +73,7 @@ def write_card(content: CheckpointCard) -> str:
             "shape": inputs.shape,
         },
         "sigma": card.sigma,
+        **{key: said for key in ("noise", "order") if (said := getattr(card, key)) is not None},
         "digest": card.digest,
         "extra": card.extra,
     }
@@ -116,6 +119,8 @@ def read_card(path: Path) -> CheckpointCard:
         sigma=parsed.sigma,
         digest=parsed.digest,
         extra=parsed.extra,
+        noise=parsed.noise,
+        order=parsed.order,
     )
     return CheckpointCard(card, InputSpec(**parsed.input.model_dump()), parsed.classes)
 

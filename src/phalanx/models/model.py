@@ -70,7 +70,8 @@ class ModelCard:
     """What is known about a model beside its weights; written next to a checkpoint.
 
     ``architecture`` and ``options`` rebuild the network; ``sigma`` is the noise level it was
-    trained for; ``digest`` is `weights_digest`. ``extra`` holds recipe, data and metrics.
+    trained for, ``noise`` its distribution (None: not known) and ``order`` that of a family;
+    ``digest`` is `weights_digest`. ``extra`` holds recipe, data and metrics.
     """
 
     name: str
@@ -79,6 +80,8 @@ class ModelCard:
     sigma: float | None = None
     digest: str = ""
     extra: dict[str, Any] = field(default_factory=dict)
+    noise: str | None = None
+    order: int | None = None
 
 
 class Model(nn.Module):

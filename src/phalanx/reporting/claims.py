@@ -10,7 +10,12 @@ from phalanx.runs.lattice import charges, coverage
 from phalanx.runs.schema import CertificateRecord
 from phalanx.verdicts import Verdict
 
-NOISES = {"gaussian": "Gaussian", "laplace": "Laplace", "uniform": "uniform"}
+NOISES = {
+    "gaussian": "Gaussian",
+    "laplace": "Laplace",
+    "uniform": "uniform",
+    "generalised-gaussian": "generalised Gaussian",
+}
 """Their names in a sentence."""
 
 
@@ -19,6 +24,8 @@ def proven(config: Mapping[str, Any]) -> list[str]:
     alpha, sigma = config.get("alpha"), config.get("sigma")
     level = f"{1 - alpha:.10g}" if isinstance(alpha, float) else "the stated level"
     kind = NOISES.get(config.get("noise", "gaussian"), config.get("noise"))
+    if (order := config.get("order")) is not None:
+        kind = f"{kind} (order {order})"
     noise = f"{kind} noise of standard deviation {sigma:g}" if sigma else f"{kind} noise"
     norm = config.get("norm", "l2")
     on_lattice = config.get("arithmetic") == "lattice"

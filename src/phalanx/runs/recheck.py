@@ -24,7 +24,15 @@ from phalanx.runs.imports import beyond_cap
 from phalanx.runs.lattice import LATTICE, REAL, unstated
 from phalanx.runs.lattice import problems as lattice_problems
 from phalanx.runs.provenance import digest_of
-from phalanx.runs.radii import GAUSSIAN, NORMS, RULES, certified_radius, needs_dimension
+from phalanx.runs.radii import (
+    GAUSSIAN,
+    GENERALISED_GAUSSIAN,
+    NORMS,
+    RULES,
+    certified_radius,
+    least_stored,
+    needs_dimension,
+)
 from phalanx.runs.schema import CertificateRecord, Manifest
 from phalanx.runs.sequential import ANYTIME, FIXED, KNOWN
 from phalanx.runs.store import RunStore
@@ -36,8 +44,6 @@ _OUTWARD = 1e-12
 """How far down a bound may have been moved before it became a radius: rounding, outward."""
 _CHARGED_OUTWARD = 1e-5
 """How far up, relatively, the charge of a lattice may have been moved."""
-_LEVEL = 1.1e-6
-"""How far a radius may have been moved down for the float32 level of noise other than Gaussian."""
 _PUBLISHED_DIGITS = 3
 
 Radius = Callable[[float, float | None], float]
@@ -205,7 +211,18 @@ def _unknown_rule(manifest: Manifest) -> str:
             return f"the run does not say its {key}"
         if not value > 0:
             raise RunError(f"the run's {key} is {value}", why="it is above 0")
+    _check_order(config)
     return unstated(config)
+
+
+def _check_order(config: Mapping[str, Any]) -> None:
+    order = config.get("order")
+    if config.get("noise") != GENERALISED_GAUSSIAN:
+        return
+    if type(order) is not int or not (order == 0 or 0 < 2 * order + 1 < config["dimension"]):
+        raise RunError(
+            f"the run's order is {order!r}", why="it is a whole number k >= 0, 2k < dimension - 1"
+        )
 
 
 def _check_slope(config: Mapping[str, Any]) -> None:
@@ -300,9 +317,9 @@ def _radius(case: Case, limits: Limits, radius_of: Radius, p_lower: float) -> tu
     p_other = limits.other(case, p_lower)
     taken = limits.charged.distance
     radius = max(0.0, radius_of(p_lower, p_other) - taken)
-    # What it is after all outward rounding: at the far tail more than 1e-9 smaller, and noise
-    # that is added in float32 may have cost 1e-6.
-    safest = radius_of(p_lower * (1 - _OUTWARD), p_other) * (1 - _LEVEL)
+    # What it is after all outward rounding: at the far tail more than 1e-9 smaller.
+    outward = radius_of(p_lower * (1 - _OUTWARD), p_other)
+    safest = least_stored(outward, limits.config, limits.config["sigma"])
     safest -= taken * (1 + _CHARGED_OUTWARD)
     return radius, _close(stored, radius) or safest <= stored <= radius
 

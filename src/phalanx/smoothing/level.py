@@ -1,4 +1,4 @@
-"""The noise level to certify or predict at: what was asked for against what the cards say."""
+"""The noise to certify or predict under: what was asked for against what the cards say."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 
 from phalanx.errors import ParameterError
 from phalanx.models.model import Model
+
+GAUSSIAN = "gaussian"
 
 
 def sigma_of(models: Sequence[Model], sigma: Any, *, allow_mismatch: bool) -> float:
@@ -49,3 +51,48 @@ def sigma_of(models: Sequence[Model], sigma: Any, *, allow_mismatch: bool) -> fl
             repair=f"--sigma {trained[0]:g}, or --allow-sigma-mismatch",
         )
     return level
+
+
+def law_of(
+    models: Sequence[Model], noise: str | None, order: int | None, *, allow_mismatch: bool
+) -> tuple[str, int | None]:
+    """The distribution to certify under and its order: asked for, else that of the training.
+
+    Args:
+        models: the members; those whose card names no noise say nothing.
+        noise, order: asked for, or None for those of the cards; Gaussian where none says one.
+        allow_mismatch: take what is asked for even where a card says otherwise.
+
+    Raises:
+        ParameterError: the cards differ and none was asked for, or one of them is another than was
+            asked for and that was not allowed.
+
+    >>> law_of([], None, None, allow_mismatch=False)
+    ('gaussian', None)
+    """
+    cards = {(m.card.noise, m.card.order) for m in models if m.card.noise is not None}
+    if noise is None:
+        names = sorted({name for name, _ in cards if name is not None})
+        if len(names) > 1:
+            raise ParameterError(
+                "no noise was given",
+                why=f"the models were trained under {', '.join(names)}",
+                repair=f"--noise {names[0]} --allow-sigma-mismatch, or models of one noise",
+            )
+        noise = names[0] if names else GAUSSIAN
+    orders = {known for name, known in cards if name == noise}
+    if order is None and len(orders) == 1:
+        order = orders.pop()
+    differing = sorted({_said(*card) for card in cards if card != (noise, order)})
+    if differing and not allow_mismatch:
+        raise ParameterError(
+            f"noise is {_said(noise, order)} and the models were trained under"
+            f" {', '.join(differing)}",
+            why="a mismatch is usually a mistake, and always costs radius",
+            repair="no --noise, or --allow-sigma-mismatch",
+        )
+    return noise, order
+
+
+def _said(noise: str | None, order: int | None) -> str:
+    return str(noise) if order is None else f"{noise} of order {order}"

@@ -15,7 +15,7 @@ from phalanx.ensembles.ensemble import Ensemble
 from phalanx.errors import DataError, ModelError, NonFiniteError, ParameterError
 from phalanx.models.model import Model
 from phalanx.models.validate import probe, validate
-from phalanx.noise.distributions import HasLattice, Noise, distributions
+from phalanx.noise.distributions import HasLattice, Noise, noise_of
 from phalanx.noise.lattice import EIGHT_BIT, Lattice, steps_for
 from phalanx.noise.stream import default_generator
 from phalanx.runs.schema import INVALID, Counts
@@ -25,7 +25,7 @@ from phalanx.smoothing.checks import check_count
 from phalanx.smoothing.classifiers import BaseClassifier, classifiers_of
 from phalanx.smoothing.confidence.clopper_pearson import check_alpha
 from phalanx.smoothing.engine import Engine, Work
-from phalanx.smoothing.level import sigma_of
+from phalanx.smoothing.level import law_of, sigma_of
 from phalanx.smoothing.stopping import Chunk
 from phalanx.verdicts import ABSTAIN, Abstention
 
@@ -40,7 +40,8 @@ class Smoothed:
     Args:
         model: base classifier; not in training mode.
         sigma: noise level in input units; None takes that of the model's card.
-        noise: its distribution, a registered name.
+        noise: its distribution, a registered name; None takes that of the model's card.
+        order: of a noise that has one, as certificates say it; None: the usual one.
         seed: noise is keyed by (seed, content of the input, phase, chunk).
         batch: rows of a forward pass.
         device: where the members run.
@@ -49,7 +50,7 @@ class Smoothed:
             rounding; ``real``: in float32.
         steps: of the lattice over the members' input range, as certificates say it; default: a
             dyadic fraction of an 8-bit step.
-        allow_sigma_mismatch: smooth at another level than the model was trained for.
+        allow_sigma_mismatch: smooth at another level or noise than the model was trained for.
 
     Raises:
         ModelError: not a `Model` or an `Ensemble`, or one that cannot be used as it is.
@@ -61,7 +62,8 @@ class Smoothed:
         model: Model | Ensemble,
         sigma: float | None = None,
         *,
-        noise: str = "gaussian",
+        noise: str | None = None,
+        order: int | None = None,
         seed: int = 0,
         batch: int = 256,
         device: str = "auto",
@@ -78,7 +80,8 @@ class Smoothed:
             raise ParameterError(f"seed is {seed!r}", why="it is a whole number")
         self.sigma = sigma_of(self._members, sigma, allow_mismatch=allow_sigma_mismatch)
         self.device = resolve_device(device)
-        made = distributions.get(noise)(self.sigma)
+        law = law_of(self._members, noise, order, allow_mismatch=allow_sigma_mismatch)
+        made = noise_of(law[0], self.sigma, law[1])
         added = placed(made, self._members[0].inputs.range, arithmetic, steps)
         self._engine = Engine(
             MemberBank(self._members, Layout(precision), self.device),

@@ -10,6 +10,7 @@ import torch
 from phalanx.data.dataset import Dataset
 from phalanx.data.locate import load
 from phalanx.models.model import Model
+from phalanx.noise.distributions import Noise
 from phalanx.noise.stream import NormalStream
 from phalanx.runtime.keys import noise_key
 
@@ -28,7 +29,9 @@ def heldout_data(name: str, data_dir: Path | None, training: Dataset) -> Dataset
 
 
 @torch.inference_mode()
-def heldout_accuracy(model: Model, dataset: Dataset, sigma: float, seed: int) -> dict[str, Any]:
+def heldout_accuracy(
+    model: Model, dataset: Dataset, sigma: float, seed: int, law: Noise
+) -> dict[str, Any]:
     """Accuracy on about a thousand evenly spaced test images, clean and under one noise each.
 
     Args:
@@ -36,6 +39,7 @@ def heldout_accuracy(model: Model, dataset: Dataset, sigma: float, seed: int) ->
         dataset: labelled test data.
         sigma: noise level in input units.
         seed: of the noise, which is the same for every member.
+        law: its distribution at level 1.
 
     Returns:
         ``images``, ``clean_accuracy`` and ``noisy_accuracy``.
@@ -47,8 +51,9 @@ def heldout_accuracy(model: Model, dataset: Dataset, sigma: float, seed: int) ->
         chosen = indices[first : first + BATCH]
         x, y = dataset.images(chosen), dataset.labels(chosen)
         clean += int((model(x).argmax(-1) == y).sum())
-        noise = sigma * stream.rows(len(chosen)).view_as(x)
-        noisy += int((model(x + noise).argmax(-1) == y).sum())
+        noise = torch.empty(x.shape)
+        law.fill(noise, torch.zeros(x.shape[1:]), stream)
+        noisy += int((model(x + sigma * noise).argmax(-1) == y).sum())
     return {
         "images": len(indices),
         "clean_accuracy": clean / len(indices),

@@ -14,10 +14,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from phalanx.noise.distributions import Noise
+from phalanx.noise.distributions.gaussian import Gaussian
 from phalanx.noise.stream import NormalStream
 from phalanx.runtime.keys import noise_key
 
 CROP_PADDING = 4
+NORMALS = Gaussian(1.0)
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,7 @@ class StepNoise:
         rows: of this process.
         batch: rows of the whole step.
         like: this process's images; the noise has their shape and device.
+        law: the distribution at level 1.
     """
 
     keys: Keys
@@ -70,12 +74,16 @@ class StepNoise:
     rows: slice
     batch: int
     like: Tensor
+    law: Noise = NORMALS
 
     def __call__(self, draw: int) -> Tensor:
-        """Standard normals; equal for equal ``draw``, independent for different ones."""
+        """Noise of mean square 1; equal for equal ``draw``, independent for different ones."""
         key = self.keys("noise", self.epoch, self.step, draw)
         stream = NormalStream(key, self.like[0].numel(), device=self.like.device)
-        return stream.rows(self.batch)[self.rows].view(self.like.shape)
+        image = self.like[0].shape
+        drawn = torch.empty(self.batch, *image, device=self.like.device)
+        self.law.fill(drawn, torch.zeros(image, device=self.like.device), stream)
+        return drawn[self.rows]
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,9 @@ def _save(job: Job, models: Sequence[Model], loop: TrainingLoop, heldout: Datase
             "history": loop.state.history,
         }
         if heldout is not None:
-            extra["heldout"] = heldout_accuracy(model, heldout, recipe.sigma, recipe.seed)
+            extra["heldout"] = heldout_accuracy(
+                model, heldout, recipe.sigma, recipe.seed, recipe.noise.build()
+            )
         model.card = replace(model.card, extra=extra)
         checkpoint.save(model, job.folder.weights(member))
 

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from phalanx.errors import DataError, Interrupted, TrainingError
 from phalanx.losses import Batch, LossOutput
 from phalanx.models.build import build
 from phalanx.models.model import InputSpec, Model, ModelCard
+from phalanx.noise.distributions import HasOrder
 from phalanx.runtime.keys import noise_key
 from phalanx.training.batches import FlipCrop, Keys, StepNoise, epoch_order
 from phalanx.training.distributed import Team, share_batchnorm
@@ -142,7 +144,8 @@ class TrainingLoop:
             x = x.contiguous(memory_format=torch.channels_last)
         x = x.to(device, non_blocking=True)
         y = self.dataset.labels(indices[rows]).to(device, non_blocking=True)
-        noise = StepNoise(self.keys, state.epoch, state.step, rows, len(indices), like=x)
+        law = self.recipe.noise.build()
+        noise = StepNoise(self.keys, state.epoch, state.step, rows, len(indices), x, law)
         return Batch(x, y, noise, self._progress(0.0))
 
     def _progress(self, offset: float) -> float:
@@ -251,9 +254,21 @@ def new_member(recipe: Recipe, member: int, dataset: Dataset) -> Model:
     network = build(part.name, classes, card.shape, key=key, **part.options)
     inputs = InputSpec(card.value_range, part.mean, part.std, card.shape)
     name = f"{recipe.name}-{member}"
-    return Model(
-        network, inputs, classes, ModelCard(name, part.name, dict(part.options), recipe.sigma)
+    said = ModelCard(
+        name,
+        part.name,
+        dict(part.options),
+        recipe.sigma,
+        noise=recipe.noise.name,
+        order=_order(recipe, prod(card.shape)),
     )
+    return Model(network, inputs, classes, said)
+
+
+def _order(recipe: Recipe, dimension: int) -> int | None:
+    """Of the noise, where it has one; refused where there is none of it in so many dimensions."""
+    law = recipe.noise.build()
+    return law.order_in(dimension) if isinstance(law, HasOrder) else None
 
 
 def _all_finite(parameters: Iterable[nn.Parameter]) -> bool:

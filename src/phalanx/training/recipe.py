@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from phalanx.losses import Loss, build_loss
+from phalanx.noise.distributions import Noise, noise_of
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -57,6 +58,20 @@ class LossPart(BaseModel):
         return build_loss(self.name, self.model_extra or {})
 
 
+class NoisePart(Part):
+    """The distribution that members are trained under; the loss says at which level.
+
+    ``order`` concerns ``generalised-gaussian`` only; None: the usual one for the dimension.
+    """
+
+    name: str = "gaussian"
+    order: int | None = None
+
+    def build(self) -> Noise:
+        """The distribution at level 1."""
+        return noise_of(self.name, 1.0, self.order)
+
+
 class OptimizerPart(Part):
     """``momentum`` and ``nesterov`` concern ``sgd`` only."""
 
@@ -99,6 +114,7 @@ class Recipe(Part):
     model: ModelPart
     members: Count = 1
     loss: LossPart
+    noise: NoisePart = NoisePart()
     optimizer: OptimizerPart = OptimizerPart()
     schedule: SchedulePart = SchedulePart()
     epochs: Count
@@ -112,10 +128,24 @@ class Recipe(Part):
         part.build()
         return part
 
+    @field_validator("noise")
+    @classmethod
+    def _known_noise(cls, part: NoisePart) -> NoisePart:
+        part.build()
+        return part
+
     @property
     def sigma(self) -> float:
         """Noise level the members are trained for, in input units."""
         return self.loss.build().sigma
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON values of all that decides weights.
+
+        Gaussian noise is left out, so that runs from before there was another one go on.
+        """
+        left_out = {"description", *(["noise"] if self.noise == NoisePart() else [])}
+        return self.model_dump(mode="json", exclude=left_out)
 
     def groups(self) -> list[tuple[int, ...]]:
         """The members that are trained together: all of them under a coupled loss, else one

@@ -91,6 +91,7 @@ def plan_training(
     return {
         "recipe": recipe.name,
         "sigma": recipe.sigma,
+        "noise": recipe.noise.name,
         "members": recipe.members,
         "parameters_each": parameters,
         "images": len(dataset),
@@ -144,7 +145,7 @@ def _manifest(job: Job) -> Manifest:
         kind=KIND,
         command=shlex.join(sys.argv),
         config={
-            "recipe": recipe.model_dump(mode="json", exclude={"description"}),
+            "recipe": recipe.as_dict(),
             "precision": placement.precision,
             "threads": placement.threads,
         },

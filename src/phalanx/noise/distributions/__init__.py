@@ -46,12 +46,44 @@ class HasLattice(Protocol):
         ...
 
 
+@runtime_checkable
+class HasOrder(Protocol):
+    """A family of distributions with an order that may depend on the dimension of the input."""
+
+    def of_order(self, order: int) -> Noise:
+        """The member of that order."""
+        ...
+
+    def order_in(self, dimension: int) -> int:
+        """The order for inputs of so many values; refuses one that there is none of."""
+        ...
+
+
 NoiseFactory = Callable[[float], Noise]
 """``factory(sigma) -> Noise``, sigma in the units of the model's input."""
 
 distributions: Registry[NoiseFactory] = Registry(
     "noise", "phalanx.noise.distributions", noun="noise"
 )
+
+
+def noise_of(name: str, sigma: float, order: int | None = None) -> Noise:
+    """A registered distribution at one level, of an order where it is a family.
+
+    Raises:
+        ParameterError: no such distribution, level or order, or an order of one that has none.
+    """
+    noise = distributions.get(name)(sigma)
+    if order is None:
+        return noise
+    if not isinstance(noise, HasOrder):
+        raise ParameterError(
+            f"an order of {order!r} and {name} noise",
+            why="only a family of distributions has an order",
+            repair="--noise generalised-gaussian, or no order",
+        )
+    return noise.of_order(order)
+
 
 _SMALLEST, _LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 

@@ -45,6 +45,11 @@ ROUNDING = 1e-11
 """Charged for floating point, times ``1 + |l1| + |l2|``: the special functions are good to some
 1e-13 of their value, and the sums of 1024 such terms with total mass ``|l1| + |l2|`` to less."""
 
+OFFSET_ROUNDING = 2.0**-51
+"""Charged likewise, times the largest density of an offset and ``sqrt(t) / c``. An offset is a
+difference of t and tau, each good to some 2**-53 of itself, over ``4 c sqrt(tau)``: at very small
+distances what rounding leaves of it counts, and nothing is certified."""
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -73,7 +78,11 @@ def lower_bound(
         cells: of the radius; the answer is a bound for any number, and closer for many.
     """
     q = np.where(l2 >= 0, box[2], box[3])
-    fixed = l1 * (box[0] - 1) + l2 * (q - 1) - ROUNDING * (1 + np.abs(l1) + np.abs(l2))
+    with np.errstate(all="ignore"):
+        rounding = ROUNDING + OFFSET_ROUNDING * density(pair.law.half, np.zeros(1)) * np.sqrt(
+            pair.top
+        ) / np.abs(c)
+    fixed = l1 * (box[0] - 1) + l2 * (q - 1) - rounding * (1 + np.abs(l1) + np.abs(l2))
     c, l1, l2 = (value[:, None] for value in (c, l1, l2))
     fine = (c > 0) & (l1 > 0)
     if pair.mass is not None:

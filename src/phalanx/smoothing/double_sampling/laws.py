@@ -17,6 +17,7 @@ from numbers import Integral, Real
 from scipy.special import gammaincinv, gammaln
 
 from phalanx.errors import ParameterError
+from phalanx.noise.distributions.generalised_gaussian import gamma_shape, unit_length
 
 _MOST_LOG_RATIO = 200.0
 
@@ -58,12 +59,12 @@ class GeneralisedGaussian:
     @property
     def shape(self) -> float:
         """``a``, the shape of the Gamma law of ``t``."""
-        return self.d / 2 - self.k
+        return gamma_shape(self.d, self.k)
 
     @property
     def unit(self) -> float:
         """``s sqrt 2``: the length whose square is ``t = 1``, in input units."""
-        return self.sigma * math.sqrt(2 * self.d / (self.d - 2 * self.k))
+        return unit_length(self.d, self.k, self.sigma)
 
     @property
     def half(self) -> float:

@@ -90,6 +90,15 @@ class RadiusAgainst(Protocol):
         ...
 
 
+@runtime_checkable
+class OfOrder(Protocol):
+    """A radius rule for a family of noises with an order."""
+
+    def of_order(self, order: int) -> RadiusRule:
+        """The rule for the member of that order."""
+        ...
+
+
 def probability_for(rule: RadiusRule, radius: float, sigma: float, ball: Ball = L2) -> float:
     """The smallest bound on a probability that certifies ``radius``, found by bisection.
 
@@ -113,6 +122,17 @@ def probability_for(rule: RadiusRule, radius: float, sigma: float, ball: Ball = 
 
 
 radii: Registry[RadiusRule] = Registry("radii", "phalanx.smoothing.radii", noun="radius rule")
+
+
+def rule_of(name: str, order: int | None = None) -> RadiusRule:
+    """A registered rule, for one order of its noise where that has one.
+
+    Raises:
+        ParameterError: there is no such rule.
+    """
+    rule = radii.get(name)
+    return rule if order is None or not isinstance(rule, OfOrder) else rule.of_order(order)
+
 
 GAUSSIAN_RULE = "neyman-pearson"
 
