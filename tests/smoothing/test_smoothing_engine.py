@@ -69,6 +69,22 @@ def test_counts_equal_a_straightforward_loop():
         assert found == [expected]
 
 
+def test_a_phase_may_have_noise_of_its_own():
+    x, chunks = works()[0].x, [Chunk(phase, 0, 90) for phase in ("estimation", "second-law")]
+    models = MemberBank([member(0)], Layout(), CPU), classifiers_of(1)
+    other = {"second-law": Gaussian(0.1)}
+    options = {"seed": 7, "batch": 32, "generator": "philox4x64"}
+    queue = deque(Work(0, chunk, x) for chunk in chunks)
+    engine = Engine(*models, Gaussian(0.5), other_noise=other, **options)
+    found = {}
+    for counted in engine.run(lambda: queue.popleft() if queue else None):
+        found[counted.chunk.phase] = counted.counts
+    assert found["estimation"] == count([member(0)], [Work(0, chunks[0], x)])[0, "estimation", 0]
+    narrow = count([member(0)], [Work(0, chunks[1], x)], sigma=0.1)
+    assert found["second-law"] == narrow[0, "second-law", 0]
+    assert found["second-law"] != count([member(0)], [Work(0, chunks[1], x)])[0, "second-law", 0]
+
+
 @pytest.mark.parametrize("batch", [1, 7, 32, 1000])
 def test_every_row_votes_once_whatever_the_batch(batch):
     for counts in count([member(0)], works(), batch=batch).values():

@@ -16,6 +16,8 @@ from phalanx.verdicts import Verdict
 SCHEMA_VERSION = 1
 SELECTION = "selection"
 ESTIMATION = "estimation"
+SECOND_LAW = "second-law"
+"""Phase of the samples under the second law of double sampling."""
 INVALID = -1
 """Key under which votes with NaN or infinite logits are counted: a miss, never a class."""
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from phalanx.errors import ParameterError
 from phalanx.runs.schema import Counts
@@ -29,6 +31,7 @@ class Certificate:
         radius: float64 rounded towards zero, 0 when abstained, None on an error.
         n_a, n: votes for the selected class among the estimation samples.
         p_lower: the confidence bound that gave the radius, after the charge of the arithmetic.
+        details: JSON values of what else the claim rests on.
     """
 
     verdict: Verdict
@@ -43,6 +46,7 @@ class Certificate:
     arithmetic: str = "real"
     covers: str = ""
     reason: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict)
 
 
 def certify_evidence(
@@ -95,21 +99,29 @@ def certify_rule(
     covers: str = "",
 ) -> Certificate:
     """As `certify_evidence`, for a rule that is no registered one."""
-    label, n_a, n, counted, broken, samples, other = evidence
-    said = {"norm": ball.norm, "arithmetic": arithmetic, "covers": covers}
-    if broken:
-        reason = f"{broken} of {samples} samples had NaN or infinite logits"
-        return failed(reason, sigma=sigma, alpha=alpha, n=n, **said)
-    p_lower = charge.lower(counted)
+    said: dict[str, Any] = {"norm": ball.norm, "arithmetic": arithmetic, "covers": covers}
+    if evidence.broken:
+        reason = f"{evidence.broken} of {evidence.samples} samples had NaN or infinite logits"
+        return failed(reason, sigma=sigma, alpha=alpha, n=evidence.n, **said)
+    p_lower, other = charge.lower(evidence.p_lower), evidence.p_other
     if other is None:
         radius, verified = rule.radius(p_lower, sigma, ball), p_lower > rule.threshold
     else:
         p_other = charge.upper(other)
         radius = require_against(rule).radius_against(p_lower, p_other, sigma, ball)
         verified = p_lower > p_other
-    verdict, predicted = (Verdict.VERIFIED, label) if verified else (Verdict.ABSTAINED, None)
-    left = charge.radius(radius)
-    return Certificate(verdict, predicted, left, n_a, n, p_lower, sigma, alpha, **said)
+    verdict = Verdict.VERIFIED if verified else Verdict.ABSTAINED
+    return Certificate(
+        verdict,
+        evidence.label if verified else None,
+        charge.radius(radius),
+        evidence.n_a,
+        evidence.n,
+        p_lower,
+        sigma,
+        alpha,
+        **said,
+    )
 
 
 def require_against(rule: RadiusRule) -> RadiusAgainst:
@@ -127,7 +139,7 @@ def require_against(rule: RadiusRule) -> RadiusAgainst:
 
 
 def failed(
-    reason: str, *, sigma: float, alpha: float, n: int = 0, norm: str = "l2", **said: str
+    reason: str, *, sigma: float, alpha: float, n: int = 0, norm: str = "l2", **said: Any
 ) -> Certificate:
     """An error, which certifies nothing."""
     return Certificate(

@@ -8,7 +8,7 @@ that neither resume nor sharding nor the company an image keeps can change a cou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -71,6 +71,7 @@ class _InFlight:
     """
 
     work: Work
+    noise: Noise
     stream: NormalStream
     tally: Tensor
     ballots: Tensor
@@ -99,6 +100,7 @@ class Engine:
         bank: the members, ready to run.
         classifiers: who votes; all share one forward pass.
         noise: what is added to the input.
+        other_noise: what is added instead in the chunks of a phase, by its name.
         seed: the run seed, part of every noise key.
         batch: rows of every forward pass, fixed for the run.
         generator: name of the noise generator, fixed for the run.
@@ -118,8 +120,10 @@ class Engine:
         batch: int,
         generator: str,
         ballots: bool = False,
+        other_noise: Mapping[str, Noise] | None = None,
     ) -> None:
         self.bank, self.classifiers, self.noise = bank, list(classifiers), noise
+        self.other_noise = dict(other_noise or {})
         self.seed, self.batch, self.generator = seed, batch, generator
         self.ballots = ballots
         self.rows = self.agreed = 0
@@ -144,7 +148,8 @@ class Engine:
                         break
                     buffer = self._buffer(buffer, current.work.x)
                 taken = min(self.batch - filled, current.missing)
-                self.noise.fill(buffer[filled : filled + taken], current.work.x, current.stream)
+                noisy = buffer[filled : filled + taken]
+                current.noise.fill(noisy, current.work.x, current.stream)
                 owners.append(current)
                 rows.append(taken)
                 places.append(torch.arange(current.drawn, current.drawn + taken))
@@ -182,7 +187,9 @@ class Engine:
         tally = torch.zeros(shape, dtype=torch.int64, device=device)
         kept = (len(self.classifiers), work.chunk.rows if self.ballots else 0)
         ballots = torch.full(kept, INVALID, dtype=torch.int32, device=device)
-        return _InFlight(work._replace(x=work.x.to(device)), stream, tally, ballots, member_key)
+        noise = self.other_noise.get(phase, self.noise)
+        work = work._replace(x=work.x.to(device))
+        return _InFlight(work, noise, stream, tally, ballots, member_key)
 
     def _buffer(self, buffer: Tensor, x: Tensor) -> Tensor:
         if not buffer.numel():

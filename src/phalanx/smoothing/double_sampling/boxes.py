@@ -63,14 +63,22 @@ _NAMES = ("p_low", "p_high", "q_low", "q_high")
 
 
 def boxes_from_counts(
-    p_hits: ArrayLike, p_trials: int, q_hits: ArrayLike, q_trials: int, alpha: float
+    p_hits: ArrayLike,
+    p_trials: ArrayLike,
+    q_hits: ArrayLike,
+    q_trials: ArrayLike,
+    alpha: float,
+    *,
+    two_sided: bool = True,
 ) -> Boxes:
-    """Clopper-Pearson intervals at ``alpha / 4`` a side, which all hold with 1 - alpha.
+    """Clopper-Pearson intervals whose ends all hold with 1 - alpha.
 
     Both numbers of samples have to be chosen before the first is counted.
 
     Args:
-        p_hits, q_hits: votes for the class, int ``(rows,)``, of that many samples of each law.
+        p_hits, q_hits: votes for the class, int ``(rows,)``.
+        p_trials, q_trials: samples of each law, one number or ``(rows,)``.
+        two_sided: alpha / 4 an end; else alpha / 2 for each lower end, and the upper ones are 1.
 
     Raises:
         ParameterError: counts or alpha for which there is no interval.
@@ -78,14 +86,21 @@ def boxes_from_counts(
     >>> box = boxes_from_counts([50_000], 50_000, [49_900], 50_000, 0.001)
     >>> round(float(box.p_low[0]), 9), round(float(box.q_low[0]), 9)
     (0.999834133, 0.997206516)
+    >>> lower = boxes_from_counts([50_000], 50_000, [49_900], 50_000, 0.001, two_sided=False)
+    >>> bool(lower.q_low > box.q_low), lower.q_high.tolist()
+    (True, [1.0])
     """
-    check_count("the number of samples of P", p_trials)
-    check_count("the number of samples of Q", q_trials)
     bound, sides = ClopperPearson(), []
-    for hits, trials in ((p_hits, p_trials), (q_hits, q_trials)):
-        counts = [int(value) for value in np.atleast_1d(np.asarray(hits))]
-        sides.append(np.array([bound.lower(value, trials, alpha / 4) for value in counts]))
-        sides.append(np.array([bound.upper(value, trials, alpha / 4) for value in counts]))
+    share = alpha / 4 if two_sided else alpha / 2
+    for name, hits, trials in (("P", p_hits, p_trials), ("Q", q_hits, q_trials)):
+        pairs = [(int(k), int(n)) for k, n in np.broadcast(np.atleast_1d(hits), trials)]
+        for _, n in pairs:
+            check_count(f"the number of samples of {name}", n)
+        sides.append(np.array([bound.lower(k, n, share) for k, n in pairs]))
+        if two_sided:
+            sides.append(np.array([bound.upper(k, n, share) for k, n in pairs]))
+        else:
+            sides.append(np.ones(len(pairs)))
     return Boxes(sides[0], sides[1], sides[2], sides[3])
 
 

@@ -41,6 +41,8 @@ SecondRule = SecondLaw | Callable[[float], SecondLaw]
 """A second law, or how it follows from the pilot's estimate of p (`truncation_mass`)."""
 
 MISSES = 0.7
+SHARES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+"""Of the samples, for P."""
 _GRID = 48
 _FAR = 16.0
 _RADII = 200
@@ -111,15 +113,17 @@ def plan_budget(
     n: int,
     alpha: float,
     *,
-    shares: Sequence[float] = (0.5, 0.6, 0.7, 0.8),
+    shares: Sequence[float] = SHARES,
     misses: float = MISSES,
+    two_sided: bool = True,
 ) -> Budget:
-    """Predict the radii of every split on a grid of p; about a second.
+    """Predict the radii of every split on a grid of p; a second or two.
 
     Args:
         n: all samples of one input that are certified, at least 100.
         shares: of them that may go to P, each in (0, 1).
         misses: misses under Q over those of a half-space, in (0, 1].
+        two_sided: as in `boxes_from_counts`.
 
     Raises:
         ParameterError: one of them is out of range.
@@ -139,10 +143,12 @@ def plan_budget(
     pair = pair_of(law, many, len(p))
     q = _probability_of_q(pair, p, misses)
     plain = _predicted(pair.plain(), _box(p, n, q, n, alpha))
+    side = alpha / 4 if two_sided else alpha / 2
     rows = []
     for part in shares:
         n_p = round(n * part)
-        rows.append(_predicted(pair, _box(p, n_p, q, n - n_p, alpha / 4)))
+        box = _box(p, n_p, q, n - n_p, side, two_sided=two_sided)
+        rows.append(_predicted(pair, box))
     return Budget(n, tuple(shares), p, plain, np.stack(rows))
 
 
@@ -163,13 +169,14 @@ def _probability_of_q(pair: Pair, p: Floats, misses: float) -> Floats:
     return 1 - misses * share(half, -low[:, None] / (2 * second)).mean(1)
 
 
-def _box(p: Floats, n_p: int, q: Floats, n_q: int, side: float) -> Boxes:
+def _box(p: Floats, n_p: int, q: Floats, n_q: int, side: float, *, two_sided: bool = True) -> Boxes:
     """The intervals of expected counts, which need not be whole."""
     sides: list[Floats] = []
     for value, n in ((p, n_p), (q, n_q)):
         missed = np.maximum(n * (1 - value), 1e-9)
         sides.append(np.asarray(betaincinv(n * value, missed + 1, side), dtype=np.float64))
-        sides.append(np.asarray(1 - betaincinv(missed, n * value + 1, side), dtype=np.float64))
+        upper = 1 - betaincinv(missed, n * value + 1, side) if two_sided else np.ones_like(value)
+        sides.append(np.asarray(upper, dtype=np.float64))
     return Boxes(sides[0], sides[1], sides[2], sides[3])
 
 

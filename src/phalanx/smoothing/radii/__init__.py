@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from phalanx.errors import ParameterError
 from phalanx.registry import Registry
+
+if TYPE_CHECKING:
+    from phalanx.smoothing.double_sampling.boxes import Boxes
+    from phalanx.smoothing.double_sampling.laws import GeneralisedGaussian, SecondLaw
+    from phalanx.smoothing.double_sampling.radius import Certified
 
 NORMS = ("l1", "l2", "linf")
 
@@ -96,6 +101,22 @@ class OfOrder(Protocol):
 
     def of_order(self, order: int) -> RadiusRule:
         """The rule for the member of that order."""
+        ...
+
+
+@runtime_checkable
+class UsesSecondLaw(Protocol):
+    """A radius rule that can use votes under a second, narrower law of noise.
+
+    What a bound on one probability gives alone is its ``radius``.
+    """
+
+    def of_noise(self, noise: str, order: int | None) -> RadiusRule:
+        """The rule where the first law is this one; refuses one it does not hold for."""
+        ...
+
+    def l2_radii(self, first: GeneralisedGaussian, second: SecondLaw, boxes: Boxes) -> Certified:
+        """Distances that bounds under both laws give, and what proves them."""
         ...
 
 

@@ -24,6 +24,20 @@ class Chunk(NamedTuple):
     rows: int
 
 
+class SecondVotes(NamedTuple):
+    """What votes under a second, narrower law of noise prove of the class of an `Evidence`.
+
+    Attributes:
+        hits, n: votes for it, of so many samples.
+        lower: a lower bound on its probability under that law; with probability at least
+            1 - alpha it holds together with ``p_lower``.
+    """
+
+    hits: int
+    n: int
+    lower: float
+
+
 class Evidence(NamedTuple):
     """What the votes of one classifier for one input prove.
 
@@ -35,6 +49,7 @@ class Evidence(NamedTuple):
         samples: how many were looked at.
         p_other: with the same confidence, an upper bound on every other class's probability,
             where one was bounded; else it is ``1 - p_lower``.
+        second: of a second law, where samples of one were drawn.
     """
 
     label: int
@@ -44,6 +59,7 @@ class Evidence(NamedTuple):
     broken: int
     samples: int
     p_other: float | None = None
+    second: SecondVotes | None = None
 
 
 @dataclass(frozen=True)
