@@ -270,6 +270,7 @@ CHECKPOINTS = [
     ),
 ]
 
+DOUBLE = {"certificate": "double-sampling", "noise": "generalised-gaussian"}
 THREE = {"models": ["good", "good", "good"]}
 PARAMETERS = [
     *(
@@ -358,6 +359,30 @@ PARAMETERS = [
         {"set": {"noise": "generalised-gaussian", "arithmetic": "lattice"}},
     ),
     Case("generator", ParameterError, "generator called 'dice'", {"set": {"generator": "dice"}}),
+    *(
+        Case(f"double sampling: {name}", ParameterError, says, {"set": {**DOUBLE, **changes}})
+        for name, says, changes in (
+            ("noise", "does not hold for uniform noise", {"noise": "uniform"}),
+            ("lattice", "on a lattice", {"noise": "gaussian", "arithmetic": "lattice"}),
+            ("staged", "stop is 'staged'", {"stop": "staged"}),
+            ("drawn bound", "bound is 'rand", {"bound": "randomised-clopper-pearson"}),
+            ("runner-up", "bound on the runner-up", {"runner_up": 0.5}),
+            ("slope", "certificate is 'double-sampling'", {"slope": 0.1}),
+            ("second law", "second law is 'wider'", {"second": "wider"}),
+            ("level", "second sigma of 3", {"second_level": 3.0}),
+            ("mass", "truncation to the mass 1.5", {"second": "truncation", "second_level": 1.5}),
+            ("split", "a split of", {"split": [1, 2, 3]}),
+        )
+    ),
+    Case("double sampling of few", ParameterError, "n is 50", {"n": 50, "n0": 10, "set": DOUBLE}),
+    Case("a second law alone", ParameterError, "only double", {"set": {"second": "truncation"}}),
+    Case("a split alone", ParameterError, "only double sampling", {"set": {"split": [100]}}),
+    Case(
+        "double sampling after smoothing",
+        ParameterError,
+        "signed radii",
+        {"models": ["good", "good"], "reducer": ["after-smoothing"], "set": DOUBLE},
+    ),
 ]
 
 DATA = [

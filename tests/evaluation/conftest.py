@@ -36,7 +36,7 @@ def small_request(images: int = 6, members: int = 2, labels: bool = True, **conf
         indices=list(range(images)),
         config=CertifyConfig(**options),
         device=torch.device("cpu"),
-        open=tuple(name for name in OPEN if options.get(name) is None),
+        open=tuple(name for name in OPEN if options.get(name) in (None, [])),
     )
 
 

@@ -149,7 +149,9 @@ def test_a_certificate_left_out_is_noticed(
 @pytest.mark.parametrize(
     "changes",
     [
-        {"certificate": "double-sampling"},
+        {"certificate": "renyi"},
+        {"certificate": "double-sampling", "noise": "laplace"},
+        {"certificate": "double-sampling", "dimension": 64, "second": "wider"},
         {"bound": "hoeffding"},
         {"stop": "adaptive"},
         {"noise": "exponential"},

@@ -275,6 +275,8 @@ class Sweep:
                 certify_slope(evidence, noise, sigma=sigma, alpha=alpha, share=config.slope)
                 for evidence, noise in zip(conclusions, halves, strict=True)
             ]
+        elif config.double:
+            certificates = config.certified_twice(conclusions)
         else:
             certificates = [
                 certify_rule(
@@ -289,10 +291,9 @@ class Sweep:
                 )
                 for evidence in conclusions
             ]
-        shared: dict[str, Any] = {
-            "seconds": time.perf_counter() - image.started,
-            "details": self._details(index),
-        }
+        shared = {"seconds": time.perf_counter() - image.started}
+        if more := self._details(index):
+            certificates = [replace(c, details={**c.details, **more}) for c in certificates]
         self._store_certificates(index, certificates, halves, **shared)
 
     def _details(self, index: int) -> dict[str, Any]:
@@ -364,4 +365,5 @@ def _record(
         n=certificate.n,
         p_lower=certificate.p_lower,
         reason=certificate.reason,
+        details=certificate.details,
     )

@@ -2,37 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
 from phalanx.errors import ConfigurationError, ParameterError
+from phalanx.evaluation.combinations import check_share, check_slope, check_two_laws
 from phalanx.noise.distributions import HasLattice, HasOrder, Noise, check_sigma, noise_of
 from phalanx.noise.stream import check_generator
 from phalanx.smoothing.bank import PRECISIONS
-from phalanx.smoothing.certificate import require_against
+from phalanx.smoothing.certificate import Certificate, require_against
 from phalanx.smoothing.charge import FREE, Charge, Charged
 from phalanx.smoothing.checks import check_count
 from phalanx.smoothing.confidence import Randomised, bounds
 from phalanx.smoothing.confidence.clopper_pearson import check_alpha
+from phalanx.smoothing.double_sampling.split import Split, SplitSampling, planned_split
 from phalanx.smoothing.radii import (
-    GAUSSIAN_RULE,
     Ball,
     RadiusRule,
+    UsesSecondLaw,
     default_rule,
     probability_for,
+    radii,
     rule_of,
 )
-from phalanx.smoothing.stopping import Setting, StoppingRule, rules
+from phalanx.smoothing.stopping import Evidence, Setting, StoppingRule, rules
+from phalanx.smoothing.two_laws import SMALLER_VARIANCE, TwoLaws, certify_two_laws
 
 REAL, LATTICE = "real", "lattice"
 """Noise and sums taken as exact reals, which float32 is not; or both exact, on a lattice."""
 
 GRID, ALL = "grid", "all"
 """What a certificate on a lattice covers: inputs on it, or any, which costs radius."""
-
-SLOPE_SAMPLES = 2
 
 CHUNK = 10_000
 """Rows of a chunk. Runs of fewer samples use the first rows of the same noise."""
@@ -64,6 +67,10 @@ class CertifyConfig:
         radii: radii in input units to be decided, increasing, for rules that decide given ones.
         beta, reserve, fraction, stages: see `phalanx.smoothing.stopping.Setting`.
         slope: share of alpha for the slope of a gradient certificate; 0: Cohen's.
+        second, second_level: of double sampling, the second law and its level, see `TwoLaws`;
+            None: the published ones.
+        split: samples of its first law by the number of selection votes for the class (n0 + 1
+            numbers, or one for all); empty: planned, and recorded by the run.
         precision: arithmetic of the members, ``fp32`` or ``bf16``.
         fold: fold BatchNorm into the layer before it.
         fuse: on a CPU, run layers and the ReLU behind them as one kernel.
@@ -94,6 +101,9 @@ class CertifyConfig:
     fraction: float = 0.9
     stages: tuple[int, ...] = (1_000, 10_000)
     slope: float = 0.0
+    second: str | None = None
+    second_level: float | None = None
+    split: tuple[int, ...] = ()
     precision: str = "fp32"
     fold: bool = True
     fuse: bool = True
@@ -108,6 +118,7 @@ class CertifyConfig:
         object.__setattr__(self, "sigma", float(self.sigma))
         object.__setattr__(self, "alpha", float(self.alpha))
         object.__setattr__(self, "radii", tuple(map(float, self.radii)))
+        object.__setattr__(self, "split", tuple(self.split))
         for name in ("n", "n0", "chunk"):
             check_count(name, getattr(self, name))
         if type(self.seed) is not int:
@@ -139,15 +150,16 @@ class CertifyConfig:
         if self.generator is not None:
             check_generator(self.generator)
         if self.runner_up:
-            _check_share("runner_up", self.runner_up)
+            check_share("runner_up", self.runner_up)
             require_against(self.radius_rule)
             if self.classes is None:
                 raise ParameterError("the number of classes is not known", repair="classes=10")
         if self.slope:
-            self._check_slope()
+            check_slope(self)
+        check_two_laws(self)
         self._check_arithmetic()
         for name in ("beta", "reserve", "fraction"):
-            _check_share(name, getattr(self, name))
+            check_share(name, getattr(self, name))
         for samples in self.stages:
             check_count("stages", samples)
         asked = ", ".join(map(str, self.radii))
@@ -195,45 +207,13 @@ class CertifyConfig:
     @property
     def on_lattice(self) -> bool:
         """Whether noise is added on a lattice."""
-        return isinstance(self.law, HasLattice) and self.arithmetic != REAL and not self.slope
+        real = self.arithmetic == REAL or self.slope or self.double
+        return isinstance(self.law, HasLattice) and not real
 
     @property
     def shares(self) -> bool:
         """Whether a part of alpha is for other bounds than that on the class's probability."""
         return bool(self.slope or self.runner_up)
-
-    def _check_slope(self) -> None:
-        """Refuse parts that the theorem of the gradient certificate does not speak of."""
-        _check_share("slope", self.slope)
-        wanted = {
-            "stop": "fixed",
-            "certificate": GAUSSIAN_RULE,
-            "noise": "gaussian",
-            "norm": "l2",
-            "bound": "clopper-pearson",
-        }
-        if self.runner_up:
-            raise ParameterError(
-                "a slope and a bound on the runner-up in one certificate",
-                why="no theorem here uses both",
-                repair="--set runner_up=0, or no slope",
-            )
-        if self.arithmetic == LATTICE:
-            raise ParameterError(
-                "a slope on a lattice",
-                why="the gradient certificate is about the exact normals that were drawn",
-                repair="--arithmetic real, or no slope",
-            )
-        parts = {**asdict(self), "stop": self.rule, "certificate": self.rule_of_radius}
-        for name, part in ((name, parts[name]) for name in wanted):
-            if part != wanted[name]:
-                raise ParameterError(
-                    f"slope is {self.slope:g} and {name} is {part!r}",
-                    why=f"the gradient certificate is one of {wanted[name]} {name}",
-                    repair=f"--set {name}={wanted[name]}, or no slope",
-                )
-        if self.n < SLOPE_SAMPLES:
-            raise ParameterError(f"n is {self.n}", why="a slope needs two halves of the samples")
 
     @property
     def rule(self) -> str:
@@ -248,7 +228,29 @@ class CertifyConfig:
     @property
     def radius_rule(self) -> RadiusRule:
         """The radius rule."""
-        return rule_of(self.rule_of_radius, self.order)
+        rule = rule_of(self.rule_of_radius, self.order)
+        return rule.of_noise(self.noise, self.order) if isinstance(rule, UsesSecondLaw) else rule
+
+    @property
+    def double(self) -> bool:
+        """Whether samples are drawn from two laws of noise."""
+        return isinstance(radii.get(self.rule_of_radius), UsesSecondLaw)
+
+    @cached_property
+    def laws(self) -> TwoLaws:
+        """Both laws of double sampling."""
+        kind, sized = self.second or SMALLER_VARIANCE, self.dimension or 0
+        return TwoLaws(self.noise, self.order, self.sigma, sized, kind, self.second_level)
+
+    def chosen_split(self) -> Split:
+        """The split of double sampling: asked for, recorded, or planned now (a second or two)."""
+        laws = self.laws
+        return self.split or planned_split(laws.first, laws.second, self.n, self.n0, self.alpha)
+
+    def certified_twice(self, found: Sequence[Evidence]) -> list[Certificate]:
+        """What double sampling proves from the evidence of classifiers for one input."""
+        rule, alpha, ball = self.radius_rule, self.alpha, self.ball
+        return certify_two_laws(found, self.laws, rule, alpha=alpha, ball=ball)
 
     @property
     def ball(self) -> Ball:
@@ -257,7 +259,10 @@ class CertifyConfig:
 
     def largest_radius(self, charge: Charge = FREE) -> float:
         """What unanimous votes certify, in input units, after what the arithmetic takes."""
-        most = self.stopping(charge).most()
+        rule = self.stopping(charge)
+        if isinstance(rule, SplitSampling):
+            return self.certified_twice([rule.unanimous()])[0].radius or 0.0
+        most = rule.most()
         return Charged(self.radius_rule, charge).radius(most, self.sigma, self.ball)
 
     @property
@@ -271,6 +276,8 @@ class CertifyConfig:
         Args:
             drawn: the number of an image, where the bound needs one.
         """
+        if self.double:
+            return SplitSampling(self.setting(charge), self.chosen_split)
         bound = bounds.get(self.bound)
         if drawn is not None and isinstance(bound, Randomised):
             bound = bound.drawn(drawn)
@@ -298,10 +305,16 @@ class CertifyConfig:
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values for the manifest, with what every certificate of the run shares."""
-        chosen = {"stop": self.rule, "certificate": self.rule_of_radius}
+        chosen: dict[str, Any] = {"stop": self.rule, "certificate": self.rule_of_radius}
         asked = asdict(self)
         if not self.slope:
             del asked["slope"]  # runs from before there was one go on
+        if self.double:
+            laws = self.laws
+            chosen |= {"second": laws.kind, "second_level": laws.level}
+            chosen["split"] = list(self.chosen_split())
+        else:
+            del asked["second"], asked["second_level"], asked["split"]
         law = self.law
         if not isinstance(law, HasOrder):
             del asked["order"]
@@ -340,11 +353,6 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "bool": (bool,),
     "None": (type(None),),
 }
-
-
-def _check_share(name: str, value: float) -> None:
-    if not 0 < value < 1:
-        raise ParameterError(f"{name} is {value!r}", why="it is between 0 and 1")
 
 
 def _fits(kind: str, value: Any) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from phalanx.errors import ParameterError
+from phalanx.evaluation.config import CertifyConfig
 from phalanx.evaluation.request import Request, bank_of, engine_of
 from phalanx.smoothing.engine import Work
 from phalanx.smoothing.stopping import Chunk
@@ -31,6 +32,7 @@ class Plan:
         seconds: estimate on this machine at the run's batch shape, one process.
         largest_radius: what unanimous votes would certify, in input units.
         arithmetic: how noise is added, what certificates cover and what that costs.
+        laws: of double sampling, how its samples are shared; else empty.
     """
 
     images: int
@@ -48,6 +50,7 @@ class Plan:
     seconds: float
     largest_radius: float
     arithmetic: str
+    laws: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -64,6 +67,7 @@ class Plan:
             f"largest radius these n and alpha allow: {int(self.largest_radius * 1e4) / 1e4}"
             f" (sigma {self.sigma:g}, alpha {self.alpha:g})",
             self.arithmetic,
+            *([self.laws] if self.laws else []),
         ]
 
 
@@ -111,6 +115,20 @@ def plan(request: Request, rate: float) -> Plan:
         seconds=samples / rate,
         largest_radius=config.largest_radius(arithmetic.charge),
         arithmetic=arithmetic.line(),
+        laws=_laws(config),
+    )
+
+
+def _laws(config: CertifyConfig) -> str:
+    if not config.double:
+        return ""
+    laws, split, n = config.laws, config.chosen_split(), config.n
+    shared = sorted({n_p for n_p in split if n_p < n})
+    some = f"{shared[0]:,} to {shared[-1]:,} samples" if shared else "no samples"
+    whole = f"; all {n:,} where plain Neyman-Pearson promises more" if n in split else ""
+    return (
+        f"second law {laws.kind} at {laws.level:g}: the selection gives {some} to the first law and"
+        f" the rest of {n:,} to the second{whole}"
     )
 
 

@@ -21,7 +21,7 @@ from phalanx.models.validate import probe, validate
 from phalanx.noise.stream import default_generator
 from phalanx.runs.manifest import FILE_NAME
 from phalanx.runs.provenance import environment, utc_now
-from phalanx.runs.schema import Manifest
+from phalanx.runs.schema import SECOND_LAW, Manifest
 from phalanx.runs.store import RunStore
 from phalanx.runtime.device import describe_device, resolve_device
 from phalanx.smoothing.bank import Layout, MemberBank
@@ -33,7 +33,7 @@ from phalanx.smoothing.tuning import tune
 PROBE_IMAGES = 4
 KIND = "certify"
 DEFAULT_REDUCERS = ("mean",)
-OPEN = ("batch", "channels_last", "generator", "arithmetic", "steps")
+OPEN = ("batch", "channels_last", "generator", "arithmetic", "steps", "split")
 """Fields that a run chooses for itself unless they are asked for."""
 
 
@@ -113,7 +113,7 @@ def request_of(
     Decisions(config, found)  # what cannot be certified under this configuration is refused now
     chosen = range(len(dataset)) if indices is None else indices
     check_models(models, dataset, chosen, config.sigma)
-    undecided = tuple(name for name in OPEN if getattr(config, name) is None)
+    undecided = tuple(name for name in OPEN if getattr(config, name) in (None, ()))
     request = Request(models, found, dataset, chosen, config, resolve_device(device), undecided)
     # A radius that no votes give, or a lattice that does not exist, is refused now.
     config.stopping(request.arithmetic.charge)
@@ -257,4 +257,5 @@ def engine_of(request: Request, bank: MemberBank, batch: int | None = None) -> E
         batch=batch or config.batch or 1,
         generator=config.generator or default_generator(request.device),
         ballots=bool(config.slope),
+        other_noise={SECOND_LAW: config.laws.second_noise} if config.double else None,
     )

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from phalanx.reporting.formatting import count
+from phalanx.runs.double_sampling import NAME as DOUBLE_SAMPLING
 from phalanx.runs.lattice import charges, coverage
 from phalanx.runs.schema import CertificateRecord
 from phalanx.verdicts import Verdict
@@ -40,10 +41,19 @@ def proven(config: Mapping[str, Any]) -> list[str]:
         "Distances are measured in the units of the images as they are given to the model, before "
         "any normalisation inside it.",
         *([_on_lattice(config)] if on_lattice else []),
+        *([_TWO_LAWS] if config.get("certificate") == DOUBLE_SAMPLING else []),
         "An interval printed beside a rate is a 95% Clopper-Pearson interval, beside an average "
         "or a difference a 95% bootstrap interval over images: it says what other images from "
         "the same source would give, not how sure a single certificate is.",
     ]
+
+
+_TWO_LAWS = (
+    "Radii are those of double sampling: the base classifier was also asked under a second, "
+    "narrower law of noise, and half of alpha is spent on each of the two bounds. How many samples "
+    "each law got, or that the first got all of them, was decided by the selection samples alone. "
+    "The smoothed classifier is that of the first law."
+)
 
 
 def _on_lattice(config: Mapping[str, Any]) -> str:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from phalanx.runs.arithmetic import lower_limit, lower_limits
+from phalanx.runs.double_sampling import NAME as DOUBLE_SAMPLING
+from phalanx.runs.double_sampling import Found
 from phalanx.runs.drawn import RANDOMISED, drawn_number, randomised_limit
 from phalanx.runs.evidence import Evidence, evidence_of, phases_of
 from phalanx.runs.imports import KIND as IMPORT
@@ -95,19 +97,33 @@ class Limits:
         self.runner_up = float(config.get("runner_up") or 0.0)
         self.alpha, self.charged = final_alpha(config), charges(config)
         self.drawn = config.get("bound") == RANDOMISED
-        pairs = [c.pair for c in cases if c.pair is not None and not c.votes.parts]
+        known = [c for c in cases if c.pair is not None and not c.votes.parts]
+        pairs = [c.pair for c in known if c.pair is not None and c.votes.second is None]
         self._fixed = {} if self.drawn else lower_limits(pairs, self.alpha)
+        # Where two laws were sampled, each lower bound has half of alpha.
+        both = (pair for c in known for pair in (c.pair, c.votes.second) if c.votes.second and pair)
+        self._halved = lower_limits(both, self.alpha / 2)
 
     def lower(self, case: Case) -> float:
         """The lower bound on the probability of the selected class, after the charge."""
         stored, votes, taken = case.record.p_lower, case.votes, self.charged.probability
         if votes.parts:
             return max(0.0, joint_limit(votes.parts, self.alpha) - taken)
+        if votes.second is not None and case.pair is not None:
+            return self._halved[case.pair]
         if self.config.get("stop", FIXED) in ANYTIME and stored is not None:
             # Any look could have given it; what none supports is not what the votes give.
             counted = stored + taken if stored else 0.0
             return stored if supported(counted, votes.path, self.config) else 0.0
         return max(0.0, self._counted(case) - taken)
+
+    def two_laws(self, case: Case) -> Found | None:
+        """What the votes say where they are double sampling's; None for other certificates."""
+        if self.config.get("certificate") != DOUBLE_SAMPLING or case.pair is None:
+            return None
+        second = case.votes.second
+        q_lower = 0.0 if second is None else self._halved[second]
+        return Found(case.pair, second, self.lower(case), q_lower)
 
     def _counted(self, case: Case) -> float:
         n_a, n = case.pair or (0, 1)

@@ -8,7 +8,16 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
 
-from phalanx.runs.schema import ESTIMATION, INVALID, SELECTION, CertificateRecord, ChunkRecord
+from phalanx.runs.double_sampling import NAME as DOUBLE_SAMPLING
+from phalanx.runs.double_sampling import samples_of_first
+from phalanx.runs.schema import (
+    ESTIMATION,
+    INVALID,
+    SECOND_LAW,
+    SELECTION,
+    CertificateRecord,
+    ChunkRecord,
+)
 from phalanx.runs.sequential import ANYTIME, FIXED, STAGED
 
 
@@ -59,6 +68,8 @@ class Evidence:
         selected: the class with most selection votes (lowest index on a tie).
         selection, estimation: votes by class.
         path: of that class through the estimation votes, up to where the rule ended.
+        second: of double sampling, (votes for that class, rows) under the second law, if any.
+        second_counts: all of these, by class.
         parts: of an ensemble after smoothing, (votes for that class, rows) of each member.
         invalid: votes with logits that were not finite.
         wrong: what does not fit the run's configuration.
@@ -68,6 +79,8 @@ class Evidence:
     selection: Counter[int] = field(default_factory=Counter)
     estimation: Counter[int] = field(default_factory=Counter)
     path: list[tuple[int, int]] = field(default_factory=list)
+    second: tuple[int, int] | None = None
+    second_counts: Counter[int] = field(default_factory=Counter)
     parts: list[tuple[int, int]] = field(default_factory=list)
     invalid: int = 0
     wrong: list[str] = field(default_factory=list)
@@ -91,22 +104,36 @@ def evidence_of(record: CertificateRecord, phases: Phases, config: Mapping[str, 
         for phase in (SELECTION, ESTIMATION):
             found.invalid += _phase(record, phases, phase, earlier).counts[INVALID]
     selection = _phase(record, phases, SELECTION, stage).first(config["n0"])
+    found.selection, second = selection.counts, 0
+    if config.get("certificate") == DOUBLE_SAMPLING:
+        rows = samples_of_first(config, found.selection)
+        second = config["n"] - rows
     estimation = _phase(record, phases, ESTIMATION, stage).first(rows)
-    found.selection, found.estimation = selection.counts, estimation.counts
-    found.invalid += found.selection[INVALID] + found.estimation[INVALID]
-    for part, wanted, said in (
-        (selection, config["n0"], SELECTION),
-        (estimation, rows, ESTIMATION),
-    ):
-        if part.rows != wanted and not found.invalid:  # an error may end the counting early
-            found.wrong.append(f"{part.rows} of {wanted} rows of its {said} are stored")
-        if not part.adds_up:
-            found.wrong.append(f"the votes of its {said} do not add up to its rows")
+    found.estimation = estimation.counts
+    parts = [(selection, config["n0"], SELECTION), (estimation, rows, ESTIMATION)]
+    if second:
+        parts.append((_phase(record, phases, SECOND_LAW, 0).first(second), second, SECOND_LAW))
+        found.second_counts = parts[-1][0].counts
+    found.invalid += sum(part.counts[INVALID] for part, _, _ in parts)
+    found.wrong += _incomplete(parts, ended=found.invalid > 0)
     if not found.wrong and not found.invalid:
         most = max(found.selection.values())
         found.selected = min(label for label, votes in found.selection.items() if votes == most)
         found.path = estimation.path(found.selected)
+        if second:
+            found.second = found.second_counts[found.selected], second
     return found
+
+
+def _incomplete(parts: Iterable[tuple[Phase, int, str]], *, ended: bool) -> list[str]:
+    """Phases that have not the rows they should have; an error may end the counting early."""
+    wrong = []
+    for part, wanted, said in parts:
+        if part.rows != wanted and not ended:
+            wrong.append(f"{part.rows} of {wanted} rows of its {said} are stored")
+        if not part.adds_up:
+            wrong.append(f"the votes of its {said} do not add up to its rows")
+    return wrong
 
 
 def _phase(record: CertificateRecord, phases: Phases, phase: str, stage: int) -> Phase:

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from phalanx.errors import RunError
 from phalanx.runs.arithmetic import lower_limit
+from phalanx.runs.double_sampling import second_law_lines
 from phalanx.runs.evidence import Evidence, evidence_of, phases_of
 from phalanx.runs.export import truncated
 from phalanx.runs.gradient import slope_limit
 from phalanx.runs.lattice import NOTHING, Charges, charges, coverage
 from phalanx.runs.query import cap_of, require_classifier
 from phalanx.runs.radii import certified_radius
-from phalanx.runs.schema import ESTIMATION, INVALID, SELECTION, CertificateRecord, Counts
+from phalanx.runs.schema import (
+    ESTIMATION,
+    INVALID,
+    SECOND_LAW,
+    SELECTION,
+    CertificateRecord,
+    Counts,
+)
 from phalanx.runs.sequential import ANYTIME, FIXED, STAGED
 from phalanx.runs.statistics import Interval, clopper_pearson
 from phalanx.runs.store import RunStore
@@ -51,6 +59,7 @@ class Explanation:
         covers: on a lattice, its step and the inputs that are covered.
         charged: what the arithmetic takes off bound and radius.
         slope: the bound on the slope behind a gradient certificate, rounded; None for others.
+        second: votes by class under the second law of double sampling.
     """
 
     certificate: CertificateRecord
@@ -72,6 +81,7 @@ class Explanation:
     slope: float | None = None
     covers: str = ""
     charged: Charges = NOTHING
+    second: Counts = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """JSON values; what is not known is null."""
@@ -102,12 +112,16 @@ class Explanation:
             f"radius_with_{MORE}n": self.radius_with_more,
             "selection": {str(key): count for key, count in self.selection.items()},
             "estimation": {str(key): count for key, count in self.estimation.items()},
+            "second_law": {str(key): count for key, count in self.second.items()},
+            "details": dict(record.details),
             "advice": list(self.advice),
         }
 
     def _formula(self) -> str:
         if self.slope is not None:
             return f"of a class whose slope is at most {self.slope:.4f}"
+        if self.second:
+            return "of both laws"
         tight = self.certificate_rule in {None, NEYMAN_PEARSON} and self.norm in {None, "l2"}
         return "= sigma * Phi^-1(p_lower)" if tight else f"by {self.certificate_rule}"
 
@@ -116,9 +130,12 @@ class Explanation:
         record = self.certificate
         known = "no label" if self.label is None else f"label {self.label}"
         text = [f"image {record.image} ({known}) by {record.classifier!r}: {_outcome(record)}"]
-        for phase, counts in ((SELECTION, self.selection), (ESTIMATION, self.estimation)):
-            if counts:
-                text.append(f"{phase:<11} {_votes(counts)}")
+        votes = (
+            (SELECTION, self.selection),
+            (ESTIMATION, self.estimation),
+            (SECOND_LAW, self.second),
+        )
+        text += [f"{phase:<11} {_votes(counts)}" for phase, counts in votes if counts]
         if self.share is not None and self.share_interval is not None:
             low, high = self.share_interval
             text.append(
@@ -126,10 +143,12 @@ class Explanation:
                 f"95% interval [{low:.5f}, {high:.5f}]"
             )
         if record.p_lower is not None:
+            alpha = record.details.get("alpha", {}).get("p", self.alpha)
             text.append(
                 f"p_lower     {truncated(record.p_lower, 6)}: {_BOUNDS.get(self.rule, '')} at "
-                f"alpha {self.alpha:g}; radius {self._formula()}, sigma {self.sigma:g}"
+                f"alpha {alpha:g}; radius {self._formula()}, sigma {self.sigma:g}"
             )
+        text += second_law_lines(record.details)
         if self.norm is not None and self.arithmetic is not None:
             on = f" ({self.covers})" if self.covers else ""
             text.append(
@@ -197,6 +216,7 @@ def explain(run: RunStore, image: int, classifier: str | None = None) -> Explana
         slope=slope,
         covers=coverage(config),
         charged=charges(config),
+        second=_ranked(votes.second_counts),
     )
 
 

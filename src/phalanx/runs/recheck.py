@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Any
 
 from phalanx.errors import RunError
+from phalanx.runs import double_sampling
 from phalanx.runs.arithmetic import float32_level, largest_radius
 from phalanx.runs.cases import Case, Limits, cases_of
 from phalanx.runs.drawn import RANDOMISED, drawn_number
@@ -189,7 +190,7 @@ def _unknown_rule(manifest: Manifest) -> str:
     noise, anytime = config.get("noise", GAUSSIAN), config.get("stop", FIXED) in ANYTIME
     known: dict[str, Collection[str]] = {
         "noise": RULES,
-        "certificate": (RULES.get(noise, ""),),
+        "certificate": _certificates_of(noise),
         "norm": NORMS,
         "bound": ("clopper-pearson", *([RANDOMISED] if not anytime else [])),
         "arithmetic": (REAL, LATTICE),
@@ -204,7 +205,8 @@ def _unknown_rule(manifest: Manifest) -> str:
     if (rule := config.get("stop", FIXED)) not in KNOWN:
         return f"there is no independent code for stop {rule!r}"
     _check_slope(config)
-    sized = ("dimension",) if needs_dimension(config) else ()
+    double = config.get("certificate") == double_sampling.NAME
+    sized = ("dimension",) if double or needs_dimension(config) else ()
     for key in ("sigma", "alpha", "n", "n0", *sized):
         value = config.get(key)
         if isinstance(value, bool) or not isinstance(value, int | float):
@@ -212,7 +214,13 @@ def _unknown_rule(manifest: Manifest) -> str:
         if not value > 0:
             raise RunError(f"the run's {key} is {value}", why="it is above 0")
     _check_order(config)
-    return unstated(config)
+    return unstated(config) or double_sampling.unstated(config)
+
+
+def _certificates_of(noise: str) -> tuple[str, ...]:
+    """The certificates with independent code, for a noise."""
+    double = (double_sampling.NAME,) if noise in double_sampling.NOISES else ()
+    return (RULES.get(noise, ""), *double)
 
 
 def _check_order(config: Mapping[str, Any]) -> None:
@@ -284,6 +292,8 @@ def _certificate_problems(case: Case, limits: Limits, radius_of: Radius) -> list
     p_lower, slope = limits.lower(case), limits.config.get("slope")
     if slope and (case.noise is None or not of_votes(case.noise, record.n_a, record.n)):
         return ["the halves of its noise are not those of its votes"]
+    if (both := limits.two_laws(case)) is not None:
+        wrong += double_sampling.problems(record.details, both, limits.config)
     radius, fits = _radius(case, limits, radius_of, p_lower)
     p_other = limits.other(case, p_lower)
     certified = p_lower > (0.5 if p_other is None else p_other)
@@ -314,6 +324,10 @@ def _radius(case: Case, limits: Limits, radius_of: Radius, p_lower: float) -> tu
         sigma = float32_level(limits.config["sigma"])
         radius = gradient_radius(case.noise, p_lower, limits.config["alpha"] * slope, sigma)
         return radius, agrees(stored, radius)
+    if case.votes.second is not None:
+        proven = p_lower > 0.5
+        radius = double_sampling.radius(case.record.details, limits.config) if proven else 0.0
+        return radius, double_sampling.agrees(stored, radius)
     p_other = limits.other(case, p_lower)
     taken = limits.charged.distance
     radius = max(0.0, radius_of(p_lower, p_other) - taken)
