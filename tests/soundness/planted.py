@@ -7,7 +7,7 @@ the harness with them on board; that it turns red is the test of the harness.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 from torch import Tensor, nn
@@ -15,6 +15,9 @@ from torch import Tensor, nn
 from phalanx.ensembles.ensemble import reducers
 from phalanx.models.build import networks
 from phalanx.smoothing.confidence import bounds
+from phalanx.smoothing.double_sampling.boxes import Boxes
+from phalanx.smoothing.double_sampling.laws import GeneralisedGaussian, SecondLaw
+from phalanx.smoothing.double_sampling.radius import Certified, certified_radii
 from phalanx.smoothing.higher_order.slope import Halves
 from phalanx.smoothing.radii import L2, Ball, radii
 from phalanx.smoothing.stopping import (
@@ -72,7 +75,10 @@ class Peeking:
 
 
 class RoundedRadius:
-    """Cohen's radius to three digits, as published logs store it: half of them too large."""
+    """Cohen's radius to three digits, as published logs store it: half of them too large.
+
+    With a second law of noise to two, as on a grid.
+    """
 
     noise = "gaussian"
     threshold = 0.5
@@ -80,6 +86,15 @@ class RoundedRadius:
     def radius(self, p_lower: float, sigma: float, ball: Ball = L2) -> float:
         """Rounded to nearest, not towards zero."""
         return round(sigma * NormalDist().inv_cdf(max(p_lower, 0.5)), 3)
+
+    def of_noise(self, noise: str, order: int | None) -> RoundedRadius:
+        """The same, whatever the noise."""
+        return self
+
+    def l2_radii(self, first: GeneralisedGaussian, second: SecondLaw, boxes: Boxes) -> Certified:
+        """Rounded to nearest."""
+        found = certified_radii(first, second, boxes)
+        return replace(found, radius=found.radius.round(2))
 
 
 def plugged_in_slope(halves: Halves, q_upper: float, alpha: float) -> float:

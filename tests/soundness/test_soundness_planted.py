@@ -10,6 +10,7 @@ from pathlib import Path
 import checks_bounds
 import checks_networks
 import checks_reducers
+import checks_second_law
 import checks_stopping
 import planted
 import pytest
@@ -87,6 +88,13 @@ def test_rounded_radius_exceeds_the_tight_one():
         checks_bounds.never_above_a_linear_classifier(radii.get(planted.NAME))
 
 
+def test_rounded_radius_of_two_laws_exceeds_a_known_set():
+    with pytest.raises(AssertionError):
+        checks_second_law.never_beyond_a_known_set(
+            radii.get(planted.NAME), "gaussian, smaller variance"
+        )
+
+
 def test_peeking_has_not_its_level():
     with pytest.raises(AssertionError):
         checks_stopping.level(rules.get(planted.NAME))
@@ -126,18 +134,18 @@ def test_an_overwriting_member_changes_no_vote_of_another():
 def test_the_whole_harness_turns_red():
     """Run the harness as anybody would, with one plugin that registers and nothing else."""
     places = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
-    files = ["bounds", "reducers", "networks", "stopping"]
+    files = ["bounds", "reducers", "networks", "stopping", "second_law"]
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "planted_plugin", "-k", planted.NAME, "-rf"]
-        + ["-p", "no:cacheprovider"]
+        + ["-p", "no:cacheprovider", "-m", "not slow"]
         + [str(HERE / f"test_soundness_{kind}.py") for kind in files],
         env={**os.environ, "PYTHONPATH": places},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert run.returncode == pytest.ExitCode.TESTS_FAILED, run.stdout + run.stderr
-    kinds = ("bound", "radius_rule", "reducer", "network", "rule")
+    kinds = ("bound", "radius_rule", "reducer", "network", "rule", "second_law_rule")
     for test in (f"test_{kind}[" for kind in kinds):
         assert f"::{test}{planted.NAME}" in run.stdout.split("short test summary")[1]
