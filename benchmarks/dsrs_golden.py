@@ -19,8 +19,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import betaincinv
 
-from phalanx.smoothing.double_sampling.boxes import Boxes
+from phalanx.smoothing.double_sampling.boxes import Boxes, boxes_from_counts
 from phalanx.smoothing.double_sampling.budget import SecondRule, plan_budget
 from phalanx.smoothing.double_sampling.laws import (
     GeneralisedGaussian,
@@ -34,6 +35,8 @@ RESULTS = Path(__file__).parent / "results"
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 STEP = 0.05
+N, SIDE = 50_000, 2.5e-4
+"""Samples of each law of the logs, and what each of their four bounds may be wrong with."""
 PILOTS = (100, 1_000)
 
 
@@ -100,7 +103,24 @@ def compare(file: Path, table: dict[str, Any]) -> dict[str, Any]:
         "cpu_seconds": cpu,
         "seconds_a_row": seconds / len(radii),
     }
+    row["mean_of_lower_bounds_only"] = _lower_only(log, law, second, radii)
     return row | {"budget": _budget(log, law, table, radii)}
+
+
+def _lower_only(
+    log: dict[str, Floats], law: GeneralisedGaussian, second: Any, two_sided: Floats
+) -> dict[str, float]:
+    """Mean radii of the rows with two laws, by the counts behind their published intervals.
+
+    From four ends at alpha / 4 each, and from two lower ones at alpha / 2, as `certify` does.
+    """
+    own = log["pooled"] == 0
+    counts = np.arange(N + 1)
+    published = np.where(counts > 0, betaincinv(np.maximum(counts, 1), N - counts + 1, SIDE), 0.0)
+    hits = [np.searchsorted(published, log[name][own] - 1e-9) for name in ("pL", "qL")]
+    boxes = boxes_from_counts(hits[0], N, hits[1], N, 4 * SIDE, two_sided=False)
+    lower = certified_radii(law, second, boxes).radius
+    return {"two_sided": float(two_sided[own].mean()), "lower": float(lower.mean())}
 
 
 def _budget(
@@ -153,6 +173,8 @@ def main() -> None:
             f"  {row['seconds']:.1f} s, {1000 * row['seconds_a_row']:.1f} ms a row"
         )
         print(f"{'':38} " + "  ".join(f"{k} {v:.4g}" for k, v in row["budget"].items()))
+        sides = row["mean_of_lower_bounds_only"]
+        print(f"{'':38} two-sided {sides['two_sided']:.4f}  lower ends {sides['lower']:.4f}")
     result = {"command": "python benchmarks/dsrs_golden.py --golden FOLDER", "rows": rows}
     (RESULTS / "dsrs_golden.json").write_text(json.dumps(result, indent=1) + "\n")
 
