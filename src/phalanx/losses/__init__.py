@@ -35,12 +35,14 @@ class Batch:
         y: classes, int64 ``(B,)``.
         noise: see `Noise`.
         progress: epochs done so far, fractional, for losses that warm up.
+        value_range: smallest and largest value of a clean input; what a loss moves stays inside.
     """
 
     x: Tensor
     y: Tensor
     noise: Noise
     progress: float = 0.0
+    value_range: tuple[float, float] = (0.0, 1.0)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -11,9 +10,17 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, log_softmax
 
 from phalanx.losses import Batch, losses
-from phalanx.losses._member import MemberLoss, Score
-
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+from phalanx.losses._adversary import Adversary
+from phalanx.losses._member import (
+    MemberLoss,
+    Score,
+    Shown,
+    Weight,
+    by_draw,
+    repeated_labels,
+    under,
+)
+from phalanx.losses._smoothed import log_mean_softmax
 
 
 @losses.register("consistency")
@@ -34,22 +41,25 @@ class Consistency(MemberLoss):
         lbd: weight of the divergence; published: on MNIST 10 at sigma 0.25, 5 at 0.5 and 1;
             on CIFAR-10 20 at 0.25, 10 at 0.5 and 1.
         eta: weight of the entropy; published: 0.5.
+        adversary: moves the images first (`phalanx.losses._adversary.Adversary`): the
+            published combination with SmoothAdv. None: nothing moves.
     """
 
     num_noise: Annotated[int, Field(ge=2)] = 2
     lbd: Weight = 10.0
     eta: Weight = 0.5
+    adversary: Adversary | None = None
 
-    def inputs(self, member: nn.Module, batch: Batch) -> tuple[Tensor, ...]:
+    def inputs(self, member: nn.Module, batch: Batch) -> Shown:
         """The images under every draw, in one forward pass."""
-        return (self.draws(batch.x, batch, self.num_noise),)
+        noises = self.noises(batch, self.num_noise)
+        x = self.adversary.move(member, batch, noises) if self.adversary else batch.x
+        return Shown((under(x, noises),))
 
-    def score(self, logits: Sequence[Tensor], batch: Batch) -> Score:
-        """Cross entropy and both regularisers; the metrics show them unweighted."""
-        every = logits[0]
-        drawn = every.view(self.num_noise, len(batch.y), -1)
-        divergence, entropy = (term.mean() for term in disagreement(drawn))
-        loss = cross_entropy(every, batch.y.repeat(self.num_noise))
+    def score(self, logits: Sequence[Tensor], shown: Shown, batch: Batch) -> Score:
+        """Cross entropy and both regularisers; the metrics show these unweighted."""
+        divergence, entropy = (term.mean() for term in disagreement(by_draw(logits[0], batch)))
+        loss = cross_entropy(logits[0], repeated_labels(logits[0], batch))
         loss = loss + self.lbd * divergence + self.eta * entropy
         return Score(loss, {"divergence": divergence, "entropy": entropy})
 
@@ -69,8 +79,7 @@ def disagreement(logits: Tensor) -> tuple[Tensor, Tensor]:
     >>> divergence.item(), round(entropy.item(), 4)
     (0.0, 0.6931)
     """
-    log_each = log_softmax(logits, dim=-1)
-    log_mean = log_each.logsumexp(0) - math.log(len(logits))
+    log_mean = log_mean_softmax(logits)
     mean = log_mean.exp()
     entropy = -(mean * log_mean).sum(-1)
-    return -(mean * log_each.mean(0)).sum(-1) - entropy, entropy
+    return -(mean * log_softmax(logits, dim=-1).mean(0)).sum(-1) - entropy, entropy

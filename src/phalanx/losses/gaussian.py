@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from phalanx.losses import Batch, losses
-from phalanx.losses._member import MemberLoss, Score
+from phalanx.losses._member import MemberLoss, Score, Shown, under
 
 
 @losses.register("gaussian")
@@ -18,10 +18,10 @@ class Gaussian(MemberLoss):
     ``-log softmax(f(x + sigma eps))_y``. Draws: noise 0.
     """
 
-    def inputs(self, member: nn.Module, batch: Batch) -> tuple[Tensor, ...]:
+    def inputs(self, member: nn.Module, batch: Batch) -> Shown:
         """The noisy images: one forward pass of ``B`` rows."""
-        return (self.draws(batch.x, batch, 1),)
+        return Shown((under(batch.x, self.noises(batch, 1)),))
 
-    def score(self, logits: Sequence[Tensor], batch: Batch) -> Score:
+    def score(self, logits: Sequence[Tensor], shown: Shown, batch: Batch) -> Score:
         """Mean cross entropy."""
         return Score(cross_entropy(logits[0], batch.y))
