@@ -125,6 +125,14 @@ def test_adp_survives_certain_members_and_equal_ones():
     assert torch.isfinite(logits.grad).all()
 
 
+def test_the_volume_is_computed_in_float32_under_autocast():
+    logits = torch.randn(3, 8, 10, generator=torch.Generator().manual_seed(0))
+    y = torch.arange(8)
+    exact = log_determinants(logits, y)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(log_determinants(logits, y), exact)
+
+
 def distilled(own, given, order, options):
     """DVERGE's moves for one member, by hand: its only features are ``W1 x + b1``."""
     w1, b1 = own[:2]
@@ -162,6 +170,40 @@ def test_dverge_is_the_published_formula():
     assert output.loss.item() == pytest.approx(expected, rel=1e-3)
     output.loss.backward()
     assert all(torch.isfinite(p.grad).all() for p in weights(members))
+
+
+def test_dverge_follows_the_sum_of_its_gradients():
+    """On features that bend, where each step's gradient points elsewhere."""
+    given, wide = batch(12), 9
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        member = nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(36, wide),
+            nn.Tanh(),
+            nn.Linear(wide, 4),
+            nn.Tanh(),
+            nn.Linear(4, 3),
+        )
+    for p in member.parameters():
+        p.data.mul_(4)
+    options = {"distill_eps": 0.5, "distill_step": 0.1, "distill_steps": 8}
+    loss = build_loss("dverge", {"sigma": SIGMA, "layer": 1, **options})
+    order = torch.arange(11, -1, -1)
+    noise = SIGMA * given.noise(0)
+    moved = loss.distil(Features(member, member[3]), given, noise, order)
+
+    w1, b1, w2, b2 = (p.detach().double().numpy() for p in list(member.parameters())[:4])
+    x, still = (t.flatten(1).double().numpy() for t in (given.x, noise))
+    target = np.tanh((x + still)[order] @ w1.T + b1) @ w2.T + b2
+    move, momentum = np.zeros_like(x), np.zeros_like(x)
+    for _ in range(8):
+        hidden = np.tanh((x + move + still) @ w1.T + b1)
+        gradient = ((hidden @ w2.T + b2 - target) @ w2 * (1 - hidden**2)) @ w1
+        momentum += gradient / np.abs(gradient).sum(-1, keepdims=True)
+        move = np.clip(move - 0.1 * np.sign(momentum), -0.5, 0.5)
+        move = np.clip(x + move, 0, 1) - x
+    np.testing.assert_allclose(moved.flatten(1).numpy(), x + move, atol=1e-5)
 
 
 def test_dverge_brings_features_closer_within_the_ball_and_the_range():
