@@ -17,6 +17,7 @@ PAGES = (
     "docs/architecture.md",
     "docs/certificates.md",
     "docs/diagnostics.md",
+    "docs/losses.md",
     "docs/runs.md",
 )
 

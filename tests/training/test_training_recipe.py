@@ -105,6 +105,19 @@ def test_members_of_an_uncoupled_loss_train_alone():
     assert recipe.groups() == [(0,), (1,), (2,)]
 
 
+def test_members_of_a_coupled_loss_train_together_and_there_are_several():
+    loss = "loss={name: drt, sigma: 0.25, base: {name: consistency}}"
+    changes = [loss, "loss.base.lbd=3", "members=3"]
+    recipe = load_recipe("digits-gaussian", changes)
+    assert recipe.groups() == [(0, 1, 2)]
+    assert recipe.sigma == 0.25
+    assert recipe.loss.build().base["lbd"] == 3
+    with pytest.raises(ConfigurationError, match="members is 1, but the loss 'drt' couples"):
+        load_recipe("digits-gaussian", [*changes, "members=1"])
+    with pytest.raises(ConfigurationError, match=r"loss\.base\.lbd does not fit"):
+        load_recipe("digits-gaussian", [*changes, "loss.base.lbd=-1"])
+
+
 def test_missing_fields_are_named():
     with pytest.raises(ConfigurationError, match="data: field required"):
         make_recipe({"model": {"name": "mlp"}, "loss": {"name": "gaussian", "sigma": 1}})

@@ -35,12 +35,14 @@ class Batch:
         y: classes, int64 ``(B,)``.
         noise: see `Noise`.
         progress: epochs done so far, fractional, for losses that warm up.
+        value_range: smallest and largest value of a clean input; what a loss moves stays inside.
     """
 
     x: Tensor
     y: Tensor
     noise: Noise
     progress: float = 0.0
+    value_range: tuple[float, float] = (0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -81,8 +83,13 @@ class Loss(BaseModel, ABC):
 losses: Registry[Callable[..., Loss]] = Registry("losses", "phalanx.losses", noun="loss")
 
 
-def build_loss(name: str, options: Mapping[str, Any]) -> Loss:
+def build_loss(name: str, options: Mapping[str, Any], place: str = "loss") -> Loss:
     """The loss called ``name`` with checked options.
+
+    Args:
+        name: one of ``phalanx list losses``.
+        options: its fields.
+        place: what the message calls the options.
 
     Raises:
         ParameterError: there is no such loss.
@@ -92,7 +99,7 @@ def build_loss(name: str, options: Mapping[str, Any]) -> Loss:
         return losses.get(name)(**options)
     except ValidationError as error:
         problem = error.errors()[0]
-        place = ".".join(["loss", *map(str, problem["loc"])])
+        field = ".".join([place, *map(str, problem["loc"])])
         raise ConfigurationError(
-            f"{place} does not fit the loss {name!r}: {problem['msg'].lower()}"
+            f"{field} does not fit the loss {name!r}: {problem['msg'].lower()}"
         ) from None

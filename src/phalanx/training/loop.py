@@ -146,7 +146,7 @@ class TrainingLoop:
         y = self.dataset.labels(indices[rows]).to(device, non_blocking=True)
         law = self.recipe.noise.build()
         noise = StepNoise(self.keys, state.epoch, state.step, rows, len(indices), x, law)
-        return Batch(x, y, noise, self._progress(0.0))
+        return Batch(x, y, noise, self._progress(0.0), self.dataset.card.value_range)
 
     def _progress(self, offset: float) -> float:
         """Epochs done ``offset`` steps after the beginning of the current step."""

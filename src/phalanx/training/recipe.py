@@ -134,6 +134,12 @@ class Recipe(Part):
         part.build()
         return part
 
+    @model_validator(mode="after")
+    def _enough_to_couple(self) -> Recipe:
+        if self.members < 2 and self.loss.build().coupled:
+            raise ValueError(f"members is 1, but the loss {self.loss.name!r} couples at least 2")
+        return self
+
     @property
     def sigma(self) -> float:
         """Noise level the members are trained for, in input units."""
