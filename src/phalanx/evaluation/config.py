@@ -11,20 +11,22 @@ from phalanx.errors import ConfigurationError, ParameterError
 from phalanx.noise.distributions import HasLattice, HasOrder, Noise, check_sigma, noise_of
 from phalanx.noise.stream import check_generator
 from phalanx.smoothing.bank import PRECISIONS
-from phalanx.smoothing.certificate import require_against
+from phalanx.smoothing.certificate import certify_rule, require_against
 from phalanx.smoothing.charge import FREE, Charge, Charged
 from phalanx.smoothing.checks import check_count
+from phalanx.smoothing.choices import Choices
 from phalanx.smoothing.confidence import Randomised, bounds
 from phalanx.smoothing.confidence.clopper_pearson import check_alpha
 from phalanx.smoothing.radii import (
     GAUSSIAN_RULE,
     Ball,
     RadiusRule,
+    among,
     default_rule,
     probability_for,
     rule_of,
 )
-from phalanx.smoothing.stopping import Setting, StoppingRule, rules
+from phalanx.smoothing.stopping import Setting, StoppingRule, rules, unanimous
 
 REAL, LATTICE = "real", "lattice"
 """Noise and sums taken as exact reals, which float32 is not; or both exact, on a lattice."""
@@ -57,6 +59,8 @@ class CertifyConfig:
         norm: of the radius: ``l1``, ``l2`` or ``linf``.
         runner_up: share of alpha for upper bounds on the other classes, in [0, 1); 0: they have
             at most what the bound leaves them.
+        top: the class stays among so many most likely ones; 1: it stays the most likely.
+        labels, groups: see `phalanx.smoothing.choices.Choices`; empty: every class on its own.
         arithmetic: ``lattice`` or ``real``; None: on a lattice where the noise can.
         covers: ``grid`` or ``all``, for certificates on a lattice.
         steps: of the lattice over the range of the inputs; None: as `lattice_of` chooses.
@@ -83,6 +87,9 @@ class CertifyConfig:
     order: int | None = None
     norm: str = "l2"
     runner_up: float = 0.0
+    top: int = 1
+    labels: tuple[int, ...] = ()
+    groups: tuple[tuple[int, ...], ...] = ()
     dimension: int | None = None
     classes: int | None = None
     arithmetic: str | None = None
@@ -108,7 +115,10 @@ class CertifyConfig:
         object.__setattr__(self, "sigma", float(self.sigma))
         object.__setattr__(self, "alpha", float(self.alpha))
         object.__setattr__(self, "radii", tuple(map(float, self.radii)))
-        for name in ("n", "n0", "chunk"):
+        # The same choices have one spelling.
+        object.__setattr__(self, "labels", (choices := self.choices).labels)
+        object.__setattr__(self, "groups", choices.groups)
+        for name in ("n", "n0", "chunk", "top"):
             check_count(name, getattr(self, name))
         if type(self.seed) is not int:
             raise ParameterError(f"seed is {self.seed!r}", why="it is a whole number")
@@ -130,6 +140,10 @@ class CertifyConfig:
         """Refuse a part that nobody has before anything is counted for it."""
         bounds.get(self.bound)
         self._check_order()
+        if self.classes is not None:
+            self.choices.check(self.classes, self.top)
+        elif self.runner_up or self.groups:
+            raise ParameterError("the number of classes is not known", repair="classes=10")
         if (wanted := self.radius_rule.noise) != self.noise:
             raise ParameterError(
                 f"the certificate {self.rule_of_radius!r} holds for {wanted} noise,"
@@ -141,8 +155,6 @@ class CertifyConfig:
         if self.runner_up:
             _check_share("runner_up", self.runner_up)
             require_against(self.radius_rule)
-            if self.classes is None:
-                raise ParameterError("the number of classes is not known", repair="classes=10")
         if self.slope:
             self._check_slope()
         self._check_arithmetic()
@@ -211,6 +223,7 @@ class CertifyConfig:
             "noise": "gaussian",
             "norm": "l2",
             "bound": "clopper-pearson",
+            "top": 1,
         }
         if self.runner_up:
             raise ParameterError(
@@ -248,7 +261,12 @@ class CertifyConfig:
     @property
     def radius_rule(self) -> RadiusRule:
         """The radius rule."""
-        return rule_of(self.rule_of_radius, self.order)
+        return among(rule_of(self.rule_of_radius, self.order), self.top)
+
+    @property
+    def choices(self) -> Choices:
+        """Among which classes every classifier decides."""
+        return Choices(self.labels, self.groups)
 
     @property
     def ball(self) -> Ball:
@@ -257,8 +275,9 @@ class CertifyConfig:
 
     def largest_radius(self, charge: Charge = FREE) -> float:
         """What unanimous votes certify, in input units, after what the arithmetic takes."""
-        most = self.stopping(charge).most()
-        return Charged(self.radius_rule, charge).radius(most, self.sigma, self.ball)
+        found = unanimous(self.stopping(charge), self.setting(charge))
+        said: dict[str, Any] = {"sigma": self.sigma, "alpha": self.alpha, "ball": self.ball}
+        return certify_rule(found, self.radius_rule, charge=charge, **said).radius or 0.0
 
     @property
     def draws(self) -> bool:
@@ -293,7 +312,8 @@ class CertifyConfig:
             fraction=self.fraction,
             stages=self.stages,
             runner_up=self.runner_up,
-            classes=self.classes or 2,
+            classes=self.choices.count(self.classes or 2),
+            top=self.top,
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -307,6 +327,9 @@ class CertifyConfig:
             del asked["order"]
         elif self.dimension is not None:
             asked["order"] = law.order_in(self.dimension)
+        for name in ("top", "labels", "groups"):
+            if asked[name] in (1, ()):
+                del asked[name]  # the same
         if not self.on_lattice:
             del asked["covers"], asked["steps"]
         return asked | chosen | {"arithmetic": LATTICE if self.on_lattice else REAL}

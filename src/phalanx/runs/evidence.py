@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
 
+from phalanx.runs.choices import foreign, top_of
 from phalanx.runs.schema import ESTIMATION, INVALID, SELECTION, CertificateRecord, ChunkRecord
 from phalanx.runs.sequential import ANYTIME, FIXED, STAGED
 
@@ -56,7 +57,7 @@ class Evidence:
     """What the stored votes say of one certificate.
 
     Attributes:
-        selected: the class with most selection votes (lowest index on a tie).
+        selected: the class with most selection votes (lowest index on a tie), or the label.
         selection, estimation: votes by class.
         path: of that class through the estimation votes, up to where the rule ended.
         parts: of an ensemble after smoothing, (votes for that class, rows) of each member.
@@ -81,8 +82,15 @@ def phases_of(chunks: Iterable[ChunkRecord]) -> dict[tuple[str, str], Phase]:
     return found
 
 
-def evidence_of(record: CertificateRecord, phases: Phases, config: Mapping[str, Any]) -> Evidence:
-    """The votes a certificate rests on, or what is wrong with them."""
+def evidence_of(
+    record: CertificateRecord, phases: Phases, config: Mapping[str, Any], label: int | None = None
+) -> Evidence:
+    """The votes a certificate rests on, or what is wrong with them.
+
+    Args:
+        label: the image's, which is the class that a certificate of the k > 1 most likely
+            speaks of; elsewhere, and without one, it is that of the selection votes.
+    """
     rule, found = config.get("stop", FIXED), Evidence()
     stage, rows = _stage(record, config) if rule == STAGED else (0, config["n"])
     if rule in ANYTIME and record.n is not None and 0 < record.n <= config["n"]:
@@ -102,9 +110,13 @@ def evidence_of(record: CertificateRecord, phases: Phases, config: Mapping[str, 
             found.wrong.append(f"{part.rows} of {wanted} rows of its {said} are stored")
         if not part.adds_up:
             found.wrong.append(f"the votes of its {said} do not add up to its rows")
+        if others := foreign(config, part.counts):
+            found.wrong.append(f"its {said} has votes for {others}, which the run leaves out")
     if not found.wrong and not found.invalid:
         most = max(found.selection.values())
-        found.selected = min(label for label, votes in found.selection.items() if votes == most)
+        found.selected = min(key for key, votes in found.selection.items() if votes == most)
+        if label is not None and top_of(config) > 1:
+            found.selected = label
         found.path = estimation.path(found.selected)
     return found
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from phalanx.runs.arithmetic import lower_limit
+from phalanx.runs.choices import alternatives, top_of
 from phalanx.runs.drawn import RANDOMISED
 
 FIXED, STAGED = "fixed", "staged"
@@ -58,6 +59,15 @@ def largest_bound(config: Mapping[str, Any]) -> float:
     while (middle := (low + high) / 2) not in (low, high):
         low, high = (middle, high) if log_mixture(n, n, middle) >= wanted else (low, middle)
     return low
+
+
+def fewest_others(config: Mapping[str, Any], p_lower: float) -> list[float]:
+    """The smallest bounds on 1 .. k others together: those of no votes; empty where none is."""
+    if not (share := float(config.get("runner_up") or 0.0)):
+        return []
+    n, rest = config["n"], max(alternatives(config) - 1, 1)
+    none = 1 - lower_limit(n, n, float(config["alpha"]) * share / rest)
+    return [min(none * size, 1 - p_lower) for size in range(1, top_of(config) + 1)]
 
 
 def _spent(config: Mapping[str, Any]) -> float:

@@ -18,7 +18,8 @@ class Certificate:
     """What is proven about the smoothed classifier at one input.
 
     With probability at least ``1 - alpha`` over the noise that was drawn: the smoothed
-    classifier returns ``predicted`` for every input whose distance in ``norm`` is below
+    classifier returns ``predicted`` (or has it among its k most likely classes, see
+    `phalanx.smoothing.radii.among`) for every input whose distance in ``norm`` is below
     ``radius``. Where ``arithmetic`` is ``"real"``, sums and normals are taken as exact reals;
     where it is ``"lattice"`` they are exact, and ``covers`` says which inputs are meant: those
     on the ``"grid"``, or ``"all"``.
@@ -95,18 +96,19 @@ def certify_rule(
     covers: str = "",
 ) -> Certificate:
     """As `certify_evidence`, for a rule that is no registered one."""
-    label, n_a, n, counted, broken, samples, other = evidence
+    label, n_a, n, counted, broken, samples, others = evidence
     said = {"norm": ball.norm, "arithmetic": arithmetic, "covers": covers}
     if broken:
         reason = f"{broken} of {samples} samples had NaN or infinite logits"
         return failed(reason, sigma=sigma, alpha=alpha, n=n, **said)
     p_lower = charge.lower(counted)
-    if other is None:
+    if not others:
         radius, verified = rule.radius(p_lower, sigma, ball), p_lower > rule.threshold
     else:
-        p_other = charge.upper(other)
-        radius = require_against(rule).radius_against(p_lower, p_other, sigma, ball)
-        verified = p_lower > p_other
+        # That the vote is for one of t others is one event: the arithmetic is charged once.
+        together = [charge.upper(p) for p in others]
+        radius = require_against(rule).radius_against(p_lower, together, sigma, ball)
+        verified = any(p_lower * size > p for size, p in enumerate(together, 1))
     verdict, predicted = (Verdict.VERIFIED, label) if verified else (Verdict.ABSTAINED, None)
     left = charge.radius(radius)
     return Certificate(verdict, predicted, left, n_a, n, p_lower, sigma, alpha, **said)
