@@ -174,3 +174,15 @@ def test_the_second_code_gives_the_same_radii(noise, norm_name, k):
             second = certified_radius(0.35, config, 0.5, others)
             assert ours == pytest.approx(second, rel=1e-9)
             assert ours > 0
+
+
+def test_the_numbers_of_the_page():
+    """Of docs/certificates.md: 0.6 against 0.3, 0.05 and 0.05."""
+    p, rivals = 0.6, np.array([0.3, 0.05, 0.05])
+    plain = [among(RULE, k).radius(p, 1.0) for k in (1, 2, 3)]
+    sharp = [
+        RULE.radius_against(p, np.minimum(np.cumsum(np.sort(rivals)[-k:]), 1 - p).tolist(), 1.0)
+        for k in (1, 2, 3)
+    ]
+    assert [round(radius, 2) for radius in plain] == [0.25, 0.68, 0.93]
+    assert [round(radius, 2) for radius in sharp] == [0.39, 0.95, 1.07]

@@ -275,7 +275,8 @@ class CertifyConfig:
 
     def largest_radius(self, charge: Charge = FREE) -> float:
         """What unanimous votes certify, in input units, after what the arithmetic takes."""
-        found = unanimous(self.stopping(charge), self.setting(charge))
+        # A bound that draws a number reaches furthest with the smallest.
+        found = unanimous(self.stopping(charge, 0.0), self.setting(charge, 0.0))
         said: dict[str, Any] = {"sigma": self.sigma, "alpha": self.alpha, "ball": self.ball}
         return certify_rule(found, self.radius_rule, charge=charge, **said).radius or 0.0
 
@@ -290,20 +291,19 @@ class CertifyConfig:
         Args:
             drawn: the number of an image, where the bound needs one.
         """
-        bound = bounds.get(self.bound)
+        return rules.get(self.rule)(self.setting(charge, drawn))
+
+    def setting(self, charge: Charge = FREE, drawn: float | None = None) -> Setting:
+        """What the stopping rule is told; the arguments are those of `stopping`."""
+        rule, ball, bound = Charged(self.radius_rule, charge), self.ball, bounds.get(self.bound)
         if drawn is not None and isinstance(bound, Randomised):
             bound = bound.drawn(drawn)
-        return rules.get(self.rule)(replace(self.setting(charge), bound=bound))
-
-    def setting(self, charge: Charge = FREE) -> Setting:
-        """What the stopping rule is told, the bound as it is before a number is drawn."""
-        rule, ball = Charged(self.radius_rule, charge), self.ball
         return Setting(
             n=self.n,
             n0=self.n0,
             chunk=self.chunk,
             alpha=self.alpha * (1 - self.slope),
-            bound=bounds.get(self.bound),
+            bound=bound,
             targets=tuple(probability_for(rule, r, self.sigma, ball) for r in self.radii),
             radius=lambda p: rule.radius(p, self.sigma, ball),
             probability=lambda r: probability_for(rule, r, self.sigma, ball),

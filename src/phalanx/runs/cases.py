@@ -114,10 +114,13 @@ class Limits:
 
     def _counted(self, case: Case) -> float:
         n_a, n = case.pair or (0, 1)
-        if self.drawn:
-            drawn = drawn_number(self.config["seed"], case.record.image)
-            return randomised_limit(n_a, n, self.alpha, drawn)
-        return self._fixed[n_a, n]
+        return self._limit(case, n_a, n, self.alpha) if self.drawn else self._fixed[n_a, n]
+
+    def _limit(self, case: Case, hits: int, n: int, alpha: float) -> float:
+        if not self.drawn:
+            return lower_limit(hits, n, alpha)
+        drawn = drawn_number(self.config["seed"], case.record.image)
+        return randomised_limit(hits, n, alpha, drawn)
 
     def others(self, case: Case, p_lower: float) -> list[float] | None:
         """Upper bounds on 1 .. k other classes together, where the run computed them."""
@@ -127,6 +130,7 @@ class Limits:
         beside = {k: v for k, v in case.votes.estimation.items() if k != case.votes.selected}
         votes = sorted((v for k, v in beside.items() if k != INVALID), reverse=True)[:top]
         share = self.config["alpha"] * self.runner_up / max(alternatives(self.config) - 1, 1)
-        each = [1 - lower_limit(n - v, n, share) for v in [*votes, *[0] * (top - len(votes))]]
+        votes += [0] * (top - len(votes))
+        each = [1 - self._limit(case, n - v, n, share) for v in votes]
         sums = accumulate(reversed(each))
         return [min(total, 1 - p_lower - taken) + taken for total in sums]
