@@ -195,18 +195,13 @@ def _unknown_rule(manifest: Manifest) -> str:
         "norm": NORMS,
         "bound": ("clopper-pearson", *([RANDOMISED] if not anytime else [])),
         "arithmetic": (REAL, LATTICE),
+        "stop": KNOWN,
     }
     for key, names in known.items():
         if key not in config and manifest.kind != IMPORT:  # a log says nothing of how it was made
             return f"the run does not say its {key}"
         if key in config and config[key] not in names:
             return f"there is no independent code for {key} {config[key]!r}"
-    if top_of(config) > 1 and noise == GENERALISED_GAUSSIAN:
-        return f"there is no independent code for the most likely classes under {noise} noise"
-    if "stop" not in config and manifest.kind != IMPORT:
-        return "the run does not say its stop"
-    if (rule := config.get("stop", FIXED)) not in KNOWN:
-        return f"there is no independent code for stop {rule!r}"
     _check_slope(config)
     decided = ("classes",) if config.get("runner_up") or config.get("groups") else ()
     sized = ("dimension",) if needs_dimension(config) else ()
@@ -217,6 +212,8 @@ def _unknown_rule(manifest: Manifest) -> str:
         if not value > 0:
             raise RunError(f"the run's {key} is {value}", why="it is above 0")
     _check_order(config)
+    if top_of(config) > 1 and noise == GENERALISED_GAUSSIAN:
+        return f"there is no independent code for the most likely classes under {noise} noise"
     return unstated(config)
 
 
