@@ -1,8 +1,10 @@
-"""Fixtures of every room: where the shared material is, and which tests need it."""
+"""Fixtures of every room: the shared material and which tests need it, and the command line."""
 
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -31,3 +33,20 @@ def repository() -> Path:
 def shared() -> Path:
     """The folder of published logs and data sets, only for tests marked ``shared``."""
     return SHARED
+
+
+@pytest.fixture
+def command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Runs ``phalanx ARGUMENTS`` in this process: exit code, stdout, stderr."""
+    from phalanx.cli.main import main
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["phalanx", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        said = capsys.readouterr()
+        return int(stop.value.code or 0), said.out, said.err
+
+    return run

@@ -87,6 +87,8 @@ class CertifyResult(Sequence[CertificateRecord]):
             precision=config["precision"],
             arithmetic=arithmetic,
             steps=steps,
+            labels=config.get("labels", ()),
+            groups=config.get("groups", ()),
             allow_sigma_mismatch=True,
             **options,
         )

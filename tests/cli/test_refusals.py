@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from refusal_cases import CASES, Case, Changes
+from refused_choices import CHOICES
 
 import phalanx
 from phalanx.cli import main
@@ -110,7 +111,7 @@ def contents(folder: Path) -> tuple[str, str]:
         return (folder / "run.json").read_text(), store.digest()
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [*CASES, *CHOICES], ids=lambda case: case.name)
 def test_refused(case: Case, healthy: Path, tmp_path: Path, run_command) -> None:
     out = shutil.copytree(healthy, tmp_path / "run")
     before = contents(out)

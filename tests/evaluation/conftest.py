@@ -44,3 +44,9 @@ def small_request(images: int = 6, members: int = 2, labels: bool = True, **conf
 def request_of():
     """Factory of requests."""
     return small_request
+
+
+@pytest.fixture
+def model_of():
+    """Factory of models: ``model_of(seed, classes)``."""
+    return small_model

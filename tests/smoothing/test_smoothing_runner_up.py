@@ -19,26 +19,26 @@ RULE = NeymanPearson()
 @pytest.mark.parametrize(("p_a", "p_b"), [(0.4, 0.3), (0.6, 0.2), (0.9, 0.05), (0.51, 0.49)])
 def test_the_radius_is_where_half_spaces_exchange_their_class(p_a, p_b):
     """Class A is a half-space, B the opposite one, the rest lies between: tight, so exact."""
-    radius = RULE.radius_against(p_a, p_b, 1.0)
+    radius = RULE.radius_against(p_a, [p_b], 1.0)
 
     def gap(distance: float) -> float:
         return norm.cdf(norm.ppf(p_a) - distance) - norm.cdf(norm.ppf(p_b) + distance)
 
     assert gap(radius) >= 0
     assert gap(radius * (1 + 1e-9)) < 0
-    assert RULE.radius_against(p_a, p_b, 1.0) >= RULE.radius(p_a, 1.0) * (1 - 1e-12)
+    assert RULE.radius_against(p_a, [p_b], 1.0) >= RULE.radius(p_a, 1.0) * (1 - 1e-12)
 
 
 def test_with_nothing_known_of_the_others_it_is_the_two_class_radius():
     for p in (0.6, 0.9, 0.9999):
-        assert RULE.radius_against(p, 1 - p, 0.5) == pytest.approx(RULE.radius(p, 0.5), rel=1e-12)
+        assert RULE.radius_against(p, [1 - p], 0.5) == pytest.approx(RULE.radius(p, 0.5), rel=1e-12)
 
 
 def test_what_is_no_bound_is_refused():
     for pair in ((1.0, 0.1), (0.9, 0.0), (float("nan"), 0.1), (0.9, float("nan")), (0.9, 1.1)):
         with pytest.raises(ParameterError):
-            RULE.radius_against(*pair, 0.5)
-    assert RULE.radius_against(0.3, 0.4, 0.5) == 0.0
+            RULE.radius_against(pair[0], [pair[1]], 0.5)
+    assert RULE.radius_against(0.3, [0.4], 0.5) == 0.0
 
 
 @pytest.mark.parametrize("truth", [(0.45, 0.35, 0.1, 0.1), (0.52, 0.46, 0.01, 0.01)])
@@ -54,7 +54,7 @@ def test_both_bounds_hold_together(truth):
             counts = {label: int(count) for label, count in enumerate(row)}
             found[key] = fixed_evidence({0: 1}, counts, PLAIN, alpha, runner_up=0.5, classes=4)
         one = found[key]
-        wrong += one.p_lower > truth[0] or one.p_other < max(truth[1:])
+        wrong += one.p_lower > truth[0] or one.others[0] < max(truth[1:])
     assert wrong / runs <= alpha + 4 * np.sqrt(alpha / runs)
 
 

@@ -17,7 +17,7 @@ from scipy.stats import binom
 from phalanx.errors import ParameterError
 from phalanx.noise.distributions.generalised_gaussian import usual_order
 from phalanx.smoothing.confidence import Bound, Randomised
-from phalanx.smoothing.radii import NORMS, Ball, RadiusRule
+from phalanx.smoothing.radii import NORMS, Ball, RadiusAbove, RadiusRule
 
 TRIALS = (1, 2, 10, 100, 1000)
 ALPHAS = (0.5, 0.05, 0.001)
@@ -288,9 +288,44 @@ def refuses_bad_noise_and_probabilities(rule: RadiusRule) -> None:
         pytest.fail(f"p={p} sigma={sigma} gave a radius of {value}")
 
 
+def other_thresholds(rule: RadiusRule) -> None:
+    """A rule that knows where p falls to another value agrees with half-spaces there too.
+
+    One along an axis has its quantile for a threshold t moved by as much as its input; along the
+    diagonal of two values likewise. Nothing is certified up to t, and at one half it is the rule.
+    """
+    if not isinstance(rule, RadiusAbove):
+        return
+    along_axis, of_the_sum = QUANTILES[rule.noise]
+    for t in (0.5, 1 / 3, 0.25, 0.01):
+        moved = rule.above(t)
+        zero_up_to_the_threshold(moved)
+        refuses_bad_noise_and_probabilities(moved)
+        for p in (t + 1e-9, 0.4, 0.6, 0.999):
+            axis, diagonal = (
+                (_signed(q, p) - _signed(q, t)) * (1 + 1e-12) + 1e-13
+                for q in (along_axis, of_the_sum)
+            )
+            for norm, shrunk in (("l1", 1.0), ("l2", 2**-0.5), ("linf", 0.5)):
+                radius = moved.radius(p, 1.0, Ball(norm, 2))
+                assert radius <= max(axis, 0.0)
+                assert radius <= max(diagonal * shrunk, 0.0)
+            if p > 0.5:
+                two = Ball("l2", 2)
+                assert moved.radius(p, 1.0, two) >= rule.radius(p, 1.0, two) * (1 - 1e-12)
+    with pytest.raises(ParameterError):
+        rule.above(0.6)
+
+
+def _signed(quantile: Quantile, p: float) -> float:
+    """The quantile of a symmetric law, which is given from one half on."""
+    return quantile(p) if p >= 0.5 else -quantile(1 - p)
+
+
 RADIUS_CHECKS: list[Callable[[RadiusRule], None]] = [
     never_above_a_linear_classifier,
     larger_balls_have_smaller_radii,
     zero_up_to_the_threshold,
     refuses_bad_noise_and_probabilities,
+    other_thresholds,
 ]

@@ -93,6 +93,9 @@ def merged(
         if not sign:
             raise ConfigurationError(f"--set {item!r}", repair="--set name=value")
         found[name.strip()] = _parsed(value, f"--set {item!r}")
+    for name in ("labels", "radii", "stages"):
+        if isinstance(text := found.get(name), str):  # labels=0,1,5 is [0, 1, 5]
+            found[name] = _parsed(f"[{text}]", f"{name}={text}")
     for name in ("sigma", "alpha"):
         if isinstance(found.get(name), str):
             found[name] = number(found[name])

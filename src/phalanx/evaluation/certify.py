@@ -190,7 +190,7 @@ class Sweep:
         if self.arithmetic.lattice is not None and self.arithmetic.on_grid:
             self.arithmetic.lattice.require(x)
         small = thumbnail(x, dataset.card.value_range)
-        sample = SampleRecord(index, dataset.label(index), small, _digest(x))
+        sample = SampleRecord(index, self.request.label(index), small, _digest(x))
         self.store.add_samples([sample])
         return x
 
@@ -202,7 +202,9 @@ class Sweep:
         """
         dataset, known = self.request.dataset, self.store.digests().keys() & self.store.finished()
         asked = [
-            SampleRecord(index, dataset.label(index), digest=_digest(dataset.images([index])[0]))
+            SampleRecord(
+                index, self.request.label(index), digest=_digest(dataset.images([index])[0])
+            )
             for index in sorted(known.intersection(self.request.indices))
         ]
         self.store.add_samples(asked)
@@ -229,7 +231,7 @@ class Sweep:
         """Queue the chunks an image still needs; certify it when every classifier has enough."""
         image = self._active[index]
         votes = [image.votes(place) for place in range(len(self.decisions.voters))]
-        decisions = self.decisions.decide(index, votes)
+        decisions = self.decisions.decide(index, votes, self.request.label(index))
         conclusions = [found for found in decisions if isinstance(found, Evidence)]
         if len(conclusions) == len(decisions):
             self._certify(index, conclusions)
@@ -324,7 +326,7 @@ class Sweep:
         **shared: Any,
     ) -> None:
         """Write what is proven for an image; ``shared`` are values of all its records."""
-        label = self.request.dataset.label(index)
+        label = self.request.label(index)
         records = [
             replace(_record(name, index, label, certificate), **shared)
             for name, certificate in zip(self._names(), certificates, strict=True)

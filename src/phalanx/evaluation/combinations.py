@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from phalanx.errors import ParameterError
 from phalanx.smoothing.double_sampling.split import FEWEST, check_split
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from phalanx.evaluation.config import CertifyConfig
 
 SLOPE_SAMPLES = 2
-_FIXED = {"stop": "fixed", "bound": "clopper-pearson"}
+_FIXED: dict[str, Any] = {"stop": "fixed", "bound": "clopper-pearson", "top": 1}
 
 
 def check_share(name: str, value: float) -> None:
@@ -96,7 +96,7 @@ def _check_no_second(config: CertifyConfig) -> None:
 
 
 def _require(
-    config: CertifyConfig, wanted: Mapping[str, str], said: str, what: str, without: str
+    config: CertifyConfig, wanted: Mapping[str, Any], said: str, what: str, without: str
 ) -> None:
     """Refuse the first part that is not the one a certificate is about."""
     parts = {**vars(config), "stop": config.rule, "certificate": config.rule_of_radius}

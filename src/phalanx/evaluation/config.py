@@ -13,9 +13,10 @@ from phalanx.evaluation.combinations import check_share, check_slope, check_two_
 from phalanx.noise.distributions import HasLattice, HasOrder, Noise, check_sigma, noise_of
 from phalanx.noise.stream import check_generator
 from phalanx.smoothing.bank import PRECISIONS
-from phalanx.smoothing.certificate import Certificate, require_against
+from phalanx.smoothing.certificate import Certificate, certify_rule, require_against
 from phalanx.smoothing.charge import FREE, Charge, Charged
 from phalanx.smoothing.checks import check_count
+from phalanx.smoothing.choices import Choices
 from phalanx.smoothing.confidence import Randomised, bounds
 from phalanx.smoothing.confidence.clopper_pearson import check_alpha
 from phalanx.smoothing.double_sampling.split import Split, SplitSampling, planned_split
@@ -23,12 +24,13 @@ from phalanx.smoothing.radii import (
     Ball,
     RadiusRule,
     UsesSecondLaw,
+    among,
     default_rule,
     probability_for,
     radii,
     rule_of,
 )
-from phalanx.smoothing.stopping import Evidence, Setting, StoppingRule, rules
+from phalanx.smoothing.stopping import Evidence, Setting, StoppingRule, rules, unanimous
 from phalanx.smoothing.two_laws import SMALLER_VARIANCE, TwoLaws, certify_two_laws
 
 REAL, LATTICE = "real", "lattice"
@@ -60,6 +62,8 @@ class CertifyConfig:
         norm: of the radius: ``l1``, ``l2`` or ``linf``.
         runner_up: share of alpha for upper bounds on the other classes, in [0, 1); 0: they have
             at most what the bound leaves them.
+        top: the class stays among so many most likely ones; 1: it stays the most likely.
+        labels, groups: see `phalanx.smoothing.choices.Choices`; empty: every class on its own.
         arithmetic: ``lattice`` or ``real``; None: on a lattice where the noise can.
         covers: ``grid`` or ``all``, for certificates on a lattice.
         steps: of the lattice over the range of the inputs; None: as `lattice_of` chooses.
@@ -90,6 +94,9 @@ class CertifyConfig:
     order: int | None = None
     norm: str = "l2"
     runner_up: float = 0.0
+    top: int = 1
+    labels: tuple[int, ...] = ()
+    groups: tuple[tuple[int, ...], ...] = ()
     dimension: int | None = None
     classes: int | None = None
     arithmetic: str | None = None
@@ -119,7 +126,10 @@ class CertifyConfig:
         object.__setattr__(self, "alpha", float(self.alpha))
         object.__setattr__(self, "radii", tuple(map(float, self.radii)))
         object.__setattr__(self, "split", tuple(self.split))
-        for name in ("n", "n0", "chunk"):
+        # The same choices have one spelling.
+        object.__setattr__(self, "labels", (choices := self.choices).labels)
+        object.__setattr__(self, "groups", choices.groups)
+        for name in ("n", "n0", "chunk", "top"):
             check_count(name, getattr(self, name))
         if type(self.seed) is not int:
             raise ParameterError(f"seed is {self.seed!r}", why="it is a whole number")
@@ -141,6 +151,10 @@ class CertifyConfig:
         """Refuse a part that nobody has before anything is counted for it."""
         bounds.get(self.bound)
         self._check_order()
+        if self.classes is not None:
+            self.choices.check(self.classes, self.top)
+        elif self.runner_up or self.groups:
+            raise ParameterError("the number of classes is not known", repair="classes=10")
         if (wanted := self.radius_rule.noise) != self.noise:
             raise ParameterError(
                 f"the certificate {self.rule_of_radius!r} holds for {wanted} noise,"
@@ -152,8 +166,6 @@ class CertifyConfig:
         if self.runner_up:
             check_share("runner_up", self.runner_up)
             require_against(self.radius_rule)
-            if self.classes is None:
-                raise ParameterError("the number of classes is not known", repair="classes=10")
         if self.slope:
             check_slope(self)
         check_two_laws(self)
@@ -229,7 +241,14 @@ class CertifyConfig:
     def radius_rule(self) -> RadiusRule:
         """The radius rule."""
         rule = rule_of(self.rule_of_radius, self.order)
-        return rule.of_noise(self.noise, self.order) if isinstance(rule, UsesSecondLaw) else rule
+        if isinstance(rule, UsesSecondLaw):
+            return rule.of_noise(self.noise, self.order)
+        return among(rule, self.top)
+
+    @property
+    def choices(self) -> Choices:
+        """Among which classes every classifier decides."""
+        return Choices(self.labels, self.groups)
 
     @property
     def double(self) -> bool:
@@ -259,11 +278,13 @@ class CertifyConfig:
 
     def largest_radius(self, charge: Charge = FREE) -> float:
         """What unanimous votes certify, in input units, after what the arithmetic takes."""
-        rule = self.stopping(charge)
+        # A bound that draws a number reaches furthest with the smallest.
+        rule = self.stopping(charge, 0.0)
         if isinstance(rule, SplitSampling):
             return self.certified_twice([rule.unanimous()])[0].radius or 0.0
-        most = rule.most()
-        return Charged(self.radius_rule, charge).radius(most, self.sigma, self.ball)
+        found = unanimous(rule, self.setting(charge, 0.0))
+        said: dict[str, Any] = {"sigma": self.sigma, "alpha": self.alpha, "ball": self.ball}
+        return certify_rule(found, self.radius_rule, charge=charge, **said).radius or 0.0
 
     @property
     def draws(self) -> bool:
@@ -277,21 +298,20 @@ class CertifyConfig:
             drawn: the number of an image, where the bound needs one.
         """
         if self.double:
-            return SplitSampling(self.setting(charge), self.chosen_split)
-        bound = bounds.get(self.bound)
+            return SplitSampling(self.setting(charge, drawn), self.chosen_split)
+        return rules.get(self.rule)(self.setting(charge, drawn))
+
+    def setting(self, charge: Charge = FREE, drawn: float | None = None) -> Setting:
+        """What the stopping rule is told; the arguments are those of `stopping`."""
+        rule, ball, bound = Charged(self.radius_rule, charge), self.ball, bounds.get(self.bound)
         if drawn is not None and isinstance(bound, Randomised):
             bound = bound.drawn(drawn)
-        return rules.get(self.rule)(replace(self.setting(charge), bound=bound))
-
-    def setting(self, charge: Charge = FREE) -> Setting:
-        """What the stopping rule is told, the bound as it is before a number is drawn."""
-        rule, ball = Charged(self.radius_rule, charge), self.ball
         return Setting(
             n=self.n,
             n0=self.n0,
             chunk=self.chunk,
             alpha=self.alpha * (1 - self.slope),
-            bound=bounds.get(self.bound),
+            bound=bound,
             targets=tuple(probability_for(rule, r, self.sigma, ball) for r in self.radii),
             radius=lambda p: rule.radius(p, self.sigma, ball),
             probability=lambda r: probability_for(rule, r, self.sigma, ball),
@@ -300,7 +320,8 @@ class CertifyConfig:
             fraction=self.fraction,
             stages=self.stages,
             runner_up=self.runner_up,
-            classes=self.classes or 2,
+            classes=self.choices.count(self.classes or 2),
+            top=self.top,
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -320,6 +341,9 @@ class CertifyConfig:
             del asked["order"]
         elif self.dimension is not None:
             asked["order"] = law.order_in(self.dimension)
+        for name in ("top", "labels", "groups"):
+            if asked[name] in (1, ()):
+                del asked[name]  # the same
         if not self.on_lattice:
             del asked["covers"], asked["steps"]
         return asked | chosen | {"arithmetic": LATTICE if self.on_lattice else REAL}

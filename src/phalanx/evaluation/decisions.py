@@ -13,7 +13,7 @@ from phalanx.smoothing.after_smoothing import AfterSmoothing
 from phalanx.smoothing.charge import FREE, Charge
 from phalanx.smoothing.classifiers import AFTER_SMOOTHING, BaseClassifier
 from phalanx.smoothing.radii import GAUSSIAN_RULE
-from phalanx.smoothing.stopping import Chunk, Evidence, StoppingRule, Votes
+from phalanx.smoothing.stopping import Chunk, Evidence, StoppingRule, Votes, about
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,11 @@ class Decisions:
         after = [classifier for classifier in self.classifiers if classifier.after]
         if not after:
             return
-        if self.config.rule_of_radius != GAUSSIAN_RULE or self.config.shares:
+        config = self.config
+        if config.rule_of_radius != GAUSSIAN_RULE or config.shares or config.top > 1:
             raise ParameterError(
                 f"{AFTER_SMOOTHING} needs signed radii, which only {GAUSSIAN_RULE} gives",
-                repair=f"--set certificate={GAUSSIAN_RULE}, and no share for another bound",
+                repair=f"--set certificate={GAUSSIAN_RULE}, no share for another bound, no top",
             )
         self._shared(None)
 
@@ -59,13 +60,19 @@ class Decisions:
         """The number a randomised bound draws for an image; None where the bound is not one."""
         return uniform_draw(self.config.seed, image, "bound") if self.config.draws else None
 
-    def decide(self, image: int, votes: Sequence[Votes]) -> list[list[Chunk] | Evidence]:
+    def decide(
+        self, image: int, votes: Sequence[Votes], label: int | None = None
+    ) -> list[list[Chunk] | Evidence]:
         """For every classifier, chunks that it needs or what is proven.
 
         Args:
             image: its index.
             votes: of every voter.
+            label: the image's, known before any vote. It is the class that a certificate of the
+                k > 1 most likely speaks of; elsewhere, and without one, selection votes say.
         """
+        if self.config.top > 1 and label is not None:
+            votes = [about(label, found) for found in votes]
         drawn = self.drawn(image)
         own = self._own if drawn is None else self.config.stopping(self.charge, drawn)
         of_voter = iter(votes)

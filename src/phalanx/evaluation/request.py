@@ -55,6 +55,11 @@ class Request:
     device: torch.device
     open: tuple[str, ...] = ()
 
+    def label(self, index: int) -> int | None:
+        """Of an image, as the classifiers would say it; None where it has none."""
+        label = self.dataset.label(index)
+        return None if label is None else self.config.choices.of(label)
+
     @property
     def arithmetic(self) -> Arithmetic:
         """How noise is added, and what that takes off every certificate."""
@@ -110,6 +115,7 @@ def request_of(
         each=each,
         consensus=consensus,
     )
+    found = [replace(classifier, choices=config.choices) for classifier in found]
     Decisions(config, found)  # what cannot be certified under this configuration is refused now
     chosen = range(len(dataset)) if indices is None else indices
     check_models(models, dataset, chosen, config.sigma)

@@ -26,6 +26,7 @@ UNTRACEABLE = (
     AssertionError,
     AttributeError,
     LookupError,
+    NameError,  # what fx says of a module that is no submodule
     NotImplementedError,
     RuntimeError,
     TypeError,

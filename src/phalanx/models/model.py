@@ -22,8 +22,8 @@ class InputSpec:
 
     Attributes:
         range: smallest and largest value of a clean input, for example ``(0, 1)``.
-        mean, std: per channel, in the units of ``range``; empty means the network normalises
-            inside (or needs no normalisation).
+        mean, std: per channel (of rows: per feature), in the units of ``range``; empty means the
+            network normalises inside (or needs no normalisation).
         shape: one input without the batch axis, or None where the network takes several.
     """
 
@@ -108,10 +108,8 @@ class Model(nn.Module):
         # The mode is the network's: wrapping an evaluated network does not unsettle it.
         self.training = network.training
         if inputs.mean:
-            # Channels come first; an input whose shape is not known is taken for an image.
-            shape = (1, -1, *[1] * (len(inputs.shape or (0, 0, 0)) - 1))
-            self.register_buffer("mean", torch.tensor(inputs.mean).view(shape), persistent=False)
-            self.register_buffer("std", torch.tensor(inputs.std).view(shape), persistent=False)
+            self.register_buffer("mean", torch.tensor(inputs.mean), persistent=False)
+            self.register_buffer("std", torch.tensor(inputs.std), persistent=False)
 
     @property
     def sigma(self) -> float | None:
@@ -127,4 +125,7 @@ class Model(nn.Module):
 
         A network may write to its input (``x.clamp_(0, 1)``); other members read the same ``x``.
         """
-        return (x - self.mean) / self.std if self.inputs.mean else x.clone()
+        if not self.inputs.mean:
+            return x.clone()
+        channels = (1, -1, *[1] * (x.ndim - 2))  # they come first, as in torch
+        return (x - self.mean.view(channels)) / self.std.view(channels)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from phalanx.reporting.formatting import count
+from phalanx.runs.choices import restrictions, top_of
 from phalanx.runs.double_sampling import NAME as DOUBLE_SAMPLING
 from phalanx.runs.lattice import charges, coverage
 from phalanx.runs.schema import CertificateRecord
@@ -32,12 +33,12 @@ def proven(config: Mapping[str, Any]) -> list[str]:
     on_lattice = config.get("arithmetic") == "lattice"
     return [
         f"For each certified image on its own: with probability at least {level} over the noise "
-        "drawn for it, the smoothed classifier returns the same class for every input whose "
-        f"{norm} distance from the image is smaller than the radius. An image for which the "
-        "statistics allow no such claim is an abstention, and abstentions never count as "
-        "certified.",
+        f"drawn for it, {_kept(config)} for every input whose {norm} distance from the image is "
+        "smaller than the radius. An image for which the statistics allow no such claim is an "
+        "abstention, and abstentions never count as certified.",
         f"The smoothed classifier is the class that the base classifier most often gives under "
         f"{noise}. The claim is about it.",
+        *(f"Classes {said}." for said in restrictions(config)),
         "Distances are measured in the units of the images as they are given to the model, before "
         "any normalisation inside it.",
         *([_on_lattice(config)] if on_lattice else []),
@@ -54,6 +55,15 @@ _TWO_LAWS = (
     "each law got, or that the first got all of them, was decided by the selection samples alone. "
     "The smoothed classifier is that of the first law."
 )
+
+
+def _kept(config: Mapping[str, Any]) -> str:
+    if (top := top_of(config)) == 1:
+        return "the smoothed classifier returns the same class"
+    return (
+        "the image's label (without one, the class that its selection samples chose) is among the "
+        f"smoothed classifier's top {top}, the classes that the base classifier gives most often,"
+    )
 
 
 def _on_lattice(config: Mapping[str, Any]) -> str:

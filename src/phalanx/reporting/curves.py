@@ -15,8 +15,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
 from phalanx.errors import ParameterError, RunError
+from phalanx.reporting.formatting import measure
 from phalanx.reporting.published import PublishedCurve, figures
 from phalanx.reporting.style import MUTED, RULE, rc, save, series
+from phalanx.runs.choices import decided_otherwise, measured
 from phalanx.runs.compare import require_one_norm
 from phalanx.runs.files import write_atomically
 from phalanx.runs.query import certified_radii, is_labelled
@@ -129,6 +131,7 @@ def curve_figure(
     *,
     labelled: bool = True,
     norm: str = "l2",
+    measured: str = "",
     salt: str = "curve",
 ) -> Figure:
     """The figure of the report and of ``phalanx runs plot``.
@@ -138,6 +141,7 @@ def curve_figure(
         published: curves of the literature to mark.
         labelled: False names the y axis for images without labels.
         norm: of the radii.
+        measured: what the accuracy is called, see `Summary.measured`.
         salt: makes the SVG ids of this figure its own.
     """
     with mpl.rc_context(dict(rc(salt))):
@@ -148,7 +152,7 @@ def curve_figure(
             draw_curve(axes, curve, name, index, band=band)
         ours = axes.get_legend_handles_labels()[0][::-1]
         literature = draw_published(axes, published)
-        axes.set(ylim=(0, 1.02), ylabel="certified accuracy" if labelled else "certified fraction")
+        axes.set(ylim=(0, 1.02), ylabel=measure(labelled, measured))
         axes.set_xlim(left=0)
         axes.set_xlabel(f"{norm} radius, in input units")
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
@@ -195,9 +199,11 @@ def plot_runs(stores: Sequence[RunStore], path: Path) -> Path:
         (str(s.manifest.data.get("name", "")), s.manifest.config.get("sigma")) for s in stores
     }
     norm = require_one_norm(stores)
-    published = figures(*places.pop()) if len(places) == 1 and norm == "l2" else []
+    plain = norm == "l2" and not any(decided_otherwise(s.manifest.config) for s in stores)
+    published = figures(*places.pop()) if len(places) == 1 and plain else []
     labelled = all(is_labelled(store.certificates(), store.labels()) for store in stores)
-    figure = curve_figure(curves, published, labelled=labelled, norm=norm)
+    name = measured(stores[0].manifest.config)
+    figure = curve_figure(curves, published, labelled=labelled, norm=norm, measured=name)
     dates = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}, ".png": None}
     metadata = dates[path.suffix.lower()]
     picture = io.BytesIO()

@@ -38,7 +38,9 @@ def _outcome(row: CertificateRecord) -> str:
     return {True: "right", False: "wrong", None: "certified"}[row.correct]
 
 
-def vote_figure(shares: dict[str, np.ndarray], n: int, *, salt: str = "votes") -> Figure:
+def vote_figure(
+    shares: dict[str, np.ndarray], n: int, *, floor: float = 0.5, salt: str = "votes"
+) -> Figure:
     """Histogram of the vote shares on a probit axis, on which equal steps are equal radii.
 
     A share of 0 or 1 has no place on that axis and is drawn at ``(k + 1/2) / (n + 1)``.
@@ -46,11 +48,13 @@ def vote_figure(shares: dict[str, np.ndarray], n: int, *, salt: str = "votes") -
     Args:
         shares: from `vote_shares`; not empty.
         n: votes per image.
+        floor: a share below which nothing is certified.
         salt: makes the SVG ids of this figure its own.
     """
     place = {key: ndtri((values * n + 0.5) / (n + 1)) for key, values in shares.items()}
     every = np.concatenate(list(place.values()))
-    low, high = min(-0.3, float(every.min())), max(0.3, float(every.max()))
+    edge = float(ndtri(floor))
+    low, high = min(edge - 0.3, float(every.min())), max(edge + 0.3, float(every.max()))
     edges = np.linspace(low, high + 1e-9, BINS + 1)
     colours = {"right": GOOD, "certified": GOOD, "wrong": BAD, "abstained": IDLE}
     with mpl.rc_context(dict(rc(salt))):
@@ -64,7 +68,7 @@ def vote_figure(shares: dict[str, np.ndarray], n: int, *, salt: str = "votes") -
             label=[f"{key} ({len(values)})" for key, values in place.items()],
             rwidth=0.86,
         )
-        axes.axvline(0, color=INK, linewidth=1)  # one half: nothing below it is certified
+        axes.axvline(edge, color=INK, linewidth=1)
         ticks = [tick for tick in TICKS if low <= ndtri(tick) <= high]
         axes.set_xticks(ndtri(ticks), [f"{tick:g}" for tick in ticks])
         axes.set(xlabel="share of votes for the predicted class, n_A / n", ylabel="images")

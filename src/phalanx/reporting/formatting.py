@@ -94,6 +94,15 @@ def count(value: int | None) -> str:
     return ABSENT if value is None else f"{value:,}".replace(",", "\u202f")
 
 
+def measure(labelled: bool, measured: str = "") -> str:
+    """What a rate of certificates is called.
+
+    >>> measure(True, "top-3"), measure(False)
+    ('certified top-3 accuracy', 'certified fraction')
+    """
+    return " ".join(filter(None, ["certified", measured, "accuracy" if labelled else "fraction"]))
+
+
 def images_text(images: Iterable[int], asked: int | None = None) -> str:
     """How many images there are, and that time was up where more were asked for.
 

@@ -20,6 +20,7 @@ from phalanx.reporting.formatting import (
     cut,
     images_text,
     interval,
+    measure,
     percent,
     percent_interval,
     signed,
@@ -39,6 +40,7 @@ from phalanx.reporting.tables import (
     summary_rows,
 )
 from phalanx.reporting.theory import conditions_section, law_section
+from phalanx.runs.choices import decided_otherwise, floor_of, top_of
 from phalanx.runs.compare import Comparison
 from phalanx.runs.query import Summary, cap_of, radius_key
 from phalanx.runs.radii import norm_of
@@ -74,6 +76,7 @@ class Findings:
         sigma = store.manifest.config.get("sigma")
         norm = norm_of(store.manifest.config)
         comparable = bool(found) and found[0].labelled and sigma is not None and norm == "l2"
+        comparable = comparable and not decided_otherwise(store.manifest.config)
         published = figures(data_name(store), sigma) if comparable else []
         return cls(store, radii, found, published)
 
@@ -128,10 +131,13 @@ def lead(findings: Findings) -> str:
     radius = _telling_radius(findings)
     held = int((summary.certified >= radius).sum())
     kept = "are classified correctly and provably keep" if summary.labelled else "provably keep"
+    kept += " their class"
+    if (top := top_of(findings.store.manifest.config)) > 1:
+        whose = "label" if summary.labelled else "selected class"
+        kept = f"provably keep their {whose} among the {top} most likely classes"
     text = (
         f"Of {count(summary.images)} images, <b>{count(held)} ({percent(summary.at(radius).value)}"
-        f"%)</b> {kept} their class under every change of {findings.norm} size below"
-        f" {radius_key(radius)}."
+        f"%)</b> {kept} under every change of {findings.norm} size below {radius_key(radius)}."
     )
     if summary.average_certified_radius is not None:
         text += f" The average certified radius is <b>{cut(summary.average_certified_radius)}</b>."
@@ -185,11 +191,10 @@ def tiles(summary: Summary) -> str:
 def results(findings: Findings) -> str:
     """Table and curve of every classifier."""
     found = findings.found
-    curves = run_curves(findings.store)
-    figure = curve_figure(
-        curves, findings.published, labelled=found[0].labelled, norm=findings.norm
-    )
-    what = "Certified accuracy" if found[0].labelled else "Certified fraction"
+    curves, labelled = run_curves(findings.store), found[0].labelled
+    said: dict[str, Any] = {"norm": findings.norm, "measured": found[0].measured}
+    figure = curve_figure(curves, findings.published, labelled=labelled, **said)
+    what = measure(labelled, found[0].measured).capitalize()
     label = f"{what} against {findings.norm} radius, of {len(curves)} classifiers"
     svg = figure_svg(figure, label=label, salt="curve")
     cap = cap_of(findings.store.manifest.config)
@@ -244,10 +249,17 @@ def votes(findings: Findings) -> str:
     if not shares:
         return ""
     n = max(row.n for row in rows if row.n)
-    svg = figure_svg(vote_figure(shares, n), label="Histogram of the share of votes", salt="votes")
+    config = findings.store.manifest.config
+    floor = floor_of(config)
+    edge = "one half" if floor == 0.5 else f"{floor:.3g}"
+    below = ", below which nothing is certified"
+    if config.get("runner_up"):
+        below = "; below it the bounds on the other classes decide"
+    figure = vote_figure(shares, n, floor=floor)
+    svg = figure_svg(figure, label="Histogram of the share of votes", salt="votes")
     return (
         f"<p>How often {_name(name)} chose its class among {count(n)} noisy copies of an image. "
-        "The line marks one half, below which nothing is certified. "
+        f"The line marks {edge}{below}. "
         "The axis is stretched so that equal steps are equal gains in radius: from 0.9 on, "
         "each labelled step leaves ten times fewer dissenting votes.</p>"
         f'<figure><div class="plot">{svg}</div></figure>'

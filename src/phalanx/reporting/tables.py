@@ -15,6 +15,7 @@ from phalanx.reporting.formatting import (
     cut,
     images_text,
     interval,
+    measure,
     percent,
     percent_interval,
     signed,
@@ -97,7 +98,7 @@ def summary_rows(found: Sequence[Summary], radii: Sequence[float]) -> Table:
         )
     )
     return Table(
-        title=f"Certified {'accuracy' if labelled else 'fraction'} on {images}",
+        title=f"{measure(labelled, found[0].measured).capitalize()} on {images}",
         columns=(
             "classifier",
             *(_at(radius, labelled) for radius in radii),

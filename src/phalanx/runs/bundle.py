@@ -55,7 +55,8 @@ Recheck every certificate from the votes, without weights, data or torch:
 By hand: the class c with most selection votes (lowest index on a tie); n_A = its estimation
 votes of n; p = the one-sided Clopper-Pearson bound, BetaInv(alpha; n_A, n-n_A+1);
 radius = sigma * Phi^-1(p), none where p <= 1/2 (Cohen, Rosenfeld and Kolter 2019), with sigma
-as float32 where that is smaller, as noise is added in float32.
+as float32 where that is smaller, as noise is added in float32. Where run.json has "top": k, the
+class is the image's label if it has one, and of k + 1 equal shares it needs more than one.
 """
 
 T = TypeVar("T")

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 from phalanx.runs.arithmetic import lower_limit, lower_limits
+from phalanx.runs.choices import alternatives, top_of
 from phalanx.runs.double_sampling import NAME as DOUBLE_SAMPLING
 from phalanx.runs.double_sampling import Found
 from phalanx.runs.drawn import RANDOMISED, drawn_number, randomised_limit
@@ -58,14 +60,15 @@ def cases_of(run: RunStore, records: list[CertificateRecord]) -> list[Case]:
             cases.append(Case(record, labels.get(record.image), missing=missing))
             continue
         else:
-            votes = evidence_of(record, phases, config)
+            votes = evidence_of(record, phases, config, labels.get(record.image))
         noise = slopes.get((record.image, record.classifier))
         cases.append(_counted(Case(record, labels.get(record.image), noise=noise), votes))
     return cases
 
 
 def _joint_is_known(config: Mapping[str, Any]) -> bool:
-    return config.get("stop", FIXED) == FIXED and config.get("bound") != RANDOMISED
+    fixed = config.get("stop", FIXED) == FIXED and top_of(config) == 1
+    return fixed and config.get("bound") != RANDOMISED
 
 
 def _published(record: CertificateRecord, label: int | None) -> Case:
@@ -127,18 +130,23 @@ class Limits:
 
     def _counted(self, case: Case) -> float:
         n_a, n = case.pair or (0, 1)
-        if self.drawn:
-            drawn = drawn_number(self.config["seed"], case.record.image)
-            return randomised_limit(n_a, n, self.alpha, drawn)
-        return self._fixed[n_a, n]
+        return self._limit(case, n_a, n, self.alpha) if self.drawn else self._fixed[n_a, n]
 
-    def other(self, case: Case, p_lower: float) -> float | None:
-        """The upper bound on every other class, where the run computed one."""
+    def _limit(self, case: Case, hits: int, n: int, alpha: float) -> float:
+        if not self.drawn:
+            return lower_limit(hits, n, alpha)
+        drawn = drawn_number(self.config["seed"], case.record.image)
+        return randomised_limit(hits, n, alpha, drawn)
+
+    def others(self, case: Case, p_lower: float) -> list[float] | None:
+        """Upper bounds on 1 .. k other classes together, where the run computed them."""
         if not self.runner_up or case.pair is None:
             return None
-        n = case.pair[1]
-        others = {k: v for k, v in case.votes.estimation.items() if k != case.votes.selected}
-        most = max((v for k, v in others.items() if k != INVALID), default=0)
-        share = self.config["alpha"] * self.runner_up / max(self.config["classes"] - 1, 1)
-        taken = self.charged.probability
-        return min(1 - lower_limit(n - most, n, share), 1 - p_lower - taken) + taken
+        n, top, taken = case.pair[1], top_of(self.config), self.charged.probability
+        beside = {k: v for k, v in case.votes.estimation.items() if k != case.votes.selected}
+        votes = sorted((v for k, v in beside.items() if k != INVALID), reverse=True)[:top]
+        share = self.config["alpha"] * self.runner_up / max(alternatives(self.config) - 1, 1)
+        votes += [0] * (top - len(votes))
+        each = [1 - self._limit(case, n - v, n, share) for v in votes]
+        sums = accumulate(reversed(each))
+        return [min(total, 1 - p_lower - taken) + taken for total in sums]

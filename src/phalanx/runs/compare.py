@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phalanx.errors import RunError
+from phalanx.runs.choices import top_of
 from phalanx.runs.query import (
     certified_radii,
     check_radii,
@@ -164,7 +165,7 @@ def require_one_norm(runs: Sequence[RunStore]) -> str:
     """The norm of the radii of all these runs.
 
     Raises:
-        RunError: they have more than one.
+        RunError: they have more than one, or speak of other numbers of most likely classes.
     """
     norms = sorted({norm_of(run.manifest.config) for run in runs})
     if len(norms) > 1:
@@ -172,6 +173,13 @@ def require_one_norm(runs: Sequence[RunStore]) -> str:
             f"the runs have radii in {' and '.join(norms)}",
             why="a radius in one norm says nothing about one in another",
             repair="compare runs of one --norm",
+        )
+    tops = sorted({top_of(run.manifest.config) for run in runs})
+    if len(tops) > 1:
+        raise RunError(
+            f"the runs speak of the {' and '.join(map(str, tops))} most likely classes",
+            why="a class may be among three that never is the first",
+            repair="compare runs of one --set top",
         )
     return norms[0]
 

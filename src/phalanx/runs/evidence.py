@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
 
+from phalanx.runs.choices import foreign, top_of
 from phalanx.runs.double_sampling import NAME as DOUBLE_SAMPLING
 from phalanx.runs.double_sampling import samples_of_first
 from phalanx.runs.schema import (
@@ -65,7 +66,7 @@ class Evidence:
     """What the stored votes say of one certificate.
 
     Attributes:
-        selected: the class with most selection votes (lowest index on a tie).
+        selected: the class with most selection votes (lowest index on a tie), or the label.
         selection, estimation: votes by class.
         path: of that class through the estimation votes, up to where the rule ended.
         second: of double sampling, (votes for that class, rows) under the second law, if any.
@@ -94,8 +95,15 @@ def phases_of(chunks: Iterable[ChunkRecord]) -> dict[tuple[str, str], Phase]:
     return found
 
 
-def evidence_of(record: CertificateRecord, phases: Phases, config: Mapping[str, Any]) -> Evidence:
-    """The votes a certificate rests on, or what is wrong with them."""
+def evidence_of(
+    record: CertificateRecord, phases: Phases, config: Mapping[str, Any], label: int | None = None
+) -> Evidence:
+    """The votes a certificate rests on, or what is wrong with them.
+
+    Args:
+        label: the image's, which is the class that a certificate of the k > 1 most likely
+            speaks of; elsewhere, and without one, it is that of the selection votes.
+    """
     rule, found = config.get("stop", FIXED), Evidence()
     stage, rows = _stage(record, config) if rule == STAGED else (0, config["n"])
     if rule in ANYTIME and record.n is not None and 0 < record.n <= config["n"]:
@@ -116,9 +124,14 @@ def evidence_of(record: CertificateRecord, phases: Phases, config: Mapping[str, 
         found.second_counts = parts[-1][0].counts
     found.invalid += sum(part.counts[INVALID] for part, _, _ in parts)
     found.wrong += _incomplete(parts, ended=found.invalid > 0)
+    for part, _, said in parts:
+        if others := foreign(config, part.counts):
+            found.wrong.append(f"its {said} has votes for {others}, which the run leaves out")
     if not found.wrong and not found.invalid:
         most = max(found.selection.values())
-        found.selected = min(label for label, votes in found.selection.items() if votes == most)
+        found.selected = min(key for key, votes in found.selection.items() if votes == most)
+        if label is not None and top_of(config) > 1:
+            found.selected = label
         found.path = estimation.path(found.selected)
         if second:
             found.second = found.second_counts[found.selected], second

@@ -8,6 +8,7 @@ from typing import Any
 
 from phalanx.errors import RunError
 from phalanx.runs.arithmetic import lower_limit
+from phalanx.runs.choices import floor_of, restrictions, top_of
 from phalanx.runs.double_sampling import second_law_lines
 from phalanx.runs.evidence import Evidence, evidence_of, phases_of
 from phalanx.runs.export import truncated
@@ -58,6 +59,8 @@ class Explanation:
         rule, certificate_rule: the run's stopping rule, and its rule from p_lower to a radius.
         covers: on a lattice, its step and the inputs that are covered.
         charged: what the arithmetic takes off bound and radius.
+        top: k, where the certificate says that a class stays among the k most likely.
+        restrictions: what the base classifier leaves out or merges, in words.
         slope: the bound on the slope behind a gradient certificate, rounded; None for others.
         second: votes by class under the second law of double sampling.
     """
@@ -82,6 +85,8 @@ class Explanation:
     covers: str = ""
     charged: Charges = NOTHING
     second: Counts = field(default_factory=dict)
+    top: int = 1
+    restrictions: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """JSON values; what is not known is null."""
@@ -105,6 +110,8 @@ class Explanation:
             "alpha": self.alpha,
             "norm": self.norm,
             "arithmetic": self.arithmetic,
+            "top": self.top,
+            "restrictions": list(self.restrictions),
             "covers": self.covers or None,
             "charged": self.charged._asdict(),
             "runner_up": self.runner_up,
@@ -122,6 +129,8 @@ class Explanation:
             return f"of a class whose slope is at most {self.slope:.4f}"
         if self.second:
             return "of both laws"
+        if self.top > 1:
+            return f"by {self.certificate_rule}, for the {self.top} most likely classes"
         tight = self.certificate_rule in {None, NEYMAN_PEARSON} and self.norm in {None, "l2"}
         return "= sigma * Phi^-1(p_lower)" if tight else f"by {self.certificate_rule}"
 
@@ -129,7 +138,9 @@ class Explanation:
         """The explanation as text, one thought a line."""
         record = self.certificate
         known = "no label" if self.label is None else f"label {self.label}"
-        text = [f"image {record.image} ({known}) by {record.classifier!r}: {_outcome(record)}"]
+        outcome = _outcome(record, self.top)
+        text = [f"image {record.image} ({known}) by {record.classifier!r}: {outcome}"]
+        text += [f"classes     {said}" for said in self.restrictions]
         votes = (
             (SELECTION, self.selection),
             (ESTIMATION, self.estimation),
@@ -190,33 +201,39 @@ def explain(run: RunStore, image: int, classifier: str | None = None) -> Explana
         )
     record = found[0]
     phases, config = phases_of(run.chunks(image)), run.manifest.config
-    votes = evidence_of(record, phases, config) if phases else Evidence()
+    label, top = run.labels().get(image), top_of(config)
+    votes = evidence_of(record, phases, config, label) if phases else Evidence()
     selection, estimation = _ranked(votes.selection), _ranked(votes.estimation)
     cap, rule = cap_of(config), config.get("stop", FIXED)
     slope = _slope(run, record)
+    named = label if top > 1 else None
+    selected = _selected(record, selection) if named is None else named
+    differ = named is None and _leads_differ(estimation, selected)
     plain = cap is not None and rule == FIXED and slope is None
     more = _with_more(record, config) if plain else None
     return Explanation(
         certificate=record,
-        label=run.labels().get(image),
+        label=label,
         sigma=config.get("sigma"),
         alpha=config.get("alpha"),
         norm=config.get("norm"),
         arithmetic=config.get("arithmetic"),
         selection=selection,
         estimation=estimation,
-        runner_up=_runner_up(estimation, record, selection),
+        runner_up=_runner_up(estimation, selected),
         share=_share(record),
         share_interval=_share_interval(record),
         cap=cap,
         radius_with_more=more,
-        advice=(*_ended(record, rule), *_advice(record, cap, more, selection, estimation)),
+        advice=(*_ended(record, rule), *_advice(record, cap, more, floor_of(config), differ)),
         rule=rule,
         certificate_rule=config.get("certificate"),
         slope=slope,
         covers=coverage(config),
         charged=charges(config),
         second=_ranked(votes.second_counts),
+        top=top,
+        restrictions=tuple(restrictions(config)),
     )
 
 
@@ -240,14 +257,17 @@ def _votes(counts: Counts) -> str:
     return ", ".join(shown + ([f"{rest} for other classes"] if rest else []))
 
 
-def _outcome(record: CertificateRecord) -> str:
+def _outcome(record: CertificateRecord, top: int) -> str:
     if record.verdict is Verdict.ERROR:
         return f"an error, which certifies nothing: {record.reason or 'no reason stored'}"
     if record.verdict is Verdict.ABSTAINED or record.radius is None:
+        if top > 1:
+            return f"abstained: the votes do not show the class among the {top} most likely"
         return "abstained: the votes do not show that one class has more than half of the noise"
     right = {True: "correct", False: "wrong", None: "not labelled"}[record.correct]
     shown = record.radius_text or truncated(record.radius, 4)
-    return f"class {record.predicted} ({right}), certified within radius {shown}"
+    stays = "" if top == 1 else f" to be among the {top} most likely classes"
+    return f"class {record.predicted} ({right}), certified{stays} within radius {shown}"
 
 
 def _selected(record: CertificateRecord, selection: Counts) -> int | None:
@@ -258,10 +278,7 @@ def _selected(record: CertificateRecord, selection: Counts) -> int | None:
     return min(classes, key=lambda label: (-classes[label], label)) if classes else None
 
 
-def _runner_up(
-    estimation: Counts, record: CertificateRecord, selection: Counts
-) -> tuple[int, int] | None:
-    selected = _selected(record, selection)
+def _runner_up(estimation: Counts, selected: int | None) -> tuple[int, int] | None:
     rest = [(label, n) for label, n in estimation.items() if label not in {selected, INVALID}]
     return rest[0] if rest else None
 
@@ -295,8 +312,8 @@ def _advice(
     record: CertificateRecord,
     cap: float | None,
     more: float | None,
-    selection: Counts,
-    estimation: Counts,
+    floor: float,
+    differ: bool,
 ) -> list[str]:
     if record.verdict is Verdict.ERROR:
         return ["repair what the reason names; phalanx doctor MODEL looks for it"]
@@ -309,13 +326,11 @@ def _advice(
     if more is not None and more > radius:
         gain = f"{truncated(radius, 4)} to {truncated(more, 4)}"
         advice.append(f"{MORE} times --n at the same share of votes: {gain}")
-    selected = _selected(record, selection)
-    if _leads_differ(estimation, selected):
+    if differ:
         advice.append("selection chose another class than most estimation votes: a larger --n0")
-    if share <= 0.5:
-        advice.append(
-            "no class has more than half of the noise: only a better model, or less sigma"
-        )
+    if share <= floor:
+        much = "no class has more than half" if floor == 0.5 else f"it has no more than {floor:.3g}"
+        advice.append(f"{much} of the noise: only a better model, or less sigma")
     elif cap is not None and radius < _NEAR_CAP * cap:
         advice.append("a model trained for this sigma, or an ensemble, to win more of the noise")
     return advice

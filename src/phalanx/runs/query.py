@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phalanx.errors import ParameterError, RunError
+from phalanx.runs.choices import measured
 from phalanx.runs.folder import ASKED
 from phalanx.runs.lattice import charges
 from phalanx.runs.radii import GAUSSIAN, RULES, certified_radius
 from phalanx.runs.schema import CertificateRecord, ClassifierRecord, Manifest
-from phalanx.runs.sequential import largest_bound
+from phalanx.runs.sequential import fewest_others, largest_bound
 from phalanx.runs.statistics import Interval, bootstrap_mean, clopper_pearson
 from phalanx.runs.store import RunStore
 from phalanx.verdicts import Verdict
@@ -45,6 +46,7 @@ class Summary:
         classifier: its name in the run.
         images: number of certificates.
         images_asked: images that were asked for, where a time limit left some out; else None.
+        measured: what the accuracy is called, before the word: empty, or ``top-3``.
         samples: rows of noise counted, None where unknown (an imported log without counts).
         abstained, errors: images that ended so.
         certified_accuracy: by radius (``"0.25"``): correct, not abstained, radius >= that.
@@ -70,6 +72,7 @@ class Summary:
     clean_accuracy: float | None
     certified: NDArray[np.float64] = field(repr=False, compare=False)
     images_asked: int | None = None
+    measured: str = ""
     classifiers: Mapping[str, Summary] = field(default_factory=dict, repr=False)
 
     @property
@@ -100,6 +103,8 @@ class Summary:
                 "average_certified_radius": self.average_certified_radius_interval,
             },
         }
+        if self.measured:
+            value["measured"] = self.measured
         if self.images_asked is not None:
             value["images_asked"] = self.images_asked
         if self.classifiers:
@@ -192,8 +197,10 @@ def cap_of(config: Mapping[str, Any]) -> float | None:
     if config["certificate"] != RULES.get(config.get("noise", GAUSSIAN)):
         return None
     taken = charges(config)
-    most = largest_bound(config) - taken.probability
-    return max(0.0, certified_radius(most, config, config["sigma"]) - taken.distance)
+    counted = largest_bound(config)
+    most = counted - taken.probability
+    others = [p + taken.probability for p in fewest_others(config, counted)] or None
+    return max(0.0, certified_radius(most, config, config["sigma"], others) - taken.distance)
 
 
 def radius_key(radius: float) -> str:
@@ -282,6 +289,7 @@ def _summarise(run: RunStore, name: str, radii: Sequence[float]) -> Summary:
         clean_accuracy=rate(certified, 0.0).value if labelled else None,
         certified=certified,
         images_asked=_images_asked(run, len(records)),
+        measured=measured(run.manifest.config),
     )
 
 

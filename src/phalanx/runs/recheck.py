@@ -17,6 +17,7 @@ from phalanx.errors import RunError
 from phalanx.runs import double_sampling
 from phalanx.runs.arithmetic import float32_level, largest_radius
 from phalanx.runs.cases import Case, Limits, cases_of
+from phalanx.runs.choices import floor_of, top_of
 from phalanx.runs.drawn import RANDOMISED, drawn_number
 from phalanx.runs.export import truncated
 from phalanx.runs.gradient import agrees, gradient_radius, of_votes
@@ -47,8 +48,8 @@ _CHARGED_OUTWARD = 1e-5
 """How far up, relatively, the charge of a lattice may have been moved."""
 _PUBLISHED_DIGITS = 3
 
-Radius = Callable[[float, float | None], float]
-"""From p_lower, and a bound on the other classes, to the radius under a run's configuration."""
+Radius = Callable[[float, Sequence[float] | None], float]
+"""From p_lower, and bounds on other classes, to the radius under a run's configuration."""
 
 
 class Outcome(StrEnum):
@@ -123,15 +124,16 @@ class RecheckReport:
 def recheck(run: RunStore) -> RecheckReport:
     """Recompute every certificate of a run (or of an opened bundle).
 
-    Rechecked: the votes of each phase add up to n0 and n, the class with most selection votes
-    (lowest index on a tie) is the predicted one, p_lower and radius agree within 1e-9 (an anytime
+    Rechecked: the votes of each phase add up to n0 and n and are for classes that the run decides
+    among, the class with most selection votes (lowest index on a tie; for the k > 1 most likely
+    classes the label) is the predicted one, p_lower and radius agree within 1e-9 (an anytime
     p_lower: some look supports it, see `phalanx.runs.sequential`), the verdict abstains exactly
-    where p_lower <= 1/2, and ``correct`` fits the label. Noise may be added in float32, so the
-    radius is that of `float32_level`; on a lattice, `phalanx.runs.lattice.charges` are taken off
-    bound and radius. An imported radius must be what its count gives at the sigma that
-    was stated, rounded as it was published. A gradient radius is that of the stored halves of
-    the noise (`phalanx.runs.gradient`); that these are sums over the noise of the votes is not
-    seen here, where no noise is drawn.
+    where p_lower is at most `floor_of`, and ``correct`` fits the label. Noise may be added in
+    float32, so the radius is that of `float32_level`; on a lattice the `charges` of
+    `phalanx.runs.lattice` are taken off bound and radius. An imported radius must be what its count
+    gives at the sigma that was stated, rounded as it was published. A gradient radius is that of
+    the stored halves of the noise (`phalanx.runs.gradient`); that these are sums over the noise of
+    the votes is not seen here, where no noise is drawn.
     """
     config = run.manifest.config
     records = run.certificates()
@@ -151,8 +153,8 @@ def recheck(run: RunStore) -> RecheckReport:
     beyond = set(beyond_cap(records, largest_radius(*_rule(config))))
     sigma = config["sigma"] if run.manifest.kind == IMPORT else float32_level(config["sigma"])
 
-    def radius(p_lower: float, p_other: float | None = None) -> float:
-        return certified_radius(p_lower, config, sigma, p_other)
+    def radius(p_lower: float, others: Sequence[float] | None = None) -> float:
+        return certified_radius(p_lower, config, sigma, others)
 
     findings = (_judge(case, limits, radius, beyond) for case in cases)
     return RecheckReport(tuple(findings), problems)
@@ -194,26 +196,26 @@ def _unknown_rule(manifest: Manifest) -> str:
         "norm": NORMS,
         "bound": ("clopper-pearson", *([RANDOMISED] if not anytime else [])),
         "arithmetic": (REAL, LATTICE),
+        "stop": KNOWN,
     }
     for key, names in known.items():
         if key not in config and manifest.kind != IMPORT:  # a log says nothing of how it was made
             return f"the run does not say its {key}"
         if key in config and config[key] not in names:
             return f"there is no independent code for {key} {config[key]!r}"
-    if "stop" not in config and manifest.kind != IMPORT:
-        return "the run does not say its stop"
-    if (rule := config.get("stop", FIXED)) not in KNOWN:
-        return f"there is no independent code for stop {rule!r}"
     _check_slope(config)
     double = config.get("certificate") == double_sampling.NAME
+    decided = ("classes",) if config.get("runner_up") or config.get("groups") else ()
     sized = ("dimension",) if double or needs_dimension(config) else ()
-    for key in ("sigma", "alpha", "n", "n0", *sized):
+    for key in ("sigma", "alpha", "n", "n0", *sized, *decided):
         value = config.get(key)
         if isinstance(value, bool) or not isinstance(value, int | float):
             return f"the run does not say its {key}"
         if not value > 0:
             raise RunError(f"the run's {key} is {value}", why="it is above 0")
     _check_order(config)
+    if top_of(config) > 1 and noise == GENERALISED_GAUSSIAN:
+        return f"there is no independent code for the most likely classes under {noise} noise"
     return unstated(config) or double_sampling.unstated(config)
 
 
@@ -237,8 +239,8 @@ def _check_slope(config: Mapping[str, Any]) -> None:
     slope, rule = config.get("slope", 0), config.get("stop", FIXED)
     if isinstance(slope, bool) or not isinstance(slope, int | float) or not 0 <= slope < 1:
         raise RunError(f"the run's slope is {slope!r}", why="it is a share of alpha")
-    if slope and rule != FIXED:
-        raise RunError(f"there is no gradient certificate for stop {rule!r}")
+    if slope and (rule != FIXED or top_of(config) > 1):
+        raise RunError(f"there is no gradient certificate for stop {rule!r} and this top")
 
 
 def _judge(case: Case, limits: Limits, radius: Radius, beyond: set[int]) -> Finding:
@@ -295,8 +297,7 @@ def _certificate_problems(case: Case, limits: Limits, radius_of: Radius) -> list
     if (both := limits.two_laws(case)) is not None:
         wrong += double_sampling.problems(record.details, both, limits.config)
     radius, fits = _radius(case, limits, radius_of, p_lower)
-    p_other = limits.other(case, p_lower)
-    certified = p_lower > (0.5 if p_other is None else p_other)
+    certified = p_lower > floor_of(limits.config, limits.others(case, p_lower))
     verdict = Verdict.VERIFIED if certified else Verdict.ABSTAINED
     predicted = case.votes.selected if verdict is Verdict.VERIFIED else None
     if record.verdict is not verdict:
@@ -328,11 +329,11 @@ def _radius(case: Case, limits: Limits, radius_of: Radius, p_lower: float) -> tu
         proven = p_lower > 0.5
         radius = double_sampling.radius(case.record.details, limits.config) if proven else 0.0
         return radius, double_sampling.agrees(stored, radius)
-    p_other = limits.other(case, p_lower)
+    others = limits.others(case, p_lower)
     taken = limits.charged.distance
-    radius = max(0.0, radius_of(p_lower, p_other) - taken)
+    radius = max(0.0, radius_of(p_lower, others) - taken)
     # What it is after all outward rounding: at the far tail more than 1e-9 smaller.
-    outward = radius_of(p_lower * (1 - _OUTWARD), p_other)
+    outward = radius_of(p_lower * (1 - _OUTWARD), others)
     safest = least_stored(outward, limits.config, limits.config["sigma"])
     safest -= taken * (1 + _CHARGED_OUTWARD)
     return radius, _close(stored, radius) or safest <= stored <= radius

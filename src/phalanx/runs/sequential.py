@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from phalanx.runs.arithmetic import lower_limit
+from phalanx.runs.choices import alternatives, top_of
 from phalanx.runs.drawn import RANDOMISED
 
 FIXED, STAGED = "fixed", "staged"
@@ -50,14 +51,29 @@ def largest_bound(config: Mapping[str, Any]) -> float:
     """The largest p_lower of a run: what n votes out of n give under its rule."""
     n = config["n"]
     alpha = final_alpha(config)
-    # The smallest number that counts as drawn is sqrt(alpha), and alpha / sqrt(alpha) is that too.
-    fixed = lower_limit(n, n, math.sqrt(alpha) if config.get("bound") == RANDOMISED else alpha)
+    fixed = _unanimous(config, alpha)
     if config.get("stop", FIXED) not in ANYTIME:
         return fixed
     low, high, wanted = fixed, 1.0, -math.log(_spent(config))
     while (middle := (low + high) / 2) not in (low, high):
         low, high = (middle, high) if log_mixture(n, n, middle) >= wanted else (low, middle)
     return low
+
+
+def _unanimous(config: Mapping[str, Any], alpha: float) -> float:
+    """The bound of n votes out of n, with the number that serves best where one is drawn."""
+    # The smallest number that counts as drawn is sqrt(alpha), and alpha / sqrt(alpha) is that too.
+    n, drawn = config["n"], config.get("bound") == RANDOMISED
+    return lower_limit(n, n, math.sqrt(alpha) if drawn else alpha)
+
+
+def fewest_others(config: Mapping[str, Any], p_lower: float) -> list[float]:
+    """The smallest bounds on 1 .. k others together: those of no votes; empty where none is."""
+    if not (share := float(config.get("runner_up") or 0.0)):
+        return []
+    each = float(config["alpha"]) * share / max(alternatives(config) - 1, 1)
+    none = 1 - _unanimous(config, each)
+    return [min(none * size, 1 - p_lower) for size in range(1, top_of(config) + 1)]
 
 
 def _spent(config: Mapping[str, Any]) -> float:

@@ -22,9 +22,9 @@ from dataclasses import dataclass
 
 from scipy.special import ndtr, ndtri
 
-from phalanx.runs.schema import INVALID, SELECTION, Counts
+from phalanx.runs.schema import SELECTION, Counts
 from phalanx.smoothing.charge import FREE, Charge
-from phalanx.smoothing.stopping import Chunk, Evidence, StoppingRule, Votes, selected
+from phalanx.smoothing.stopping import Chunk, Evidence, StoppingRule, Votes, all_for, selected
 
 _ROUNDING = 1e-14
 """Relative, of a sum of two normal quantiles and of one distribution function."""
@@ -107,10 +107,5 @@ def _of_one_mind(members: Sequence[Votes]) -> list[dict[str, Sequence[Counts]]]:
                 pooled.update(chunk)
         label = selected(pooled)
         for votes in found:
-            votes[phase] = [_all_for(label, chunk) for chunk in votes.get(phase, ())]
+            votes[phase] = [all_for(label, chunk) for chunk in votes.get(phase, ())]
     return found
-
-
-def _all_for(label: int, votes: Counts) -> Counts:
-    broken = votes.get(INVALID, 0)
-    return {label: sum(votes.values()) - broken, INVALID: broken}

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from phalanx.errors import ModelError, ParameterError
+from phalanx.models.align import align_rows
 from phalanx.models.fold import UNTRACEABLE, fold_batchnorm
 from phalanx.models.fuse import can_fuse, fuse_pointwise
 from phalanx.models.inplace import reuse_buffers
@@ -133,6 +134,10 @@ class MemberBank:
         fused = network
         if self.layout.fuse and can_fuse(self.device, self._dtype):
             fused = _rewritten(network, fuse_pointwise, z, found)
+        if self.device.type == "cpu":
+            same = fused is network
+            network = _rewritten(network, align_rows, z, found)
+            fused = network if same else _rewritten(fused, align_rows, z, found)
         z = z.to(self._dtype).contiguous(memory_format=self.memory_format(z.ndim))
         network, fused = self._laid_out(network), self._laid_out(fused)
         return model, _reusing(fused if _breaks_alike(fused, network, z) else network, z)

@@ -20,7 +20,8 @@ class Certificate:
     """What is proven about the smoothed classifier at one input.
 
     With probability at least ``1 - alpha`` over the noise that was drawn: the smoothed
-    classifier returns ``predicted`` for every input whose distance in ``norm`` is below
+    classifier returns ``predicted`` (or has it among its k most likely classes, see
+    `phalanx.smoothing.radii.among`) for every input whose distance in ``norm`` is below
     ``radius``. Where ``arithmetic`` is ``"real"``, sums and normals are taken as exact reals;
     where it is ``"lattice"`` they are exact, and ``covers`` says which inputs are meant: those
     on the ``"grid"``, or ``"all"``.
@@ -103,13 +104,14 @@ def certify_rule(
     if evidence.broken:
         reason = f"{evidence.broken} of {evidence.samples} samples had NaN or infinite logits"
         return failed(reason, sigma=sigma, alpha=alpha, n=evidence.n, **said)
-    p_lower, other = charge.lower(evidence.p_lower), evidence.p_other
-    if other is None:
+    p_lower = charge.lower(evidence.p_lower)
+    if not evidence.others:
         radius, verified = rule.radius(p_lower, sigma, ball), p_lower > rule.threshold
     else:
-        p_other = charge.upper(other)
-        radius = require_against(rule).radius_against(p_lower, p_other, sigma, ball)
-        verified = p_lower > p_other
+        # That the vote is for one of t others is one event: the arithmetic is charged once.
+        together = [charge.upper(p) for p in evidence.others]
+        radius = require_against(rule).radius_against(p_lower, together, sigma, ball)
+        verified = any(p_lower * size > p for size, p in enumerate(together, 1))
     verdict = Verdict.VERIFIED if verified else Verdict.ABSTAINED
     return Certificate(
         verdict,

@@ -13,11 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from phalanx.ensembles.ensemble import Reducer, choose_reducer, decide, make_reducer
+from phalanx.ensembles.ensemble import Reducer, choose_reducer, make_reducer
 from phalanx.ensembles.finite import finite_rows
 from phalanx.errors import ParameterError
 from phalanx.runs.provenance import digest_of
 from phalanx.runs.schema import ClassifierRecord
+from phalanx.smoothing.choices import EVERY, Choices
 
 RANDOM_MEMBER = "random-member"
 AFTER_SMOOTHING = "after-smoothing"
@@ -32,6 +33,7 @@ class BaseClassifier:
         members: indices on the member axis, in order.
         reducer: None for a single member.
         consensus: K of K-consensus, None where every member is always asked.
+        choices: the classes it decides among.
     """
 
     name: str
@@ -39,6 +41,7 @@ class BaseClassifier:
     reducer: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     consensus: int | None = None
+    choices: Choices = EVERY
 
     @property
     def after(self) -> bool:
@@ -58,11 +61,16 @@ class BaseClassifier:
         """Classes int64 ``(B,)`` from member logits ``(M, B, C)``; -1 where not finite."""
         if self.members != tuple(range(len(logits))):
             logits = logits[list(self.members)]
-        votes = decide(voter, logits)
+        votes = self.choices.decide(voter, logits)
         if self.consensus is None:
             return votes
-        agreed, agree = agreed_votes(logits[: self.consensus])
+        agreed, agree = self.agreed(logits[: self.consensus])
         return torch.where(agree, agreed, votes)
+
+    def agreed(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """`agreed_votes` of the first K members' logits, among the classifier's choices."""
+        votes, agree = agreed_votes(self.choices.restricted(logits))
+        return self.choices.named(votes, logits.shape[-1]), agree & finite_rows(logits)
 
     def record(
         self,
@@ -80,6 +88,7 @@ class BaseClassifier:
         }
         if self.consensus is not None:
             identity["consensus"] = self.consensus
+        identity |= self.choices.identity()
         return ClassifierRecord(self.name, identity, digest_of(identity), primary)
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from phalanx.smoothing.bank import MemberBank
-from phalanx.smoothing.classifiers import BaseClassifier, agreed_votes
+from phalanx.smoothing.classifiers import BaseClassifier
 from phalanx.smoothing.votes import Ready, Waiting, answers, voters_of, votes_of
 
 
@@ -28,6 +28,7 @@ class Consensus:
 
     def __init__(self, bank: MemberBank, classifiers: Sequence[BaseClassifier], first: int) -> None:
         self._bank, self._voters = bank, voters_of(classifiers)
+        self._agreed = classifiers[0].agreed
         self._first, self._rest = range(first), range(first, len(bank))
         self._done: list[Ready] = []
         self._waiting, self._logits = Waiting(), torch.empty(0)
@@ -36,7 +37,7 @@ class Consensus:
     def push(self, x: Tensor, owners: Sequence[Any], owner: Tensor, row: Tensor) -> None:
         """Run the first members; keep the rows on which they differ."""
         logits = answers(self._bank, x, self._first)[:, : len(owner)]
-        votes, agree = agreed_votes(logits)
+        votes, agree = self._agreed(logits)
         apart = torch.nonzero(~agree).flatten()
         self.rows, self.agreed = self.rows + len(owner), self.agreed + len(owner) - len(apart)
         together = votes[agree].expand(len(self._voters), -1)

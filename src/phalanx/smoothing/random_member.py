@@ -14,16 +14,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from phalanx.ensembles.ensemble import decide
 from phalanx.smoothing.bank import MemberBank
+from phalanx.smoothing.choices import EVERY, Choices
 from phalanx.smoothing.votes import Ready, Waiting, answers
 
 
 class RandomMember:
     """Rows wait, member by member, until they fill a batch for the one that was drawn."""
 
-    def __init__(self, bank: MemberBank) -> None:
-        self._bank = bank
+    def __init__(self, bank: MemberBank, choices: Choices = EVERY) -> None:
+        self._bank, self._choices = bank, choices
         self._waiting = [Waiting() for _ in range(len(bank))]
         self._done: list[Ready] = []
         self.rows = self.agreed = 0
@@ -54,5 +54,5 @@ class RandomMember:
     def _ask(self, member: int) -> Ready:
         waiting = self._waiting[member]
         logits = answers(self._bank, waiting.batch(), range(member, member + 1))
-        votes = decide(lambda z: z[0], logits[:, : waiting.count])
+        votes = self._choices.decide(lambda z: z[0], logits[:, : waiting.count])
         return Ready(*waiting.release(), votes[None])

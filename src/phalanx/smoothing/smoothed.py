@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 from hashlib import blake2b
 from typing import Any
 
@@ -22,6 +23,7 @@ from phalanx.runs.schema import INVALID, Counts
 from phalanx.runtime.device import resolve_device
 from phalanx.smoothing.bank import Layout, MemberBank
 from phalanx.smoothing.checks import check_count
+from phalanx.smoothing.choices import Choices
 from phalanx.smoothing.classifiers import BaseClassifier, classifiers_of
 from phalanx.smoothing.confidence.clopper_pearson import check_alpha
 from phalanx.smoothing.engine import Engine, Work
@@ -51,6 +53,7 @@ class Smoothed:
         steps: of the lattice over the members' input range, as certificates say it; default: a
             dyadic fraction of an 8-bit step.
         allow_sigma_mismatch: smooth at another level or noise than the model was trained for.
+        labels, groups: the classes it decides among, see `Choices`.
 
     Raises:
         ModelError: not a `Model` or an `Ensemble`, or one that cannot be used as it is.
@@ -71,8 +74,12 @@ class Smoothed:
         arithmetic: str | None = None,
         steps: int | None = None,
         allow_sigma_mismatch: bool = False,
+        labels: Sequence[int] = (),
+        groups: Sequence[Sequence[int]] = (),
     ) -> None:
         self._members, classifier = base_of(model)
+        choices = Choices(tuple(labels), tuple(map(tuple, groups)))
+        choices.check(self._members[0].classes)
         for member in self._members:
             validate(member)
         check_count("batch", batch)
@@ -85,7 +92,7 @@ class Smoothed:
         added = placed(made, self._members[0].inputs.range, arithmetic, steps)
         self._engine = Engine(
             MemberBank(self._members, Layout(precision), self.device),
-            [classifier],
+            [replace(classifier, choices=choices)],
             added,
             seed=seed,
             batch=batch,

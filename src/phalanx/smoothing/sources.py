@@ -18,11 +18,11 @@ def source_of(bank: MemberBank, classifiers: Sequence[BaseClassifier]) -> VoteSo
     first K.
     """
     if classifiers[0].random:
-        return RandomMember(bank)
-    first = {classifier.consensus for classifier in classifiers}
+        return RandomMember(bank, classifiers[0].choices)
+    first = {(classifier.consensus, classifier.choices) for classifier in classifiers}
     everybody = tuple(range(len(bank)))
     shared = len(first) == 1 and all(c.members == everybody for c in classifiers)
-    consensus = first.pop() if shared else None
+    consensus = first.pop()[0] if shared else None
     return (
         WholeEnsemble(bank, classifiers)
         if consensus is None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -86,12 +88,16 @@ class RadiusRule(Protocol):
 
 @runtime_checkable
 class RadiusAgainst(Protocol):
-    """A radius rule that can use a bound on every other class's probability."""
+    """A radius rule that can use bounds on other classes' probabilities."""
 
     def radius_against(
-        self, p_lower: float, p_other: float, sigma: float, ball: Ball = L2
+        self, p_lower: float, others: Sequence[float], sigma: float, ball: Ball = L2
     ) -> float:
-        """Radius from two bounds, rounded towards zero; 0 where ``p_lower <= p_other``."""
+        """Radius within which one class stays among the ``len(others)`` most likely.
+
+        ``others[t-1]`` bounds the probability of any t other classes together, of which some
+        t of every ``len(others)`` have no more. Rounded towards zero; 0 where nothing is shown.
+        """
         ...
 
 
@@ -118,6 +124,39 @@ class UsesSecondLaw(Protocol):
     def l2_radii(self, first: GeneralisedGaussian, second: SecondLaw, boxes: Boxes) -> Certified:
         """Distances that bounds under both laws give, and what proves them."""
         ...
+
+
+@runtime_checkable
+class RadiusAbove(Protocol):
+    """A radius rule that can say where a probability falls to another value than one half."""
+
+    def above(self, threshold: float) -> RadiusRule:
+        """The same rule for a threshold in (0, 1/2]."""
+        ...
+
+
+def among(rule: RadiusRule, top: int) -> RadiusRule:
+    """The rule within whose radius a class stays among the ``top`` most likely ones.
+
+    A class that is not has ``top`` others of at least its probability beside it, so it has at
+    most ``1 / (top + 1)``.
+
+    Raises:
+        ParameterError: the rule is about one half alone.
+
+    >>> from phalanx.smoothing.radii.neyman_pearson import NeymanPearson
+    >>> round(among(NeymanPearson(), 3).radius(0.5, 1.0), 4)
+    0.6745
+    """
+    if top == 1:
+        return rule
+    if not isinstance(rule, RadiusAbove):
+        raise ParameterError(
+            f"{type(rule).__name__} cannot certify the {top} most likely classes",
+            why="it says where a probability falls to one half, and to nothing else",
+            repair="Gaussian, Laplace or uniform noise with its own certificate, or --set top=1",
+        )
+    return rule.above(math.nextafter(1 / (top + 1), 1.0))
 
 
 def probability_for(rule: RadiusRule, radius: float, sigma: float, ball: Ball = L2) -> float:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from typing import Self
 
 from phalanx.errors import ParameterError
 from phalanx.noise.distributions import added_sigma, check_sigma
 from phalanx.smoothing.radii import L2, Ball
+
+_QUANTILE = 2e-15
+"""Relative, of a quantile: a difference of two may cancel, and their rounding does not."""
 
 
 class Scaled(ABC):
@@ -24,7 +28,7 @@ class Scaled(ABC):
 
     @abstractmethod
     def unit_radius(self, p_lower: float, ball: Ball) -> float:
-        """The radius of a ball at sigma 1 for 1/2 < p_lower < 1; at least 0."""
+        """The radius of a ball at sigma 1 for threshold < p_lower < 1; at least 0."""
 
     def radius(self, p_lower: float, sigma: float, ball: Ball = L2) -> float:
         """The radius in input units, at most the exact one.
@@ -50,6 +54,26 @@ class Scaled(ABC):
         return radius
 
 
+def apart(upper: float, lower: float) -> float:
+    """A difference of two quantiles, rounded down; at least 0."""
+    if not lower:
+        return max(0.0, upper)
+    return max(0.0, upper - lower - _QUANTILE * (abs(upper) + abs(lower)))
+
+
+class Movable(Scaled):
+    """A rule whose theorem says where a probability falls to any value up to one half."""
+
+    def __init__(self, threshold: float = 0.5) -> None:
+        if not 0 < threshold <= 0.5:
+            raise ParameterError(f"a threshold of {threshold!r}", why="it lies in (0, 1/2]")
+        self.threshold = threshold
+
+    def above(self, threshold: float) -> Self:
+        """The same rule for another threshold."""
+        return type(self)(threshold)
+
+
 class GaussianL2(Scaled):
     """An l2 radius of Gaussian noise; of other balls, the largest inside that l2 ball.
 
@@ -59,7 +83,7 @@ class GaussianL2(Scaled):
 
     @abstractmethod
     def l2_radius(self, p_lower: float) -> float:
-        """The l2 radius at sigma 1 for 1/2 < p_lower < 1; at least 0."""
+        """The l2 radius at sigma 1 for threshold < p_lower < 1; at least 0."""
 
     def unit_radius(self, p_lower: float, ball: Ball) -> float:
         """The l2 radius, shrunk to the ball."""

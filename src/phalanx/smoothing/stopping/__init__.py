@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import NamedTuple, Protocol
 
 from phalanx.errors import ParameterError
 from phalanx.registry import Registry
-from phalanx.runs.schema import INVALID, Counts
+from phalanx.runs.schema import INVALID, SELECTION, Counts
 from phalanx.smoothing.confidence import Bound
 
 Votes = Mapping[str, Sequence[Counts]]
@@ -47,8 +48,9 @@ class Evidence(NamedTuple):
         p_lower: with probability at least 1 - alpha, a lower bound on that class's probability.
         broken: votes that were not finite, of all that were looked at; any is an error.
         samples: how many were looked at.
-        p_other: with the same confidence, an upper bound on every other class's probability,
-            where one was bounded; else it is ``1 - p_lower``.
+        others: with the same confidence, upper bounds on other classes' probabilities, where they
+            were bounded. At place t - 1, for t up to the number of classes that may be ahead: of
+            any so many others, some t have together no more. Else they have ``1 - p_lower``.
         second: of a second law, where samples of one were drawn.
     """
 
@@ -58,7 +60,7 @@ class Evidence(NamedTuple):
     p_lower: float
     broken: int
     samples: int
-    p_other: float | None = None
+    others: tuple[float, ...] = ()
     second: SecondVotes | None = None
 
 
@@ -72,7 +74,7 @@ class Setting:
         chunk: the most rows of a chunk.
         alpha: probability that a conclusion may be wrong.
         bound: for a number of samples that was fixed in advance.
-        targets: probabilities in (1/2, 1), increasing, each of which is to be shown or given up.
+        targets: probabilities in (0, 1), increasing, each of which is to be shown or given up.
         radius: from a bound on the probability to a radius.
         probability: the smallest bound that gives a radius.
         beta: probability that an input which could be certified is given up early.
@@ -81,6 +83,7 @@ class Setting:
         stages: samples of each stage but the last, which has n.
         runner_up: share of alpha for upper bounds on the other classes; 0: two-class bound.
         classes: how many there are.
+        top: the class stays among so many most likely ones.
     """
 
     n: int
@@ -97,6 +100,7 @@ class Setting:
     stages: tuple[int, ...] = ()
     runner_up: float = 0.0
     classes: int = 2
+    top: int = 1
 
     def require_targets(self, rule: str) -> None:
         """Refuse a rule that decides given radii where none is given."""
@@ -179,6 +183,25 @@ def selected(selection: Counts) -> int:
     return min(votes, key=lambda c: (-votes[c], c), default=0)
 
 
+def all_for(label: int, selection: Counts) -> Counts:
+    """Selection votes, every one that is finite given to one class."""
+    broken = selection.get(INVALID, 0)
+    return {label: sum(selection.values()) - broken, INVALID: broken}
+
+
+def about(label: int, votes: Votes) -> Votes:
+    """The votes, with those that select a class given to one that was fixed before them.
+
+    >>> about(7, {"selection": [{0: 9, 1: 1}], "estimation": [{0: 5}]})
+    {'selection': [{7: 10, -1: 0}], 'estimation': [{0: 5}]}
+    """
+    found = dict(votes)
+    for phase in votes:
+        if phase.startswith(SELECTION):
+            found[phase] = [all_for(label, chunk) for chunk in votes[phase]]
+    return found
+
+
 def fixed_evidence(
     selection: Counts,
     estimation: Counts,
@@ -187,6 +210,7 @@ def fixed_evidence(
     *,
     runner_up: float = 0.0,
     classes: int = 2,
+    top: int = 1,
 ) -> Evidence:
     """What n votes prove, n having been fixed before the first of them (Cohen et al. 2019).
 
@@ -194,15 +218,36 @@ def fixed_evidence(
         selection: votes that choose the class.
         estimation: votes of n fresh samples.
         runner_up: share of alpha, in [0, 1), for upper bounds on the other ``classes - 1``.
+        top: how many of these are bounded together at most.
     """
     label, n = selected(selection), sum(estimation.values())
     broken = selection.get(INVALID, 0) + estimation.get(INVALID, 0)
     n_a = estimation.get(label, 0)
     p_lower = bound.lower(n_a, n, alpha * (1 - runner_up))
-    p_other = None
+    others: tuple[float, ...] = ()
     if runner_up:
-        # Each of them may be wrong with its part; the largest count has the largest bound.
-        most = max((v for c, v in estimation.items() if c not in {label, INVALID}), default=0)
-        p_other = bound.upper(most, n, alpha * runner_up / max(classes - 1, 1))
-        p_other = min(p_other, 1 - p_lower)
-    return Evidence(label, n_a, n, p_lower, broken, n + sum(selection.values()), p_other)
+        # Each of them may be wrong with its part.
+        share = alpha * runner_up / max(classes - 1, 1)
+        votes = [v for c, v in estimation.items() if c not in {label, INVALID}]
+        largest = sorted([*votes, *[0] * top])[-top:]  # without votes a class has a bound as well
+        others = _together([bound.upper(v, n, share) for v in largest], p_lower)
+    return Evidence(label, n_a, n, p_lower, broken, n + sum(selection.values()), others)
+
+
+def unanimous(rule: StoppingRule, setting: Setting) -> Evidence:
+    """The best that a rule can conclude: n votes, all for the class."""
+    s, p_lower = setting, rule.most()
+    others: tuple[float, ...] = ()
+    if s.runner_up:
+        share = s.alpha * s.runner_up / max(s.classes - 1, 1)
+        others = _together([s.bound.upper(0, s.n, share)] * s.top, p_lower)
+    return Evidence(0, s.n, s.n, p_lower, 0, rule.samples(), others)
+
+
+def _together(bounds: Sequence[float], p_lower: float) -> tuple[float, ...]:
+    """Of the bounds of the largest counts, in rising order, the sums of the first t.
+
+    Of any so many other classes, the t with the smallest bounds have together no more. All
+    others together have what the class leaves.
+    """
+    return tuple(min(total, 1 - p_lower) for total in accumulate(bounds))

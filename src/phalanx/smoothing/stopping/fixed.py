@@ -42,6 +42,7 @@ class Fixed:
             s.alpha,
             runner_up=s.runner_up,
             classes=s.classes,
+            top=s.top,
         )
 
     def most(self) -> float:

@@ -1,0 +1,71 @@
+"""Narrow linear layers that round a row alike wherever it lies in its batch.
+
+For few outputs a BLAS may go through a row from the first address that suits its registers. Where
+the rows are no multiple of that long, it depends on a row's place which of its values are added
+first, and so do the last bits of its logits (seen with MKL for fewer than 16 outputs and rows that
+are no multiple of 4 values). Rows that are padded with zeros all begin alike.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear, pad
+
+from phalanx.models.validate import hooked
+
+NARROW = 16
+"""Outputs from which on a layer is left as it is."""
+LINE = 16
+"""float32 values of a cache line, at the start of which every padded row begins."""
+
+
+class AlignedLinear(nn.Linear):
+    """The linear layer, on rows that are padded to whole cache lines; parameters are shared."""
+
+    padded: Tensor
+
+    def __init__(self, layer: nn.Linear) -> None:
+        nn.Module.__init__(self)
+        self.in_features, self.out_features = layer.in_features, layer.out_features
+        self.weight, self.bias = layer.weight, layer.bias
+        self.missing = -layer.in_features % LINE
+        wider = pad(layer.weight.detach(), (0, self.missing))
+        self.register_buffer("padded", wider, persistent=False)
+        self.training = layer.training
+
+    def forward(self, input: Tensor) -> Tensor:  # torch's name
+        """``x W^T + b`` of inputs ``(..., in_features)``."""
+        return linear(pad(input, (0, self.missing)), self.padded, self.bias)
+
+
+def align_rows(network: nn.Module) -> tuple[nn.Module, int]:
+    """``network`` with every narrow linear layer aligned, and how many there were.
+
+    The original is not touched. Layers with hooks, which could read another layer's output, and
+    subclasses stay as they are.
+
+    >>> align_rows(nn.Linear(13, 3))[1], align_rows(nn.Linear(64, 10))[1]
+    (1, 0)
+    """
+    if not any(map(_narrow, network.modules())):
+        return network, 0
+    copy = deepcopy(network)
+    if isinstance(copy, nn.Linear) and _narrow(copy):
+        return AlignedLinear(copy), 1
+    made: dict[nn.Module, AlignedLinear] = {}
+    for part in list(copy.modules()):
+        for name, layer in part.named_children():
+            if isinstance(layer, nn.Linear) and _narrow(layer):
+                # A layer that is used in two places stays one.
+                setattr(part, name, made.setdefault(layer, AlignedLinear(layer)))
+    return copy, len(made)
+
+
+def _narrow(layer: nn.Module) -> bool:
+    if type(layer) is not nn.Linear or hooked(layer):
+        return False
+    odd = bool(layer.in_features % LINE)
+    return odd and layer.out_features < NARROW and layer.weight.dtype == torch.float32
