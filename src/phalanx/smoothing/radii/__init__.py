@@ -105,6 +105,7 @@ class OfOrder(Protocol):
         ...
 
 
+@runtime_checkable
 class RadiusAbove(Protocol):
     """A radius rule that can say where a probability falls to another value than one half."""
 
