@@ -35,7 +35,7 @@ from phalanx.runs.query import NOT_CERTIFIED, certified_radii, rate
 from phalanx.runs.schema import ESTIMATION, SELECTION
 from phalanx.runs.store import RunStore
 from phalanx.smoothing.certificate import certify_counts
-from phalanx.smoothing.radii import NORMS, Ball, default_rule, radii
+from phalanx.smoothing.radii import NORMS, Ball, UsesSecondLaw, default_rule, radii
 from phalanx.verdicts import Verdict
 
 RESULTS = Path(__file__).parent / "results"
@@ -75,6 +75,7 @@ SAMPLINGS = (
     Sampling("laplace"),
     Sampling("uniform"),
     Sampling("generalised-gaussian"),
+    Sampling("generalised-gaussian", "double-sampling", ("certificate=double-sampling",), False),
 )
 
 
@@ -108,8 +109,17 @@ def called(rule: str, noise: str) -> str:
     return "neyman-pearson" if rule == default_rule(noise) else rule.removeprefix(f"{noise}-")
 
 
+def rules_of(noise: str) -> list[str]:
+    """The registered rules for a noise that need votes under no other."""
+    return [
+        name
+        for name, rule in radii.items()
+        if rule.noise == noise and not isinstance(rule, UsesSecondLaw)
+    ]
+
+
 def from_votes(run: RunStore) -> Iterator[tuple[str, str, Floats]]:
-    """(certificate, norm, radii) of every registered rule for a run's noise, from its votes.
+    """(certificate, norm, radii) of every rule of `rules_of` for a run's noise, from its votes.
 
     The radii are per image, and -1 where nothing or a wrong class is certified.
     """
@@ -119,7 +129,7 @@ def from_votes(run: RunStore) -> Iterator[tuple[str, str, Floats]]:
     for image in sorted(run.finished()):
         phases = phases_of(run.chunks(image))
         votes[image] = [phases[name, phase].counts for phase in (SELECTION, ESTIMATION)]
-    for rule in [rule for rule, part in radii.items() if part.noise == config["noise"]]:
+    for rule in rules_of(config["noise"]):
         for norm in NORMS:
             found = []
             for image, (selection, estimation) in votes.items():

@@ -31,7 +31,9 @@ def run_of(noise, **options):
 def test_every_rule_of_a_noise_is_computed_from_the_votes(noise):
     run = run_of(noise, arithmetic="real")
     found = {(name, norm): values for name, norm, values in comparison.from_votes(run)}
-    rules = [name for name, rule in radii.items() if rule.noise == noise]
+    rules = comparison.rules_of(noise)
+    left_out = {name for name, rule in radii.items() if rule.noise == noise} - set(rules)
+    assert left_out == ({"double-sampling"} if noise == "gaussian" else set())
     assert len(found) == len(rules) * len(NORMS)
     stored = comparison.certified_radii(run.certificates(), labelled=True)
     assert np.array_equal(found["neyman-pearson", "l2"], stored)
@@ -50,6 +52,14 @@ def test_a_certificate_of_its_own_is_beside_them_in_its_norm_alone():
     values = [rate["value"] for rate in line["certified"].values()]
     assert values == sorted(values, reverse=True)
     assert line["images"] == 6
+
+
+def test_double_sampling_is_a_sampling_of_its_own():
+    run = run_of("generalised-gaussian", certificate="double-sampling", split=[250])
+    sampling = comparison.SAMPLINGS[-1]
+    assert sampling.folder == "certify-generalised-gaussian-double-sampling"
+    ((name, norm, found),) = comparison.certificates(sampling, run)
+    assert (name, norm, len(found)) == ("double-sampling", "l2", 6)
 
 
 HEAD = "dataset,norm,network,verification,training,noise,eps,certified_accuracy_percent\n"
