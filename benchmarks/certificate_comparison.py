@@ -20,7 +20,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import combinations
+from itertools import combinations, product
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ from phalanx.runs.query import NOT_CERTIFIED, certified_radii, rate
 from phalanx.runs.schema import ESTIMATION, SELECTION
 from phalanx.runs.store import RunStore
 from phalanx.smoothing.certificate import certify_counts
-from phalanx.smoothing.radii import NORMS, Ball, default_rule, radii
+from phalanx.smoothing.radii import NORMS, Ball, UsesSecondLaw, default_rule, radii
 from phalanx.verdicts import Verdict
 
 RESULTS = Path(__file__).parent / "results"
@@ -54,13 +54,15 @@ class Sampling:
 
     Attributes:
         noise: of training and certification.
-        own: the certificate that the run itself makes, where it is none of the registered rules.
+        own: the certificate that the run itself makes, where no rule makes it from votes alone.
+        norms: those that it holds in.
         options: what it takes to make it.
         votes: whether all samples are of one law, so that the registered rules hold for them.
     """
 
     noise: str
     own: str = ""
+    norms: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
     votes: bool = True
 
@@ -71,10 +73,17 @@ class Sampling:
 
 
 SAMPLINGS = (
-    Sampling("gaussian", own="higher-order", options=("slope=0.1",)),
+    Sampling("gaussian", "higher-order", norms=("l2",), options=("slope=0.1",)),
     Sampling("laplace"),
     Sampling("uniform"),
     Sampling("generalised-gaussian"),
+    Sampling(
+        "generalised-gaussian",
+        "double-sampling",
+        norms=NORMS,
+        options=("certificate=double-sampling",),
+        votes=False,
+    ),
 )
 
 
@@ -108,6 +117,15 @@ def called(rule: str, noise: str) -> str:
     return "neyman-pearson" if rule == default_rule(noise) else rule.removeprefix(f"{noise}-")
 
 
+def rules_of(noise: str) -> list[str]:
+    """Registered rules that make a certificate for a noise from the votes under it alone."""
+    return [
+        name
+        for name, rule in radii.items()
+        if rule.noise == noise and not isinstance(rule, UsesSecondLaw)
+    ]
+
+
 def from_votes(run: RunStore) -> Iterator[tuple[str, str, Floats]]:
     """(certificate, norm, radii) of every registered rule for a run's noise, from its votes.
 
@@ -119,30 +137,32 @@ def from_votes(run: RunStore) -> Iterator[tuple[str, str, Floats]]:
     for image in sorted(run.finished()):
         phases = phases_of(run.chunks(image))
         votes[image] = [phases[name, phase].counts for phase in (SELECTION, ESTIMATION)]
-    for rule in [rule for rule, part in radii.items() if part.noise == config["noise"]]:
-        for norm in NORMS:
-            found = []
-            for image, (selection, estimation) in votes.items():
-                proven = certify_counts(
-                    selection,
-                    estimation,
-                    sigma=config["sigma"],
-                    alpha=config["alpha"],
-                    certificate=rule,
-                    ball=Ball(norm, dimension),
-                )
-                right = proven.verdict is Verdict.VERIFIED and proven.predicted == labels[image]
-                found.append(proven.radius if right else NOT_CERTIFIED)
-            yield called(rule, config["noise"]), norm, np.array(found, dtype=np.float64)
+    for rule, norm in product(rules_of(config["noise"]), NORMS):
+        found = []
+        for image, (selection, estimation) in votes.items():
+            proven = certify_counts(
+                selection,
+                estimation,
+                sigma=config["sigma"],
+                alpha=config["alpha"],
+                certificate=rule,
+                ball=Ball(norm, dimension),
+            )
+            right = proven.verdict is Verdict.VERIFIED and proven.predicted == labels[image]
+            found.append(proven.radius if right else NOT_CERTIFIED)
+        yield called(rule, config["noise"]), norm, np.array(found, dtype=np.float64)
 
 
 def certificates(sampling: Sampling, run: RunStore) -> Iterator[tuple[str, str, Floats]]:
     """As `from_votes`, with the certificate that the run made itself."""
     if sampling.votes:
         yield from from_votes(run)
-    if sampling.own:
-        made = run.certificates(run.manifest.classifiers[0].name)
-        yield sampling.own, run.manifest.config["norm"], certified_radii(made, labelled=True)
+    made = run.certificates(run.manifest.classifiers[0].name)
+    found = certified_radii(made, labelled=True)
+    for norm in sampling.norms:
+        # They were made in l2; what lies inside an l2 ball is certified too.
+        inside = Ball(norm, prod(run.manifest.data["shape"])).inside("l2")
+        yield sampling.own, norm, np.where(found > 0, found * inside, found)
 
 
 def row(noise: str, certificate: str, norm: str, found: Floats) -> dict[str, Any]:
