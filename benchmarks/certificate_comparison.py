@@ -95,6 +95,7 @@ def carry_out(sampling: Sampling, options: argparse.Namespace) -> None:
         phalanx(
             *("train", RECIPE, *data, "--epochs", str(options.epochs), "--out", str(models)),
             *("--set", f"loss.sigma={options.sigma}", "--set", f"noise.name={sampling.noise}"),
+            *("--set", f"model.name={options.network}"),
         )
     else:
         models = options.models / sampling.noise
@@ -305,10 +306,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--models", type=Path, help="folder with a MODEL named after each noise")
+    parser.add_argument("--network", default="mnist-cnn", help="that is trained")
     parser.add_argument("--sigma", type=float, default=0.5, help="of every noise")
-    parser.add_argument("--epochs", type=int, default=3, help="of each training")
+    parser.add_argument("--epochs", type=int, default=6, help="of each training")
     parser.add_argument("--n", type=int, default=10_000, help="samples an image")
-    parser.add_argument("--limit", type=int, default=100, help="images, evenly spread")
+    parser.add_argument("--limit", type=int, default=200, help="images, evenly spread")
     parser.add_argument("--precision", default="fp32", help="of the forward passes")
     parser.add_argument("--workers", type=int, default=1, help="processes that certify")
     parser.add_argument("--published", type=Path, help="sok_probabilistic.csv")
@@ -323,8 +325,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     order = compared(rows, options.published) if options.published else []
     result = {
         "command": "python benchmarks/certificate_comparison.py --data-dir DATA --out FOLDER"
-        f" --sigma {options.sigma} --epochs {options.epochs} --n {options.n}"
-        f" --limit {options.limit} --published sok_probabilistic.csv",
+        f" --network {options.network} --sigma {options.sigma} --epochs {options.epochs}"
+        f" --n {options.n} --limit {options.limit} --published sok_probabilistic.csv",
         "runs": runs,
         "rows": rows,
         "order": order,
