@@ -9,10 +9,13 @@ from statistics import NormalDist
 
 import numpy as np
 import pytest
+import torch
 from scipy.integrate import quad
 from scipy.stats import norm
 
 from phalanx.errors import ParameterError
+from phalanx.noise.distributions import noise_of
+from phalanx.noise.stream import NormalStream
 from phalanx.runs.radii import certified_radius, least_stored
 from phalanx.smoothing import confidence, stopping
 from phalanx.smoothing import radii as radii_
@@ -189,6 +192,31 @@ def test_independent_code_finds_radii_of_generalised_gaussians(dimension, order,
         mine = rule.radius(p, 0.5, Ball(norm_name, dimension))
         theirs = certified_radius(p, config, 0.5)
         assert least_stored(theirs, config, 0.5) <= mine <= theirs
+
+
+@pytest.mark.parametrize(("dimension", "order", "p"), [(64, 20, 0.9), (30, 12, 0.7), (25, 4, 0.97)])
+def test_the_worst_classifier_falls_to_a_half_at_the_radius_of_drawn_noise(dimension, order, p):
+    """The sampler beside the theorem: the likelihood ratio that accepts a share p of drawn noise
+    accepts half of it after a move by the radius, and clearly more after a smaller one."""
+    rows, sigma, x = 200_000, 0.5, torch.zeros(dimension)
+    noise, drawn = noise_of("generalised-gaussian", sigma, order), torch.empty(rows, dimension)
+    noise.fill(drawn, x, NormalStream(11, dimension))
+    scale = 2 * sigma**2 * dimension / (dimension - 2 * order)
+
+    def log_density(square: torch.Tensor) -> torch.Tensor:
+        return -order * square.log() - square / scale
+
+    def kept(distance: float) -> float:
+        first, square = drawn[:, 0].double(), drawn.double().square().sum(1)
+        here = log_density(square - 2 * distance * first + distance**2) - log_density(square)
+        moved = square + 2 * distance * first + distance**2
+        there = log_density(square) - log_density(moved)
+        return float((there < torch.quantile(here[: rows // 2], p)).double().mean())
+
+    radius = rule_of("generalised-gaussian", order).radius(p, sigma, Ball("l2", dimension))
+    error = math.sqrt(0.25 / rows) + math.sqrt(p * (1 - p) / (rows // 2)) * 3
+    assert abs(kept(radius) - 0.5) < 4 * error
+    assert kept(0.95 * radius) > 0.5 > kept(1.05 * radius)
 
 
 def test_order_zero_has_the_radius_of_gaussian_noise():
