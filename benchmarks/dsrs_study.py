@@ -223,7 +223,8 @@ def show(rows: Sequence[dict[str, Any]], lecture: dict[str, Any]) -> None:
         for key, one in row["linf"].items():
             print(f"  linf {key:>6} {_line(one)}")
     for training, norms in lecture.items():
-        print(f"{training}, the better sigma at each radius, beside the lecture")
+        sigmas = {f"{row['sigma']:g}" for row in rows if row["training"] == training}
+        print(f"{training}, the best of sigma {', '.join(sorted(sigmas))} at each radius")
         for norm, table in norms.items():
             for key, one in table.items():
                 ours, cited = one["ours"], one["lecture"]

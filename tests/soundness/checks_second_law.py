@@ -214,7 +214,7 @@ def never_below_neyman_pearson(rule: UsesSecondLaw, name: str) -> None:
 @cache
 def _lengths(law: GeneralisedGaussian, second: SecondLaw) -> tuple[Floats, Floats]:
     """Equally likely lengths of the noise under both laws."""
-    levels = (np.arange(20_000) + 0.5) / 20_000
+    levels = (np.arange(5_000) + 0.5) / 5_000
     wide = law.unit * np.sqrt(gammaincinv(law.shape, levels))
     if isinstance(second, Truncation):
         return wide, law.unit * np.sqrt(gammaincinv(law.shape, levels * second.mass))

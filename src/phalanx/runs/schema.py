@@ -132,7 +132,7 @@ class CertificateRecord:
     counts are unknown (imported): such a row cannot be rechecked. ``correct`` is None
     without a label; with one it is False on an error, because an errored sample is not certified.
     ``details`` holds, as JSON values, what else the claim rests on and no count tells: the number
-    that a randomised bound drew.
+    that a randomised bound drew, or the proof of double sampling (`phalanx.runs.double_sampling`).
     """
 
     classifier: str
