@@ -6,9 +6,10 @@ import ast
 import json
 from pathlib import Path
 
-import mutant_operators
-import mutants
+import operators
+import order
 import pytest
+import run
 
 TESTED = '''
 """A room."""
@@ -57,7 +58,7 @@ def gate(tiny: Path, count: int, *words: str) -> tuple[int, dict]:
     options = {"out": "out", "result": "out/result.json", "explained": "explained.json"}
     paths = [word for name, to in options.items() for word in (f"--{name}", str(tiny / to))]
     fixed = ["--root", str(tiny), "--package", "tiny", "--rooms", "room", "--count", str(count)]
-    code = mutants.main([*fixed, *paths, *words])
+    code = run.main([*fixed, *paths, *words])
     return code, json.loads((tiny / "out/result.json").read_text())
 
 
@@ -93,10 +94,10 @@ def test_tests_that_fail_without_a_mutant(tiny):
         gate(tiny, 1)
 
 
-def found_in(folder: Path, text: str) -> list[mutant_operators.Mutant]:
+def found_in(folder: Path, text: str) -> list[operators.Mutant]:
     path = folder / "module.py"
     path.write_text(text)
-    return mutant_operators.mutants_of(path, folder)
+    return operators.mutants_of(path, folder)
 
 
 SOURCE = '''
@@ -162,9 +163,9 @@ def test_ids_outlive_edits_elsewhere(tmp_path):
 
 def test_a_smaller_sample_begins_a_larger_one(tmp_path):
     modules = {"a": found_in(tmp_path, SOURCE)}
-    order = mutants.ranked(modules, 0)
-    assert sorted(m.id for m in order) == sorted(m.id for m in modules["a"])
+    first = order.ranked(modules, 0)
+    assert sorted(m.id for m in first) == sorted(m.id for m in modules["a"])
     fewer = {"a": [m for m in modules["a"] if m.edit.operator != "constant"]}
-    kept = [m for m in order if m.edit.operator != "constant"]
-    assert mutants.ranked(fewer, 0) == kept
-    assert mutants.ranked(modules, 1) != order
+    kept = [m for m in first if m.edit.operator != "constant"]
+    assert order.ranked(fewer, 0) == kept
+    assert order.ranked(modules, 1) != first

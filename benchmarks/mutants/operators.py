@@ -1,4 +1,4 @@
-"""Small, mechanical changes of Python source: what `mutants.py` plants and tests must notice.
+"""Small, mechanical changes of Python source: what `run.py` plants and tests must notice.
 
 Each mutant replaces one stretch of the text, so that its diff is a line or two. Docstrings,
 annotations, decorators, imports, ``__all__``, protocols, strings and the arguments of ``raise``

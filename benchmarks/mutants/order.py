@@ -1,4 +1,4 @@
-"""Which mutants `mutants.py` tries, and which tests it asks about each, in which order."""
+"""Which mutants `run.py` tries, and which tests it asks about each, in which order."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
-from mutant_copy import Coverage
-from mutant_operators import Mutant
+from operators import Mutant
+from project import Coverage
 
 TIERS = (0.3, 2.0)
 """Seconds: tests up to the first run first, then those up to the second, then the others."""

@@ -1,4 +1,4 @@
-"""What became of the mutants of `mutants.py`: results on disk, totals, survivors."""
+"""What became of the mutants of `run.py`: results on disk, totals, survivors."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mutant_copy import CAUGHT, SURVIVED, TIMEOUT, Record
-from mutant_operators import Mutant
+from operators import Mutant
+from project import CAUGHT, SURVIVED, TIMEOUT, Record
 
 GOAL = 0.95
 KINDS = {

@@ -1,12 +1,12 @@
 """Would the tests notice? Mechanical mutants of the code, each given to the tests that run it.
 
-A mutant is one small change (see `mutant_operators`). Which ones are tried depends on the seed and
+A mutant is one small change (see `operators`). Which ones are tried depends on the seed and
 on their text alone: every module gives the same number, and every operator of a module its turn.
 One pass over the tests records which lines each of them runs; a mutant is then given to those that
 run its statement, the quickest first, until one fails. All of that happens in copies; the work
-tree is never changed. A survivor needs a reviewed explanation in ``mutants_explained.json``.
+tree is never changed. A survivor needs a reviewed explanation in ``explained.json``.
 
-    python benchmarks/mutants.py --out FOLDER [--rooms smoothing] [--count 100] [--jobs 1]
+    python benchmarks/mutants/run.py --out FOLDER [--rooms smoothing] [--count 100] [--jobs 1]
 
 The same command continues where it was interrupted. The exit code is 0 only if enough mutants are
 caught and every survivor is explained.
@@ -24,10 +24,10 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-from mutant_copy import NO_PROGRAM, SURVIVED, Copy, Coverage, Project, Record
-from mutant_operators import Mutant
-from mutant_order import ranked, relevant, users_of
-from mutant_report import GOAL, Log, place, report, show
+from operators import Mutant
+from order import ranked, relevant, users_of
+from project import NO_PROGRAM, SURVIVED, Copy, Coverage, Project, Record
+from report import GOAL, Log, place, report, show
 
 HERE = Path(__file__).resolve().parent
 
@@ -107,10 +107,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--thorough", action="store_true", help="also ask tests that do not run the line"
     )
-    parser.add_argument("--root", type=Path, default=HERE.parent)
+    parser.add_argument("--root", type=Path, default=HERE.parents[1])
     parser.add_argument("--package", default="phalanx")
-    parser.add_argument("--explained", type=Path, default=HERE / "mutants_explained.json")
-    parser.add_argument("--result", type=Path, default=HERE / "results" / "mutants.json")
+    parser.add_argument("--explained", type=Path, default=HERE / "explained.json")
+    parser.add_argument("--result", type=Path, default=HERE.parent / "results" / "mutants.json")
     return parser.parse_args(arguments)
 
 
@@ -140,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.explained.exists():
         explained = json.loads(options.explained.read_text())
     result = {
-        "command": "python benchmarks/mutants.py --out FOLDER --rooms "
+        "command": "python benchmarks/mutants/run.py --out FOLDER --rooms "
         f"{' '.join(options.rooms)} --count {options.count} --seed {options.seed}",
         "python": platform.python_version(),
         "goal": GOAL,

@@ -1,4 +1,4 @@
-"""A project of `mutants.py`, and copies of it in which mutants are planted and tests run."""
+"""What `run.py` mutates, and copies of it in which mutants are planted and tests run."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from mutant_operators import Mutant, mutants_of
 from mutant_plugin import IMPORTED
+from operators import Mutant, mutants_of
 
 HERE = Path(__file__).resolve().parent
 COPIED = ("src", "tests", "benchmarks", "examples", "docs")

@@ -1,4 +1,4 @@
-"""The side of `mutants.py` that runs inside pytest (``-p mutant_plugin``).
+"""The side of `run.py` that runs inside pytest (``-p mutant_plugin``).
 
 With ``MUTANT_RECORD`` it writes down which lines of the source each test runs, and for how long.
 With ``MUTANT_ORDER`` it runs the tests listed there alone, in that order. It imports
