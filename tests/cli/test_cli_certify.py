@@ -9,7 +9,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from phalanx.cli.main import main
 from phalanx.cli.progress import _bar, _Shown, watch
 from phalanx.errors import PhalanxError
 from phalanx.runs.store import RunStore
@@ -36,30 +35,16 @@ def models(tmp_path):
     return [f"{tmp_path}/net.py:good", f"{tmp_path}/net.py:other"]
 
 
-@pytest.fixture
-def phalanx(monkeypatch, capsys):
-    """Run a command in this process: exit code, stdout, stderr."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["phalanx", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        said = capsys.readouterr()
-        return int(stop.value.code or 0), said.out, said.err
-
-    return run
-
-
-def test_one_model_is_certified(phalanx, models, tmp_path):
-    code, out, err = phalanx("certify", models[0], *DECLARED, *SMALL, "--out", tmp_path / "run")
+def test_one_model_is_certified(command, models, tmp_path):
+    code, out, err = command("certify", models[0], *DECLARED, *SMALL, "--out", tmp_path / "run")
     assert code == 0
     assert "ACR" in out
     assert err.strip().splitlines()[-1] == str(tmp_path / "run")
 
 
-def test_json_is_one_object_with_the_promised_keys(phalanx, models, tmp_path):
+def test_json_is_one_object_with_the_promised_keys(command, models, tmp_path):
     arguments = [*models, *DECLARED, *SMALL, "--each", "--reducer", "soft", "--json"]
-    code, out, _ = phalanx("certify", *arguments, "--out", tmp_path / "run")
+    code, out, _ = command("certify", *arguments, "--out", tmp_path / "run")
     answer = json.loads(out)
     assert code == 0
     assert {
@@ -75,9 +60,9 @@ def test_json_is_one_object_with_the_promised_keys(phalanx, models, tmp_path):
     assert answer["samples"] == 4 * 450
 
 
-def test_a_plan_spends_nothing(phalanx, models, tmp_path):
+def test_a_plan_spends_nothing(command, models, tmp_path):
     arguments = [models[0], *DECLARED, *SMALL, "--plan", "--json"]
-    code, out, _ = phalanx("certify", *arguments, "--out", tmp_path / "run")
+    code, out, _ = command("certify", *arguments, "--out", tmp_path / "run")
     plan = json.loads(out)
     assert code == 0
     assert plan["forward_passes"] == 4 * 450
@@ -85,23 +70,23 @@ def test_a_plan_spends_nothing(phalanx, models, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_the_same_command_continues_and_a_changed_one_is_refused(phalanx, models, tmp_path):
+def test_the_same_command_continues_and_a_changed_one_is_refused(command, models, tmp_path):
     arguments = ["certify", models[0], *DECLARED, *SMALL, "--out", tmp_path / "run"]
-    assert phalanx(*arguments)[0] == 0
+    assert command(*arguments)[0] == 0
     with RunStore.open(tmp_path / "run") as store:
         digest = store.digest()
-    assert phalanx(*arguments)[0] == 0
-    code, _, err = phalanx(*arguments, "--alpha", "0.01")
+    assert command(*arguments)[0] == 0
+    code, _, err = command(*arguments, "--alpha", "0.01")
     assert code == 2
     assert "alpha" in err
     with RunStore.open(tmp_path / "run") as store:
         assert store.digest() == digest
 
 
-def test_two_workers_share_a_run(phalanx, models, tmp_path):
+def test_two_workers_share_a_run(command, models, tmp_path):
     arguments = ["certify", *models, *DECLARED, *SMALL, "--set", "chunk=100", "--batch", "50"]
-    assert phalanx(*arguments, "--out", tmp_path / "one")[0] == 0
-    assert phalanx(*arguments, "--out", tmp_path / "two", "--workers", "2")[0] == 0
+    assert command(*arguments, "--out", tmp_path / "one")[0] == 0
+    assert command(*arguments, "--out", tmp_path / "two", "--workers", "2")[0] == 0
     with RunStore.open(tmp_path / "one") as one, RunStore.open(tmp_path / "two") as two:
         assert one.digest() == two.digest()
 
@@ -110,14 +95,14 @@ def test_two_workers_share_a_run(phalanx, models, tmp_path):
     ("condition", "code"),
     [("certified@0.25>=0.99", 5), ("point:acr>=0", 0), ("certified@0>=0", 0), ("nonsense", 2)],
 )
-def test_requirements_decide_the_exit_code(phalanx, models, tmp_path, condition, code):
+def test_requirements_decide_the_exit_code(command, models, tmp_path, condition, code):
     arguments = [models[0], *DECLARED, *SMALL, "--require", condition]
-    assert phalanx("certify", *arguments, "--out", tmp_path / "run")[0] == code
+    assert command("certify", *arguments, "--out", tmp_path / "run")[0] == code
 
 
-def test_a_budget_fixes_the_samples_before_the_first(phalanx, models, tmp_path):
+def test_a_budget_fixes_the_samples_before_the_first(command, models, tmp_path):
     arguments = [models[0], *DECLARED, "--data", "digits", "--sigma", "0.25", "--budget", "2s"]
-    code, out, err = phalanx("certify", *arguments, "--json", "--out", tmp_path / "run")
+    code, out, err = command("certify", *arguments, "--json", "--out", tmp_path / "run")
     assert code == 0, err
     answer = json.loads(out)
     with RunStore.open(tmp_path / "run") as store:
@@ -127,20 +112,20 @@ def test_a_budget_fixes_the_samples_before_the_first(phalanx, models, tmp_path):
     assert answer["images"] >= 1
 
 
-def test_options_come_from_a_file_and_from_set(phalanx, models, tmp_path):
+def test_options_come_from_a_file_and_from_set(command, models, tmp_path):
     (tmp_path / "options.yaml").write_text("n: 300\nalpha: 0.01\n")
     arguments = [models[0], *DECLARED, *SMALL, "--config", tmp_path / "options.yaml"]
     arguments += ["--set", "n=200", "--out", tmp_path / "run"]
-    assert phalanx("certify", *arguments)[0] == 0
+    assert command("certify", *arguments)[0] == 0
     with RunStore.open(tmp_path / "run") as store:
         assert store.manifest.config["n"] == 200
         assert store.manifest.config["alpha"] == 0.01
 
 
 @pytest.mark.parametrize("option", ["n=many", "n", "speed=9", "fold=1"])
-def test_options_that_mean_nothing_are_refused(phalanx, models, tmp_path, option):
+def test_options_that_mean_nothing_are_refused(command, models, tmp_path, option):
     arguments = [models[0], *DECLARED, *SMALL, "--set", option, "--out", tmp_path / "run"]
-    code, _, err = phalanx("certify", *arguments)
+    code, _, err = command("certify", *arguments)
     assert code == 2
     assert "error:" in err
 
@@ -157,30 +142,30 @@ def test_two_commands_started_at_once_share_a_fresh_run(models, tmp_path):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_budgeted_run_continues_under_the_same_command(phalanx, models, tmp_path, workers):
+def test_a_budgeted_run_continues_under_the_same_command(command, models, tmp_path, workers):
     arguments = [models[0], *DECLARED, "--data", "digits", "--sigma", "0.25", "--budget", "2s"]
     arguments += ["--limit", "40", "--workers", workers, "--out", tmp_path / "run"]
-    assert phalanx("certify", *arguments)[0] == 0
+    assert command("certify", *arguments)[0] == 0
     with RunStore.open(tmp_path / "run") as store:
         first, n = store.finished(), store.manifest.config["n"]
-    assert phalanx("certify", *arguments)[0] == 0
+    assert command("certify", *arguments)[0] == 0
     with RunStore.open(tmp_path / "run") as store:
         assert store.finished() >= first
         assert store.manifest.config["n"] == n
 
 
-def test_flags_win_over_the_file_and_sigma_may_come_from_either(phalanx, models, tmp_path):
+def test_flags_win_over_the_file_and_sigma_may_come_from_either(command, models, tmp_path):
     (tmp_path / "options.yaml").write_text("n: 300\nsigma: 0.25\n")
     arguments = [models[0], *DECLARED, "--data", "digits", "--limit", "2", "--n", "200"]
     arguments += ["--config", tmp_path / "options.yaml", "--out", tmp_path / "run"]
-    assert phalanx("certify", *arguments)[0] == 0
+    assert command("certify", *arguments)[0] == 0
     with RunStore.open(tmp_path / "run") as store:
         assert (store.manifest.config["n"], store.manifest.config["sigma"]) == (200, 0.25)
 
 
-def test_what_is_missing_is_said_before_the_path_of_the_run(phalanx, models, tmp_path):
+def test_what_is_missing_is_said_before_the_path_of_the_run(command, models, tmp_path):
     arguments = [models[0], *DECLARED, *SMALL, "--require", "acr>=9", "--out", tmp_path / "run"]
-    code, _, err = phalanx("certify", *arguments)
+    code, _, err = command("certify", *arguments)
     assert code == 5
     assert "acr>=9" in err
     assert err.strip().splitlines()[-1] == str(tmp_path / "run")

@@ -7,15 +7,15 @@ from dataclasses import replace
 
 import pytest
 import torch
+from evaluation_helpers import certified
 
 import phalanx
 from phalanx.data.arrays import from_arrays
 from phalanx.data.dataset import DataCard, Dataset
 from phalanx.errors import ConfigurationError, ParameterError
-from phalanx.evaluation.certify import Sweep
 from phalanx.evaluation.config import CertifyConfig
 from phalanx.evaluation.plan import plan
-from phalanx.evaluation.request import manifest_of, open_run, settle
+from phalanx.evaluation.request import manifest_of, settle
 from phalanx.noise.lattice import LatticeGaussian
 from phalanx.reporting.claims import kind_of_claim, not_proven, proven
 from phalanx.runs.explain import explain
@@ -24,12 +24,6 @@ from phalanx.smoothing.radii import radii
 from phalanx.verdicts import Verdict
 
 BYTES = torch.randint(0, 256, (6, 1, 4, 4), generator=torch.Generator().manual_seed(1)) / 255
-
-
-def certified(request, out=None):
-    request, store = open_run(settle(request, out), out, command="test")
-    Sweep(request, store).run()
-    return store
 
 
 def on_bytes(request):

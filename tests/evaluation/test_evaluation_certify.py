@@ -6,23 +6,17 @@ from dataclasses import replace
 
 import pytest
 import torch
+from evaluation_helpers import certified, killed
 from torch import nn
 
 from phalanx.data.arrays import from_arrays
 from phalanx.data.dataset import DataCard, Dataset
 from phalanx.errors import ConfigurationError, DataError, ModelError, RunError
-from phalanx.evaluation.certify import Sweep
-from phalanx.evaluation.request import check_models, open_run, settle
+from phalanx.evaluation.request import check_models, settle
 from phalanx.models.model import InputSpec, Model
 from phalanx.runs.evidence import phases_of
 from phalanx.smoothing.classifiers import classifiers_of
 from phalanx.verdicts import Verdict
-
-
-def certified(request, out=None):
-    request, store = open_run(settle(request, out), out, command="test")
-    Sweep(request, store).run()
-    return store
 
 
 def test_every_image_gets_a_certificate_from_every_classifier(request_of):
@@ -36,27 +30,10 @@ def test_every_image_gets_a_certificate_from_every_classifier(request_of):
     assert phases["mean", "estimation"].rows == 500
 
 
-class Killed(Exception):
-    """Stands for a process that dies between two commits."""
-
-
 @pytest.mark.parametrize("after", [1, 2, 3, 7, 11])
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(request_of, tmp_path, after):
     whole = certified(request_of(), tmp_path / "whole").digest()
-    request = settle(request_of(), tmp_path / "cut")
-    calls = 0
-
-    def die(rows, images):
-        nonlocal calls
-        calls += 1
-        if calls == after:
-            raise Killed
-
-    with (
-        open_run(request, tmp_path / "cut", command="test")[1] as store,
-        pytest.raises(Killed),
-    ):
-        Sweep(request, store, die).run()
+    killed(request_of(), tmp_path / "cut", after)
     again = settle(request_of(batch=None), tmp_path / "cut")
     assert again.config.batch == 64
     assert certified(again, tmp_path / "cut").digest() == whole

@@ -8,15 +8,15 @@ from dataclasses import replace
 
 import pytest
 import torch
+from evaluation_helpers import certified, killed
 from torch import nn
 
 from phalanx.api import certify
 from phalanx.data.arrays import from_arrays
 from phalanx.errors import ConfigurationError, ParameterError
-from phalanx.evaluation.certify import Sweep
 from phalanx.evaluation.config import CertifyConfig
 from phalanx.evaluation.plan import plan
-from phalanx.evaluation.request import open_run, settle
+from phalanx.evaluation.request import settle
 from phalanx.models.model import InputSpec, Model
 from phalanx.reporting.claims import proven
 from phalanx.runs.bundle import export_bundle, open_bundle
@@ -74,12 +74,6 @@ def asked(request_of):
     return make
 
 
-def certified(request, out=None):
-    request, store = open_run(settle(request, out), out, command="test")
-    Sweep(request, store).run()
-    return store
-
-
 def test_both_laws_are_sampled_as_the_selection_says(asked):
     store = certified(asked())
     shared = {n_p for n_p in SPLIT if n_p < 4000}
@@ -108,27 +102,10 @@ def test_a_run_that_asks_for_no_second_law_has_the_plain_radii(asked):
     assert recheck(double).ok
 
 
-class Killed(Exception):
-    """Stands for a process that dies between two commits."""
-
-
 @pytest.mark.parametrize("after", [1, 7, 31])
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(asked, tmp_path, after):
     whole = certified(asked(), tmp_path / "whole")
-    request = settle(asked(), tmp_path / "cut")
-    calls = 0
-
-    def die(rows, images):
-        nonlocal calls
-        calls += 1
-        if calls == after:
-            raise Killed
-
-    with (
-        open_run(request, tmp_path / "cut", command="test")[1] as store,
-        pytest.raises(Killed),
-    ):
-        Sweep(request, store, die).run()
+    killed(asked(), tmp_path / "cut", after)
     again = certified(settle(asked(), tmp_path / "cut"), tmp_path / "cut")
     assert again.digest() == whole.digest()
 

@@ -6,23 +6,16 @@ import dataclasses
 import math
 
 import pytest
+from evaluation_helpers import certified
 
 from phalanx.errors import ParameterError, RunError
-from phalanx.evaluation.certify import Sweep
 from phalanx.evaluation.decisions import Decisions
-from phalanx.evaluation.request import open_run, settle
 from phalanx.runs.explain import explain
 from phalanx.runs.query import cap_of, summarise
 from phalanx.runs.recheck import Outcome, recheck
 from phalanx.smoothing.classifiers import classifiers_of
 from phalanx.smoothing.radii import NORMS
 from phalanx.verdicts import Verdict
-
-
-def certified(request):
-    request, store = open_run(settle(request, None), None, command="test")
-    Sweep(request, store).run()
-    return store
 
 
 @pytest.mark.parametrize("norm", NORMS)

@@ -7,14 +7,14 @@ from dataclasses import astuple, replace
 
 import pytest
 import torch
+from evaluation_helpers import certified, killed
 from torch import nn
 
 from phalanx.api import certify
 from phalanx.data.arrays import from_arrays
 from phalanx.errors import ConfigurationError, ParameterError, RunError
-from phalanx.evaluation.certify import Sweep
 from phalanx.evaluation.config import CertifyConfig
-from phalanx.evaluation.request import open_run, settle
+from phalanx.evaluation.request import settle
 from phalanx.models.model import InputSpec, Model
 from phalanx.runs.bundle import export_bundle, open_bundle
 from phalanx.runs.explain import explain
@@ -59,12 +59,6 @@ def asked(request_of):
     return make
 
 
-def certified(request, out=None):
-    request, store = open_run(settle(request, out), out, command="test")
-    Sweep(request, store).run()
-    return store
-
-
 def test_radii_grow_and_the_rest_stays(asked):
     gradient = certified(asked())
     plain = certified(asked(slope=0.0, arithmetic="real"))
@@ -87,27 +81,10 @@ def test_ballots_are_the_counts(asked):
         assert {label: votes.count(label) for label in set(votes)} == chunk.counts
 
 
-class Killed(Exception):
-    """Stands for a process that dies between two commits."""
-
-
 @pytest.mark.parametrize("after", [1, 7, 19])
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(asked, tmp_path, after):
     whole = certified(asked(), tmp_path / "whole")
-    request = settle(asked(), tmp_path / "cut")
-    calls = 0
-
-    def die(rows, images):
-        nonlocal calls
-        calls += 1
-        if calls == after:
-            raise Killed
-
-    with (
-        open_run(request, tmp_path / "cut", command="test")[1] as store,
-        pytest.raises(Killed),
-    ):
-        Sweep(request, store, die).run()
+    killed(asked(), tmp_path / "cut", after)
     again = certified(settle(asked(), tmp_path / "cut"), tmp_path / "cut")
     assert again.digest() == whole.digest()
     assert again.slopes() == whole.slopes()

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from evaluation_helpers import certified
 from torch import nn
 
 from phalanx.errors import ModelError
@@ -44,19 +45,13 @@ def hungry(request_of, monkeypatch):
     return replace(request, models=[model])
 
 
-def swept(request, out=None):
-    request, store = open_run(settle(request, out), out, command="test")
-    Sweep(request, store).run()
-    return store
-
-
 def counts(store):
     return {(c.image, c.phase, c.chunk): dict(c.counts) for c in store.chunks()}
 
 
 @pytest.mark.parametrize("passes", [40, 60, 90])
 def test_a_sweep_that_runs_out_of_memory_goes_on_in_smaller_batches(hungry, monkeypatch, passes):
-    whole = swept(hungry)
+    whole = certified(hungry)
     request = settle(hungry, None)
     request, store = open_run(request, None, command="test")
     monkeypatch.setitem(LIMIT, "rows", 40)
@@ -77,11 +72,11 @@ def test_a_run_that_was_continued_counts_what_was_begun_anew(hungry, monkeypatch
         store.set_meta(BATCH, 32)
         Sweep(request, store).run()
         assert {row.details["batch"] for row in store.certificates()} == {32}
-        assert counts(store) == counts(swept(hungry))
+        assert counts(store) == counts(certified(hungry))
 
 
 def test_counts_that_another_process_took_over_are_left_alone(hungry):
-    store = swept(hungry)
+    store = certified(hungry)
     before = counts(store)
     assert not store.forget_counts(0, "somebody:1:2:3")
     assert counts(store) == before

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from evaluation_helpers import certified, killed
 
 from phalanx.errors import ParameterError
-from phalanx.evaluation.certify import Sweep
 from phalanx.evaluation.config import CertifyConfig
 from phalanx.evaluation.plan import plan
-from phalanx.evaluation.request import manifest_of, open_run, settle
+from phalanx.evaluation.request import manifest_of, settle
 from phalanx.reporting.tables import summary_table
 from phalanx.runs.explain import explain
 from phalanx.runs.query import cap_of, summarise
@@ -24,12 +24,6 @@ RULES = {
     "anytime": {"radii": (0.05, 0.1)},
     "anytime-radius": {"stop": "anytime-radius", "fraction": 0.8},
 }
-
-
-def certified(request, out=None):
-    request, store = open_run(settle(request, out), out, command="test")
-    Sweep(request, store).run()
-    return store
 
 
 def options(rule: str) -> dict:
@@ -80,25 +74,12 @@ def test_fewer_samples_than_a_fixed_number(request_of, rule):
         assert found.at(radius).value == fixed.at(radius).value
 
 
-class Killed(Exception):
-    """Stands for a process that dies between two commits."""
-
-
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("after", [1, 4, 9])
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(request_of, tmp_path, rule, after):
     whole = certified(request_of(**options(rule)), tmp_path / "whole").digest()
-    request, calls = settle(request_of(**options(rule)), tmp_path / "cut"), 0
-
-    def die(rows, images):
-        nonlocal calls
-        calls += 1
-        if calls == after:
-            raise Killed
-
-    with open_run(request, tmp_path / "cut", command="test")[1] as store, pytest.raises(Killed):
-        Sweep(request, store, die).run()
-    assert certified(request, tmp_path / "cut").digest() == whole
+    killed(request_of(**options(rule)), tmp_path / "cut", after)
+    assert certified(request_of(**options(rule)), tmp_path / "cut").digest() == whole
 
 
 @pytest.mark.parametrize("rule", ["anytime", "anytime-radius", "staged"])
