@@ -68,12 +68,23 @@ class Loss(BaseModel, ABC):
         sigma: standard deviation of the noise in input units, at least 0; it goes onto the
             checkpoint's card as the noise level the members are trained for.
         coupled: whether the loss must see every member at once.
+        replayable: see `recordable`; of this class alone.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     sigma: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     coupled: ClassVar[bool] = False
+    replayable: ClassVar[bool] = False
+
+    @property
+    def recordable(self) -> bool:
+        """Whether a GPU may record the loss on a batch and replay it on the others of an epoch.
+
+        Such a loss reads no value back from the device, depends on `Batch.progress` through
+        its whole part only, and draws what it draws on the batch's device.
+        """
+        return self.replayable
 
     @abstractmethod
     def __call__(self, members: Sequence[nn.Module], batch: Batch) -> LossOutput:

@@ -79,6 +79,11 @@ class CoupledLoss(Loss):
         self._base = base
 
     @property
+    def recordable(self) -> bool:
+        """See `Loss.recordable`; the base decides too."""
+        return self.replayable and self._base.recordable
+
+    @property
     def base_share(self) -> float:
         """Weight of the sum of the base losses."""
         return 1.0

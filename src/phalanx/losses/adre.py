@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +44,7 @@ class Adre(MemberLoss):
             (`phalanx.losses._adversary.Adversary`). None: nothing moves.
     """
 
+    replayable: ClassVar[bool] = True
     num_noise: Count = 8
     lbd: Weight = 0.1
     adversary: Adversary | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -45,6 +45,7 @@ class Consistency(MemberLoss):
             published combination with SmoothAdv. None: nothing moves.
     """
 
+    replayable: ClassVar[bool] = True
     num_noise: Annotated[int, Field(ge=2)] = 2
     lbd: Weight = 10.0
     eta: Weight = 0.5

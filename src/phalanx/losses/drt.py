@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from phalanx.losses import Batch, losses
 from phalanx.losses._coupled import CoupledLoss, Seen, pairs
@@ -32,6 +33,7 @@ class Drt(CoupledLoss):
         confidence_margin: rho_2. No published value could be read; we search 0.5 to 5.
     """
 
+    replayable: ClassVar[bool] = True
     form: Form = "paper"
     gradient_diversity: Weight = 0.5
     confidence_margin: Weight = 1.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from torch.nn.functional import cross_entropy
 
@@ -27,6 +28,7 @@ class Gal(CoupledLoss):
             instead of their sum (0.5 times the number of members here).
     """
 
+    replayable: ClassVar[bool] = True
     coherence: Weight = 0.5
 
     def regulariser(self, seen: Sequence[Seen], batch: Batch) -> Score:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -17,6 +18,8 @@ class Gaussian(MemberLoss):
 
     ``-log softmax(f(x + sigma eps))_y``. Draws: noise 0.
     """
+
+    replayable: ClassVar[bool] = True
 
     def inputs(self, member: nn.Module, batch: Batch) -> Shown:
         """The noisy images: one forward pass of ``B`` rows."""

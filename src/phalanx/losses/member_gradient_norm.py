@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from phalanx.losses import Batch, losses
 from phalanx.losses._coupled import CoupledLoss, Seen
@@ -30,6 +31,7 @@ class MemberGradientNorm(CoupledLoss):
         confidence_margin: weight of the margins.
     """
 
+    replayable: ClassVar[bool] = True
     form: Form = "paper"
     gradient_norm: Weight = 0.5
     confidence_margin: Weight = 1.0

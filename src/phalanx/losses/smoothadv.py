@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -29,6 +30,7 @@ class SmoothAdv(MemberLoss):
         adversary: radius, steps and warm-up, see `phalanx.losses._adversary.Adversary`.
     """
 
+    replayable: ClassVar[bool] = True
     num_noise: Count = 4
     adversary: Adversary = Adversary()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field, model_validator
@@ -58,6 +58,7 @@ class SmoothMix(MemberLoss):
             step each epoch; published: 10. 0: at once.
     """
 
+    replayable: ClassVar[bool] = True
     num_noise: Count = 4
     num_steps: Count = 8
     step_size: Length = 1.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -22,6 +23,7 @@ class Stability(MemberLoss):
         lbd: weight of the second term; published: 2.
     """
 
+    replayable: ClassVar[bool] = True
     lbd: Weight = 2.0
 
     def inputs(self, member: nn.Module, batch: Batch) -> Shown:

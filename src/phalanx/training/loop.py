@@ -24,6 +24,7 @@ from phalanx.training.batches import FlipCrop, Keys, StepNoise, epoch_order
 from phalanx.training.distributed import Team, share_batchnorm
 from phalanx.training.events import EpochEnd, Members, Step, Watch
 from phalanx.training.optimizers import make_optimizer, set_learning_rate
+from phalanx.training.passes import Eager, passes
 from phalanx.training.recipe import Recipe
 from phalanx.training.schedules import learning_rate_factor
 from phalanx.training.state import TrainingState, read_state, write_state
@@ -73,7 +74,6 @@ class TrainingLoop:
         self.setting, self.watch = setting, watch
         self.steps = -(-len(dataset) // recipe.batch)
         self.keys = Keys(recipe.seed, ",".join(map(str, members)))
-        self.loss = recipe.loss.build()
         _check_shares(len(dataset), recipe.batch, setting.team.world)
         self.models = [
             share_batchnorm(new_member(recipe, member, dataset), setting.team, setting.device.type)
@@ -82,6 +82,8 @@ class TrainingLoop:
         self.module = nn.ModuleList(self.models)
         self.module.to(setting.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = make_optimizer(recipe.optimizer, self.module.parameters())
+        eager = Eager(recipe.loss.build(), self.models, setting.device, setting.precision)
+        self.passes = passes(eager, recipe.batch, alone=setting.team.world == 1)
         self.state = TrainingState()
         self._saved_at = self._told_at = time.monotonic()
 
@@ -123,12 +125,7 @@ class TrainingLoop:
         set_learning_rate(self.optimizer, recipe.optimizer.lr * rate)
         # Dropout and some losses draw from torch's generator: every step seeds it anew.
         torch.manual_seed(self.keys("dropout", state.epoch, state.step, team.rank) % 2**63)
-        with torch.autocast(
-            self.setting.device.type, torch.bfloat16, enabled=self.setting.precision == "bf16"
-        ):
-            output = self.loss(self.models, batch)
-        self.optimizer.zero_grad()
-        (output.loss * (len(batch.y) / len(indices))).backward()
+        output = self.passes(batch, len(batch.y) / len(indices))
         team.sum_gradients(self.module.parameters())
         self.optimizer.step()
         self._count(output, batch.y)
@@ -142,8 +139,7 @@ class TrainingLoop:
             x = FlipCrop.draw(generator, len(indices), rows)(x)
         if x.ndim == 4:
             x = x.contiguous(memory_format=torch.channels_last)
-        x = x.to(device, non_blocking=True)
-        y = self.dataset.labels(indices[rows]).to(device, non_blocking=True)
+        x, y = to_device(x, device), to_device(self.dataset.labels(indices[rows]), device)
         law = self.recipe.noise.build()
         noise = StepNoise(self.keys, state.epoch, state.step, rows, len(indices), x, law)
         return Batch(x, y, noise, self._progress(0.0), self.dataset.card.value_range)
@@ -156,12 +152,12 @@ class TrainingLoop:
         """Add a step to the epoch's sums, without waiting for the device."""
         state, rows = self.state, len(y)
         state.sums = state.sums.to(y.device)
-        state.sums[0] += output.loss.detach() * rows
+        state.sums[0] += output.loss * rows
         state.sums[1] += (output.logits.argmax(-1) == y).sum()
         state.sums[2] += rows * len(output.logits)
         for name, value in output.metrics.items():
             total = state.extra.get(name, torch.zeros((), dtype=torch.float64)).to(y.device)
-            state.extra[name] = total + value.detach() * rows
+            state.extra[name] = total + value * rows
 
     def _after_step(self) -> None:
         """Check, save, stop and tell, where it is time to; a team decides together."""
@@ -269,6 +265,13 @@ def _order(recipe: Recipe, dimension: int) -> int | None:
     """Of the noise, where it has one; refused where there is none of it in so many dimensions."""
     law = recipe.noise.build()
     return law.order_in(dimension) if isinstance(law, HasOrder) else None
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy without waiting for what the device is doing: it needs memory that stays in place."""
+    if device.type == "cuda":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
 
 
 def _all_finite(parameters: Iterable[nn.Parameter]) -> bool:
