@@ -95,7 +95,8 @@ def train(training: str, sigma: str, options: argparse.Namespace) -> None:
         str(folder),
     ]
     words += ["--set", f"loss.sigma={sigma}", "--set", f"noise.name={NOISE}"]
-    phalanx(*words, *(["--set", "epochs=1"] if options.exercise else []))
+    epochs = 1 if options.exercise else options.epochs
+    phalanx(*words, *(["--set", f"epochs={epochs}"] if epochs else []))
 
 
 def run_folder(training: str, sigma: str, variant: str, options: argparse.Namespace) -> Path:
@@ -153,10 +154,25 @@ def accuracies(row: RadiusRow) -> dict[str, Any]:
     }
 
 
+def epochs(folder: Path) -> int | None:
+    """How long a network of ours was trained; None for one that came as a file."""
+    manifest = folder / "run.json"
+    if not manifest.exists():
+        return None
+    return int(json.loads(manifest.read_text())["config"]["recipe"]["epochs"])
+
+
 def row_of(
-    training: str, sigma: str, variant: str, plain: RunStore, double: RunStore
+    training: str, sigma: str, variant: str, runs: tuple[RunStore, RunStore], weights: Path
 ) -> dict[str, Any]:
-    """Our figures of one network, beside the published ones at its sigma."""
+    """Our figures of one network, beside the published ones at its sigma.
+
+    Args:
+        training, sigma, variant: which network, and how samples were shared in the second run.
+        runs: Neyman-Pearson and double sampling.
+        weights: the folder of networks.
+    """
+    plain, double = runs
     curves = [published(training, sigma, which) for which in (PLAIN, variant)]
     radii = sorted(curves[0].certified) if curves[0] else [0.25 * k for k in range(1, 13)]
     l2 = sorted({0.0, *radii, *LECTURE_L2[training]})
@@ -173,6 +189,7 @@ def row_of(
         "second": [double.manifest.config[key] for key in ("second", "second_level")],
         "samples_of_the_first_law": shared(double),
         "average_certified_radius": in_l2.as_json()["average_certified_radius"],
+        "epochs": epochs(weights / f"{training}-{sigma}"),
         "clean_accuracy": summarise(plain).clean_accuracy,
         "l2": {f"{row.radius:g}": accuracies(row) for row in in_l2.rows},
         "linf": {f"{k}/255": accuracies(r) for k, r in zip(linf, in_linf.rows, strict=True)},
@@ -268,7 +285,9 @@ def tables(options: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str,
                 for variant, folder in there.items():
                     with RunStore.open(folder) as double:
                         if plain.finished() and plain.finished() == double.finished():
-                            rows.append(row_of(training, sigma, variant, plain, double))
+                            rows.append(
+                                row_of(training, sigma, variant, (plain, double), options.weights)
+                            )
     main = [row for row in rows if row["variant"] == DOUBLE]
     lecture = {
         training: {norm: best_of_sigmas(main, training, norm) for norm in ("l2", "linf")}
@@ -290,6 +309,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--variant", action="append", choices=VARIANTS, help="default: plain, double"
     )
+    parser.add_argument("--epochs", type=int, help="default: the recipe's")
     parser.add_argument("--n", type=int, default=100_000, help="samples of an image, of both laws")
     parser.add_argument("--every", type=int, default=20, help="one test image of so many")
     parser.add_argument("--precision", default="fp32")

@@ -6,7 +6,8 @@ them one by one takes longer than running them. A CUDA graph launches them all a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
@@ -143,6 +144,18 @@ class CudaGraphs:
         with torch.cuda.graph(graph, pool=self.pool):
             output = function()
         return output, graph.replay
+
+
+@contextmanager
+def kernels_tried(device: torch.device) -> Iterator[None]:
+    """On a GPU, try the kernels of every convolution in its first pass and keep the fastest."""
+    cudnn = torch.backends.cudnn
+    before = cudnn.benchmark
+    cudnn.benchmark = before or device.type == "cuda"
+    try:
+        yield
+    finally:
+        cudnn.benchmark = before
 
 
 def passes(eager: Eager, rows: int, *, alone: bool) -> Eager | Recorded:
