@@ -329,9 +329,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.step == "train":
         return
     rows, lecture = tables(options)
-    command = "python benchmarks/dsrs_study.py certify --weights FOLDER --data-dir DATA --out OUT"
-    result = {"command": command, "rows": rows, "lecture": {"source": SOURCE, **lecture}}
     if rows:
+        command = "python benchmarks/dsrs_study.py certify --weights FOLDER --data-dir DATA --out OUT"
+        command += f" --n {rows[0]['n'][0]}"
+        result = {"command": command, "rows": rows, "lecture": {"source": SOURCE, **lecture}}
         name = f"dsrs_mnist{'_exercise' if options.exercise else ''}.json"
         (options.out if options.exercise else RESULTS).joinpath(name).write_text(
             json.dumps(result, indent=1) + "\n"

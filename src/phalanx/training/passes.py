@@ -101,7 +101,7 @@ class Recorded:
 
     def __init__(self, eager: Eager, rows: int, record: Recorder | None = None) -> None:
         self.eager, self.rows = eager, rows
-        self.record = record or CudaGraphs()
+        self.record = record or cuda_graph
         self.steps = 0
         self.draws: set[int] = set()
         self.recording: Recording | None = None
@@ -114,7 +114,7 @@ class Recorded:
         if self.steps < WARM_UP:
             return self._warm_up(batch)
         if self.recording is None or self.recording.epoch != int(batch.progress):
-            self.recording = None
+            self.recording = None  # first, or the memory of two is held
             try:
                 self.recording = Recording(self.eager, batch, self.draws, self.record)
             except RuntimeError:  # nothing has run: the step is still to be taken
@@ -132,18 +132,12 @@ class Recorded:
         return self.eager(replace(batch, noise=noise))
 
 
-class CudaGraphs:
-    """`Recorder` that captures CUDA graphs, one at a time, in one pool of memory."""
-
-    def __init__(self) -> None:
-        self.pool = torch.cuda.graph_pool_handle()
-
-    def __call__(self, function: Callable[[], LossOutput]) -> tuple[LossOutput, Replay]:
-        """Capture ``function``; nothing of it runs before the first replay."""
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self.pool):
-            output = function()
-        return output, graph.replay
+def cuda_graph(function: Callable[[], LossOutput]) -> tuple[LossOutput, Replay]:
+    """`Recorder` that captures a CUDA graph; nothing runs before the first replay."""
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        output = function()
+    return output, graph.replay
 
 
 @contextmanager
