@@ -330,8 +330,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     rows, lecture = tables(options)
     if rows:
-        command = "python benchmarks/dsrs_study.py certify --weights FOLDER --data-dir DATA --out OUT"
-        command += f" --n {rows[0]['n'][0]}"
+        command = "python benchmarks/dsrs_study.py certify --weights FOLDER --data-dir DATA"
+        command += f" --out OUT --n {rows[0]['n'][0]}"
         result = {"command": command, "rows": rows, "lecture": {"source": SOURCE, **lecture}}
         name = f"dsrs_mnist{'_exercise' if options.exercise else ''}.json"
         (options.out if options.exercise else RESULTS).joinpath(name).write_text(
