@@ -15,7 +15,6 @@ from phalanx.cli import train as command
 from phalanx.cli.training_view import TrainingView
 from phalanx.errors import ConfigurationError
 from phalanx.training.events import EpochEnd
-from phalanx.training.shelf import load_recipe
 
 TINY = ["--set", "model.options.hidden=[16]", "--members", "2", "--epochs", "2", "--workers", "1"]
 
@@ -62,8 +61,8 @@ def test_json_is_one_object_and_the_folder_is_the_last_line(app, tmp_path):
 )
 def test_the_time_left_is_said_for_people(epoch, seconds, ends, capsys):
     row = {"epoch": epoch, "loss": 0.5, "noisy_accuracy": 0.9, "seconds": seconds}
-    with TrainingView(load_recipe("digits-gaussian", ["epochs=10"])) as view:
-        view(EpochEnd((0, 1), row))
+    with TrainingView() as view:
+        view(EpochEnd((0, 1), row, epochs=10))
     says = f"member 0, 1  epoch {epoch}/10  loss 0.5000  noisy accuracy 0.9000  {ends}\n"
     assert capsys.readouterr().err == says
 

@@ -80,7 +80,7 @@ def _train(scale: Scale, data_dir: Path | None, out: Path, seed: int, device: st
     from phalanx.training.trainer import train
 
     recipe = load_recipe(scale.recipe, [*scale.overrides, f"seed={seed}"])
-    with TrainingView(recipe) as view:
+    with TrainingView() as view:
         return train(recipe, out=out, data_dir=data_dir, device=device, watch=view)
 
 

@@ -63,7 +63,7 @@ def train(
     if out is None and not under_torchrun():
         out = new_run_folder(chosen.name)
         log(f"training in {out}")
-    with TrainingView(chosen) as view:
+    with TrainingView() as view:
         models = train_recipe(
             chosen, out=out, data_dir=data_dir, device=device, workers=workers, watch=view
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from rich.progress import (
     BarColumn,
@@ -19,17 +19,13 @@ from phalanx.cli.console import err_console, log
 from phalanx.evaluation.plan import duration
 from phalanx.training.events import EpochEnd, Event, Members, Saved, Step
 
-if TYPE_CHECKING:
-    from phalanx.training.recipe import Recipe
-
 LINE_SECONDS = 3.0
 
 
 class TrainingView:
     """A `phalanx.training.events.Watch`: one bar for each group of members in training."""
 
-    def __init__(self, recipe: Recipe) -> None:
-        self._epochs = recipe.epochs
+    def __init__(self) -> None:
         self._plain = not err_console().is_terminal
         self._tasks: dict[Members, TaskID] = {}
         self._said: dict[Members, float] = {}
@@ -81,7 +77,7 @@ class TrainingView:
     def _due(self, event: EpochEnd) -> bool:
         """Whether an epoch is worth a line: short ones would flood a log file."""
         now, last = time.monotonic(), self._said.get(event.members, -LINE_SECONDS)
-        ends = event.row["epoch"] == self._epochs
+        ends = event.row["epoch"] == event.epochs
         if event.replayed or not (ends or now - last >= LINE_SECONDS):
             return False
         self._said[event.members] = now
@@ -90,8 +86,8 @@ class TrainingView:
     def _line(self, event: EpochEnd) -> str:
         row = event.row
         line = (
-            f"epoch {row['epoch']}/{self._epochs}  loss {row['loss']:.4f}"
+            f"epoch {row['epoch']}/{event.epochs}  loss {row['loss']:.4f}"
             f"  noisy accuracy {row['noisy_accuracy']:.4f}  {row['seconds']:.2f} s"
         )
-        left = self._epochs - row["epoch"]
+        left = event.epochs - row["epoch"]
         return f"{line}  left {duration(left * row['seconds'])}" if left else line

@@ -86,6 +86,13 @@ class Loss(BaseModel, ABC):
         """
         return self.replayable
 
+    def alone(self) -> dict[str, Any] | None:
+        """Name and options of what each member of a coupled loss is trained with before.
+
+        None: of a loss that does not couple.
+        """
+        return None
+
     @abstractmethod
     def __call__(self, members: Sequence[nn.Module], batch: Batch) -> LossOutput:
         """The loss of ``members`` on ``batch``."""

@@ -83,6 +83,10 @@ class CoupledLoss(Loss):
         """See `Loss.recordable`; the base decides too."""
         return self.replayable and self._base.recordable
 
+    def alone(self) -> dict[str, Any]:
+        """The base."""
+        return {"name": "gaussian", **self.base, "sigma": self.sigma}
+
     @property
     def base_share(self) -> float:
         """Weight of the sum of the base losses."""

@@ -25,11 +25,13 @@ class EpochEnd:
     """A finished epoch's row of the log; sent again for every earlier epoch on resuming.
 
     ``row``: members, epoch, loss, noisy_accuracy (both over the epoch, while training), lr,
-    seconds, and the loss's further metrics. ``replayed``: finished by an earlier process.
+    seconds, and the loss's further metrics. ``epochs``: of this stage of the training.
+    ``replayed``: finished by an earlier process.
     """
 
     members: Members
     row: dict[str, Any]
+    epochs: int
     replayed: bool = False
 
 

@@ -1,4 +1,7 @@
-"""The run folder of a training: ``run.json``, ``training.jsonl``, ``weights/``, ``state/``."""
+"""The run folder of a training: ``run.json``, ``training.jsonl``, ``weights/``, ``state/``.
+
+A training in two stages has the first one's folder, ``pretrain/``, inside.
+"""
 
 from __future__ import annotations
 
@@ -45,6 +48,10 @@ class TrainingFolder:
     def weights(self, member: int) -> Path:
         """A member's checkpoint; its card lies beside it."""
         return self.path / "weights" / f"member-{member}.safetensors"
+
+    def first(self) -> TrainingFolder:
+        """The run of what is trained before (`phalanx.training.recipe.PretrainPart`)."""
+        return TrainingFolder(self.path / "pretrain")
 
     def state(self, members: Members) -> Path:
         """The state that training of ``members`` resumes from, gone once they are saved."""

@@ -33,6 +33,7 @@ class Job:
         placement: device, arithmetic and threads.
         data_dir: where the data set is looked for, see `phalanx.data.locate`.
         team: the processes that share each step.
+        first: what is trained before, into a folder of its own; members begin where it ends.
     """
 
     recipe: Recipe
@@ -41,6 +42,7 @@ class Job:
     placement: Placement
     data_dir: Path | None
     team: Team
+    first: Job | None = None
 
     def on_worker(self, worker: int) -> Job:
         """This job on the device of one worker."""
@@ -64,7 +66,8 @@ def run_job(job: Job, watch: Watch, stopped: Callable[[], bool]) -> None:
     with held, _threads(job.placement.threads):
         device = torch.device(job.placement.device)
         state = job.folder.state(job.members)
-        setting = Setting(device, job.placement.precision, job.team, state, stopped)
+        start = job.first.folder if job.first else None
+        setting = Setting(device, job.placement.precision, job.team, start, state, stopped)
         dataset = load(job.recipe.data.name, job.data_dir, "train")
         heldout = heldout_data(job.recipe.data.name, job.data_dir, dataset)
         loop = TrainingLoop(job.recipe, job.members, dataset, setting, watch)
@@ -98,7 +101,7 @@ def _save(job: Job, models: Sequence[Model], loop: TrainingLoop, heldout: Datase
 def _retell(job: Job, watch: Watch) -> None:
     card = checkpoint.read_card(checkpoint.card_path(job.folder.weights(job.members[0]))).card
     for row in card.extra.get("history", []):
-        watch(EpochEnd(job.members, row, replayed=True))
+        watch(EpochEnd(job.members, row, job.recipe.epochs, replayed=True))
     watch(Saved(job.members))
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from phalanx.data.dataset import Dataset
 from phalanx.errors import DataError, Interrupted, TrainingError
 from phalanx.losses import Batch, LossOutput
+from phalanx.models import checkpoint
 from phalanx.models.build import build
 from phalanx.models.model import InputSpec, Model, ModelCard
 from phalanx.noise.distributions import HasOrder
@@ -23,6 +24,7 @@ from phalanx.runtime.keys import noise_key
 from phalanx.training.batches import FlipCrop, Keys, StepNoise, epoch_order
 from phalanx.training.distributed import Team, share_batchnorm
 from phalanx.training.events import EpochEnd, Members, Step, Watch
+from phalanx.training.folder import TrainingFolder
 from phalanx.training.optimizers import make_optimizer, set_learning_rate
 from phalanx.training.passes import Eager, kernels_tried, passes
 from phalanx.training.recipe import Recipe
@@ -42,6 +44,7 @@ class Setting:
         device: of this process.
         precision: ``fp32`` or ``bf16``.
         team: the processes that share each step.
+        start: folder of members whose weights these begin with; None: fresh ones.
         state: file to resume from and to write to.
         stopped: asked between steps; once it says so the loop saves and ends.
     """
@@ -49,6 +52,7 @@ class Setting:
     device: torch.device
     precision: str
     team: Team
+    start: TrainingFolder | None
     state: Path
     stopped: Callable[[], bool]
 
@@ -76,7 +80,7 @@ class TrainingLoop:
         self.keys = Keys(recipe.seed, ",".join(map(str, members)))
         _check_shares(len(dataset), recipe.batch, setting.team.world)
         self.models = [
-            share_batchnorm(new_member(recipe, member, dataset), setting.team, setting.device.type)
+            share_batchnorm(self._first(member), setting.team, setting.device.type)
             for member in members
         ]
         self.module = nn.ModuleList(self.models)
@@ -103,6 +107,14 @@ class TrainingLoop:
                 self._epoch()
         self.module.eval()
         return self.models
+
+    def _first(self, member: int) -> Model:
+        """A member before its first step."""
+        fresh = new_member(self.recipe, member, self.dataset)
+        if self.setting.start:
+            trained = checkpoint.load(self.setting.start.weights(member))
+            fresh.load_state_dict(trained.state_dict())
+        return fresh
 
     def _epoch(self) -> None:
         started = time.monotonic() - self.state.seconds
@@ -215,7 +227,7 @@ class TrainingLoop:
             "seconds": round(state.seconds, 3),
         }
         self.state = TrainingState(epoch=state.epoch + 1, history=[*state.history, row])
-        self.watch(EpochEnd(self.members, row))
+        self.watch(EpochEnd(self.members, row, self.recipe.epochs))
 
     def _save(self) -> None:
         if self.setting.team.leads:
@@ -231,7 +243,7 @@ class TrainingLoop:
         self.module.load_state_dict(weights)
         self.optimizer.load_state_dict(optimizer)
         for row in self.state.history:
-            self.watch(EpochEnd(self.members, row, replayed=True))
+            self.watch(EpochEnd(self.members, row, self.recipe.epochs, replayed=True))
 
 
 def new_member(recipe: Recipe, member: int, dataset: Dataset) -> Model:

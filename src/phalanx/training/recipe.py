@@ -97,6 +97,20 @@ class SchedulePart(Part):
     gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
 
 
+class PretrainPart(Part):
+    """A first stage, in which every member is trained alone; then the recipe's loss takes over.
+
+    What is None is the recipe's own; as the loss, what the members of a coupled loss would be
+    trained with alone (`phalanx.losses.Loss.alone`).
+    """
+
+    epochs: Count
+    loss: LossPart | None = None
+    optimizer: OptimizerPart | None = None
+    schedule: SchedulePart | None = None
+    batch: Count | None = None
+
+
 class Recipe(Part):
     """A training configuration. Two runs with equal recipes on one machine end bit-identically.
 
@@ -106,6 +120,7 @@ class Recipe(Part):
         precision: of the network's forward and backward pass; ``auto`` is ``bf16`` where the
             device has native bfloat16 arithmetic. Weights and noise are always float32.
         seed: every random number of the training follows from it.
+        pretrain: a stage before; the members begin where it ends.
     """
 
     name: str = "unnamed"
@@ -121,6 +136,7 @@ class Recipe(Part):
     batch: Count = 256
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     seed: Annotated[int, Field(ge=0)] = 0
+    pretrain: PretrainPart | None = None
 
     @field_validator("loss")
     @classmethod
@@ -140,6 +156,11 @@ class Recipe(Part):
             raise ValueError(f"members is 1, but the loss {self.loss.name!r} couples at least 2")
         return self
 
+    @model_validator(mode="after")
+    def _something_comes_first(self) -> Recipe:
+        self.first()
+        return self
+
     @property
     def sigma(self) -> float:
         """Noise level the members are trained for, in input units."""
@@ -148,10 +169,26 @@ class Recipe(Part):
     def as_dict(self) -> dict[str, Any]:
         """JSON values of all that decides weights.
 
-        Gaussian noise is left out, so that runs from before there was another one go on.
+        What a recipe could once not say is left out where it says nothing, so that runs from
+        before go on.
         """
-        left_out = {"description", *(["noise"] if self.noise == NoisePart() else [])}
+        silent = {"noise": self.noise == NoisePart(), "pretrain": self.pretrain is None}
+        left_out = {"description", *(name for name, nothing in silent.items() if nothing)}
         return self.model_dump(mode="json", exclude=left_out)
+
+    def first(self) -> Recipe | None:
+        """The recipe of the stage before."""
+        if self.pretrain is None:
+            return None
+        given = {name: value for name, value in self.pretrain if value is not None}
+        if "loss" not in given:
+            alone = self.loss.build().alone()
+            if alone is None:
+                raise ValueError(
+                    f"pretrain.loss is missing: the loss {self.loss.name!r} trains members alone"
+                )
+            given["loss"] = LossPart(**alone)
+        return self.model_copy(update={**given, "pretrain": None})
 
     def groups(self) -> list[tuple[int, ...]]:
         """The members that are trained together: all of them under a coupled loss, else one

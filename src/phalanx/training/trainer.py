@@ -72,12 +72,18 @@ def train(
                 watch=watch,
             )
     folder = TrainingFolder(Path(out))
-    placement = place(device, recipe.precision, len(recipe.groups()), workers)
-    with joined_team(placement.device) as (team, own_device):
-        if team.world > 1:
-            threads = threads_each(local_processes())
-            placement = replace(placement, device=own_device, workers=1, threads=threads)
-        _train_in(Job(recipe, (), folder, placement, data_dir, team), watch)
+    with joined_team(place(device, recipe.precision, 1, workers).device) as (team, own_device):
+
+        def job(stage: Recipe, folder: TrainingFolder) -> Job:
+            placement = place(device, stage.precision, len(stage.groups()), workers)
+            if team.world > 1:
+                threads = threads_each(local_processes())
+                placement = replace(placement, device=own_device, workers=1, threads=threads)
+            return Job(stage, (), folder, placement, data_dir, team)
+
+        before = recipe.first()
+        first = job(before, folder.first()) if before else None
+        _train_in(replace(job(recipe, folder), first=first), watch)
     return [checkpoint.load(folder.weights(member)) for member in range(recipe.members)]
 
 
@@ -88,6 +94,8 @@ def plan_training(
     dataset = load(recipe.data.name, data_dir, "train")
     placement = place(device, recipe.precision, len(recipe.groups()), workers)
     parameters = sum(p.numel() for p in new_member(recipe, 0, dataset).parameters())
+    first = recipe.first()
+    before = {"pretrain_epochs": first.epochs} if first else {}
     return {
         "recipe": recipe.name,
         "sigma": recipe.sigma,
@@ -95,6 +103,7 @@ def plan_training(
         "members": recipe.members,
         "parameters_each": parameters,
         "images": len(dataset),
+        **before,
         "epochs": recipe.epochs,
         "steps_each": recipe.epochs * -(-len(dataset) // recipe.batch),
         "device": placement.device,
@@ -108,6 +117,7 @@ def _train_in(job: Job, watch: Watch) -> None:
     """Train every group; ``job`` says what they have in common."""
     if not job.team.leads:
         job.team.wait()  # until the leader has opened the run
+        _train_first(job, ignore)
         _train_groups(job, ignore)
         return
     job.folder.make()
@@ -120,7 +130,13 @@ def _train_in(job: Job, watch: Watch) -> None:
 
         open_run(job.folder.path, _manifest(job))
         job.team.wait()
+        _train_first(job, watch)
         _train_groups(job, tell)
+
+
+def _train_first(job: Job, watch: Watch) -> None:
+    if job.first:
+        _train_in(job.first, watch)
 
 
 def _train_groups(job: Job, watch: Watch) -> None:
