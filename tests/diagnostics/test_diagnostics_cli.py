@@ -9,7 +9,7 @@ import typer
 from typer.testing import CliRunner
 
 from phalanx.cli import diagnose
-from phalanx.diagnostics.attach import attach
+from phalanx.diagnostics.attach import Diagnosis, attach
 from phalanx.diagnostics.report import CorrelationReport
 from phalanx.errors import ConfigurationError, ParameterError
 from phalanx.models.build import build
@@ -158,4 +158,4 @@ def test_a_run_about_something_else_is_refused(weights, change, message):
     found = CorrelationReport(2, 1, 100, 0.5, 0.001, 0.5, 0.5, {0: 0.5}, (0.5, 0.5), 1.0)
     store = RunStore.create(None, manifest(given, **change))
     with pytest.raises(ConfigurationError, match=message):
-        attach(store, found, models, "digits")
+        attach(store, Diagnosis(found), models, "digits")

@@ -359,6 +359,10 @@ def test_local_geometry_is_that_of_the_gradients():
         wanted = slopes[0, a] + slopes[2, b]
         assert pair.high[a, b] == pytest.approx(np.linalg.norm(wanted))
         assert local.products(0, 2)[a, b] == pytest.approx(slopes[0, a] @ slopes[2, b])
+    cosine = look(local, weights).cosines[0, 2]
+    sizes = np.linalg.norm(slopes, axis=2)
+    wanted = [slopes[0, a] @ slopes[2, a] / (sizes[0, a] * sizes[2, a]) for a in range(3)]
+    assert min(abs(cosine - one) for one in wanted) < 1e-12
 
 
 def test_the_rest_errs_on_the_safe_side():

@@ -270,6 +270,11 @@ def test_more_than_two_members_have_no_necessary_max_margin_radius(probits, poin
     twins = next(row for row in found.comparisons if row.members == (0, 2))
     assert twins.limit == pytest.approx(1.0)
     assert twins.larger == 0
+    cosines = {row.members: row.cosine for row in found.cosines}
+    assert cosines[0, 2] == pytest.approx(1.0)
+    assert cosines[0, 1] == pytest.approx(cosines[1, 2])
+    assert cosines[0, 1] < 0.999
+    assert found.cosine == pytest.approx(sum(cosines.values()) / 3)
 
 
 def test_members_that_disagree_leave_the_theorem_silent(points):
@@ -288,11 +293,14 @@ def test_the_report_is_json_text_and_html(probits, points):
     values = json.loads(json.dumps(found.as_dict(), allow_nan=False))
     assert values["smoothness"]["tight"] == pytest.approx(0.48394 / SIGMA**2, abs=1e-4)
     assert values["comparisons"][0]["members"] == [0, 1]
+    assert values["cosines"][0]["members"] == [0, 1]
+    assert values["cosine"] == found.cosine
     text = found.table()
     assert "not certificates" in text
     assert max(map(len, text.splitlines())) <= 130
     page = conditions_section(values)
     assert "Estimates, not certificates" in page
+    assert "mean cosine" in page
     assert "max-margin" in page
 
 

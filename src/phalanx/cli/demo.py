@@ -115,7 +115,7 @@ def _certify(request: Request, out: Path) -> RunStore:
 
 
 def _correlate(request: Request, store: RunStore) -> str:
-    from phalanx.diagnostics.attach import attach
+    from phalanx.diagnostics.attach import Diagnosis, attach
     from phalanx.diagnostics.measure import report
     from phalanx.diagnostics.theory import conditions
     from phalanx.ensembles.ensemble import Ensemble
@@ -129,8 +129,9 @@ def _correlate(request: Request, store: RunStore) -> str:
     )
     found = report(ensemble, request.dataset, indices, sigma, seed=seed, alpha=request.config.alpha)
     theory = conditions(ensemble, request.dataset, indices, sigma, seed=seed)
-    attach(store, found, request.models, request.dataset.card.name, theory)
-    return f"{found.table()}\n\n{theory.table()}"
+    diagnosis = Diagnosis(found, theory)
+    attach(store, diagnosis, request.models, request.dataset.card.name)
+    return diagnosis.table()
 
 
 def _write(store: RunStore) -> None:

@@ -33,6 +33,12 @@ def diagnose(
     gradient_samples: Annotated[
         int, typer.Option(help="noise draws per image for DRT's conditions; 0 leaves them out")
     ] = 200,
+    transfer_samples: Annotated[
+        int, typer.Option(help="noise draws of a decision under attack; 0 attacks nobody")
+    ] = 64,
+    transfer_eps: Annotated[
+        str | None, typer.Option(help="l2 radius of the attacks [2 sigma]")
+    ] = None,
     reducer: Annotated[
         str, typer.Option(help="weights of DRT's weighted ensemble, such as weighted:1,2,1")
     ] = "weighted",
@@ -58,9 +64,10 @@ def diagnose(
 ) -> None:
     """Correlation of an ensemble's members, the radii it predicts, and DRT's conditions."""
     from phalanx.data.locate import load
-    from phalanx.diagnostics.attach import as_note, keep
+    from phalanx.diagnostics.attach import Diagnosis, keep
     from phalanx.diagnostics.measure import report
     from phalanx.diagnostics.theory import conditions
+    from phalanx.diagnostics.transfer import transfer
     from phalanx.ensembles.ensemble import Ensemble
     from phalanx.models.resolve import resolve_all
     from phalanx.runtime.device import resolve_device
@@ -87,19 +94,28 @@ def diagnose(
             theory = conditions(
                 ensemble, dataset, indices, level, gradient_samples, seed=seed, progress=advance
             )
-    shares = _stored_shares(out)
+    moved = None
+    if transfer_samples and dataset.labelled:
+        with _progress("transfer") as advance:
+            moved = transfer(
+                ensemble,
+                dataset,
+                indices,
+                level,
+                transfer_samples,
+                eps=2 * level if transfer_eps is None else opt.number(transfer_eps),
+                seed=seed,
+                progress=advance,
+            )
+    diagnosis, shares = Diagnosis(found, theory, moved), _stored_shares(out)
     if json:
         stored = {} if shares is None else {"stored_shares": shares.as_dicts()}
-        answer_json({**as_note(found, theory), **stored})
+        answer_json({**diagnosis.as_note(), **stored})
     else:
-        texts = [
-            found.table(),
-            theory.table() if theory is not None else "",
-            shares.table().text() if shares is not None else "",
-        ]
-        answer("\n\n".join(filter(None, texts)))
+        answer(diagnosis.table())
+        answer(f"\n{shares.table().text()}" if shares is not None else "")
     if out is not None:
-        log(str(keep(found, members, dataset.card.name, out, theory)))
+        log(str(keep(diagnosis, members, dataset.card.name, out)))
 
 
 def _stored_shares(out: Path | None) -> Shares | None:

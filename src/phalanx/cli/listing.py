@@ -25,8 +25,8 @@ KINDS = {
 }
 """Where the registry of each kind is; it is imported when the kind is asked for."""
 
-RECIPES = "recipes"
-CHOICES = (*KINDS, RECIPES)
+RECIPES, STUDIES = "recipes", "studies"
+CHOICES = (*KINDS, RECIPES, STUDIES)
 
 Kind = Annotated[str | None, typer.Argument(metavar="[KIND]", help=", ".join(CHOICES))]
 
@@ -59,6 +59,8 @@ def parts_of(kind: str) -> list[tuple[str, str]]:
     """
     if kind == RECIPES:
         return _recipes()
+    if kind == STUDIES:
+        return _studies()
     if kind not in KINDS:
         raise ParameterError(
             f"there is no kind {kind!r}", repair=f"choose one of {', '.join(CHOICES)}"
@@ -79,6 +81,13 @@ def _recipes() -> list[tuple[str, str]]:
     from phalanx.training.shelf import load_recipe, recipe_names
 
     return [(name, first_sentence(load_recipe(name).description)) for name in recipe_names()]
+
+
+def _studies() -> list[tuple[str, str]]:
+    """The shipped studies, likewise."""
+    from phalanx.studies.study import load_study, study_names
+
+    return [(name, first_sentence(load_study(name).description)) for name in study_names()]
 
 
 def first_sentence(text: str) -> str:

@@ -14,7 +14,17 @@ from phalanx.cli.console import log
 from phalanx.errors import Interrupted, PhalanxError
 
 SUMMARY = "Train, certify and explain neural networks and ensembles, and say what is proven."
-COMMANDS = ("demo", "data", "train", "certify", "diagnose", "doctor", "runs", "listing")
+COMMANDS = (
+    "demo",
+    "data",
+    "train",
+    "certify",
+    "diagnose",
+    "doctor",
+    "reproduce",
+    "runs",
+    "listing",
+)
 
 
 def build() -> typer.Typer:

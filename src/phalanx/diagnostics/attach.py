@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from phalanx.diagnostics.report import CorrelationReport
 from phalanx.diagnostics.theory_report import ConditionsReport
+from phalanx.diagnostics.transfer import TransferReport
 from phalanx.errors import ConfigurationError, StorageError
 from phalanx.models.digest import model_identity
 from phalanx.models.model import Model
@@ -19,27 +21,45 @@ NOTE = "correlation"
 FILE_NAME = "correlation.json"
 
 
-def as_note(report: CorrelationReport, conditions: ConditionsReport | None) -> dict[str, Any]:
-    """What a run keeps: the correlation report, with DRT's conditions under ``"conditions"``."""
-    values = report.as_dict()
-    return values if conditions is None else {**values, "conditions": conditions.as_dict()}
+@dataclass(frozen=True)
+class Diagnosis:
+    """What was diagnosed of an ensemble.
+
+    Attributes:
+        correlation: always.
+        conditions: DRT's, where they were evaluated.
+        transfer: of attacks, where they were made.
+    """
+
+    correlation: CorrelationReport
+    conditions: ConditionsReport | None = None
+    transfer: TransferReport | None = None
+
+    def as_note(self) -> dict[str, Any]:
+        """What a run keeps: the correlation report, and the others under their names."""
+        others = {"conditions": self.conditions, "transfer": self.transfer}
+        there = {name: one.as_dict() for name, one in others.items() if one is not None}
+        return {**self.correlation.as_dict(), **there}
+
+    def table(self) -> str:
+        """All of it as plain text."""
+        parts = (self.correlation, self.conditions, self.transfer)
+        return "\n\n".join(part.table() for part in parts if part is not None)
 
 
 def keep(
-    report: CorrelationReport,
+    found: Diagnosis,
     models: Sequence[Model],
     data: str,
     folder: Path,
-    conditions: ConditionsReport | None = None,
 ) -> Path:
     """Attach the report to the run in ``folder``, or write `FILE_NAME` where there is none.
 
     Args:
-        report: what was found.
+        found: what was found.
         models: the members it speaks of, in order.
         data: name of the data set.
         folder: a run folder, or any folder, which is made.
-        conditions: DRT's conditions of the same members, where they were evaluated.
 
     Returns:
         The run folder or the file.
@@ -50,13 +70,12 @@ def keep(
     """
     if (folder / "run.json").is_file():
         with RunStore.open(folder) as store:
-            attach(store, report, models, data, conditions)
+            attach(store, found, models, data)
         return folder
     path = folder / FILE_NAME
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        note = as_note(report, conditions)
-        path.write_text(json.dumps(note, indent=1, allow_nan=False) + "\n")
+        path.write_text(json.dumps(found.as_note(), indent=1, allow_nan=False) + "\n")
     except OSError as error:
         raise StorageError(f"{path} could not be written: {error}") from error
     return path
@@ -64,10 +83,9 @@ def keep(
 
 def attach(
     store: RunStore,
-    report: CorrelationReport,
+    found: Diagnosis,
     models: Sequence[Model],
     data: str,
-    conditions: ConditionsReport | None = None,
 ) -> None:
     """Store the report with a run that certifies these members, so that its HTML shows it.
 
@@ -81,7 +99,7 @@ def attach(
         what
         for what, differs in (
             ("other members", members not in known),
-            ("another sigma", manifest.config.get("sigma") != report.sigma),
+            ("another sigma", manifest.config.get("sigma") != found.correlation.sigma),
             ("other data", manifest.data.get("name") != data),
         )
         if differs
@@ -92,4 +110,4 @@ def attach(
             why="a correlation report belongs to the run of the ensemble it describes",
             repair="name the run's own models and data, or another --out",
         )
-    store.set_meta(NOTE, as_note(report, conditions))
+    store.set_meta(NOTE, found.as_note())

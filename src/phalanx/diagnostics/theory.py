@@ -17,6 +17,7 @@ members. For more:
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -34,7 +35,12 @@ from phalanx.diagnostics.conditions import (
 )
 from phalanx.diagnostics.confidences import confidences
 from phalanx.diagnostics.geometry import Local, Margins, checked_weights
-from phalanx.diagnostics.theory_report import ComparisonRow, ConditionRow, ConditionsReport
+from phalanx.diagnostics.theory_report import (
+    ComparisonRow,
+    ConditionRow,
+    ConditionsReport,
+    CosineRow,
+)
 from phalanx.ensembles.ensemble import Ensemble
 from phalanx.errors import ParameterError
 from phalanx.evaluation.request import check_models
@@ -92,6 +98,9 @@ def conditions(
         weights=weights,
         smoothness={name: smoothness(sigma, name) for name in SMOOTHNESS},
         rows=[_condition_row([one.conditions[key] for one in looked]) for key in _keys(looked)],
+        cosines=[
+            _cosine_row(pair, [one.cosines[pair] for one in looked]) for pair in looked[0].cosines
+        ],
         comparisons=[
             _comparison_row(*key, [one.comparisons[key] for one in looked])
             for key in looked[0].comparisons
@@ -114,6 +123,7 @@ class _Found:
 @dataclass(frozen=True)
 class _Image:
     conditions: Conditions
+    cosines: dict[tuple[int, int], float | None]
     comparisons: dict[tuple[tuple[int, ...], str, str], AgainstBase]
 
 
@@ -124,7 +134,7 @@ def look(local: Local, weights: Sequence[float]) -> _Image:
     found = {f"member {i}": _weighted(f"member {i}", local, units[i]) for i in range(members)}
     found[WEIGHTED] = _weighted(WEIGHTED, local, weights)
     found[MAX_MARGIN] = _max_margin(local)
-    return _Image(found, _comparisons(local, weights))
+    return _Image(found, _cosines(local, weights), _comparisons(local, weights))
 
 
 def _weighted(name: str, local: Local, weights: Sequence[float]) -> _Found:
@@ -147,6 +157,22 @@ def _binding(value: np.ndarray, gradient: np.ndarray, curvature: float) -> int:
     if bool((value <= 0).any()):
         return int(value.argmin())
     return int((2 * value / (gradient + np.sqrt(gradient**2 + 4 * curvature * value))).argmin())
+
+
+def _cosines(local: Local, weights: Sequence[float]) -> dict[tuple[int, int], float | None]:
+    """Between the members' margin gradients, at the class that limits the weighted ensemble.
+
+    None where a gradient vanishes. Estimates of inner products may exceed those of lengths.
+    """
+    margins = local.margins(weights)
+    at = _binding(margins.value, margins.high, smoothness(local.sigma) * margins.weight)
+    squares = [float(local.squares(member)[at]) for member in range(len(local.means))]
+    found: dict[tuple[int, int], float | None] = {}
+    for i, j in combinations(range(len(squares)), 2):
+        size = math.sqrt(max(squares[i], 0.0) * max(squares[j], 0.0))
+        cosine = float(local.products(i, j)[at, at]) / size if size > 0 else None
+        found[i, j] = None if cosine is None else min(max(cosine, -1.0), 1.0)
+    return found
 
 
 def _max_margin(local: Local) -> _Found:
@@ -286,6 +312,11 @@ def _condition_row(found: Sequence[_Found]) -> ConditionRow:
         bounded={key: _bounded([one.necessary[key] for one in found]) for key in SMOOTHNESS},
         silent=found[0].silent,
     )
+
+
+def _cosine_row(members: tuple[int, int], found: Sequence[float | None]) -> CosineRow:
+    known = [value for value in found if value is not None]
+    return CosineRow(members, len(known), float(np.mean(known)) if known else None)
 
 
 def _median(values: Sequence[float | None]) -> float | None:

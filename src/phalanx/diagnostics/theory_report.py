@@ -67,6 +67,21 @@ class ComparisonRow:
 
 
 @dataclass(frozen=True)
+class CosineRow:
+    """How parallel the margin gradients of two members are; None where one always vanishes.
+
+    Attributes:
+        members: indices of the members.
+        images: on which both have a gradient.
+        cosine: mean over these, 1 for members that lean the same way.
+    """
+
+    members: tuple[int, int]
+    images: int
+    cosine: float | None
+
+
+@dataclass(frozen=True)
 class ConditionsReport:
     """DRT's conditions over a data set.
 
@@ -76,6 +91,7 @@ class ConditionsReport:
         weights: of the weighted ensemble; their sum is 1.
         smoothness: by constant, beta of one smoothed output.
         rows: the conditions of every classifier.
+        cosines: for every pair of members.
         comparisons: the theorem for every pair of members, and for all of them.
     """
 
@@ -85,19 +101,26 @@ class ConditionsReport:
     weights: Sequence[float]
     smoothness: Mapping[str, float]
     rows: Sequence[ConditionRow]
+    cosines: Sequence[CosineRow]
     comparisons: Sequence[ComparisonRow]
+
+    @property
+    def cosine(self) -> float | None:
+        """Mean over pairs."""
+        return _mean([row.cosine for row in self.cosines])
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values: the form in which a run keeps it (absent numbers are None)."""
         summary = [asdict(row) for row in summed(self.comparisons)]
         values = {**asdict(self), "comparison_summary": summary}
-        for row in (*values["comparisons"], *summary):
+        for row in (*values["cosines"], *values["comparisons"], *summary):
             row["members"] = list(row["members"])
-        return {**values, "note": NOTE}
+        return {**values, "cosine": self.cosine, "note": NOTE}
 
     def table(self) -> str:
         """A few lines of plain text."""
-        return "\n".join([*self._head(), *self._rows(), "", *self._comparisons()])
+        parts = [*self._head(), *self._rows(), "", self._alignment(), "", *self._comparisons()]
+        return "\n".join(parts)
 
     def _head(self) -> list[str]:
         betas = " and ".join(
@@ -129,6 +152,12 @@ class ConditionsReport:
                 + remark
             )
         return lines
+
+    def _alignment(self) -> str:
+        pairs = ", ".join(
+            f"{'+'.join(map(str, row.members))} {_cosine(row.cosine)}" for row in self.cosines
+        )
+        return f"cosine of the members' margin gradients: {_cosine(self.cosine)} ({pairs})"
 
     def _comparisons(self) -> list[str]:
         lines = [
@@ -169,6 +198,10 @@ def _sum(rows: Sequence[ComparisonRow]) -> ComparisonRow:
         reach=_mean([row.reach for row in rows]),
         reasons=reasons,
     )
+
+
+def _cosine(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -27,6 +27,7 @@ RESULTS: tuple[tuple[str, Section], ...] = (
     ("Correlation of the members", sections.correlation),
     ("Radii that more samples would give", sections.radius_law),
     ("Sufficient and necessary conditions", sections.conditions),
+    ("Attacks that transfer", sections.transfer),
 )
 ALWAYS: tuple[tuple[str, Section], ...] = (
     ("What is proven, and what is not", sections.statement),

@@ -40,6 +40,7 @@ from phalanx.reporting.tables import (
     summary_rows,
 )
 from phalanx.reporting.theory import conditions_section, law_section
+from phalanx.reporting.transfer import transfer_section
 from phalanx.runs.choices import decided_otherwise, floor_of, top_of
 from phalanx.runs.compare import Comparison
 from phalanx.runs.query import Summary, cap_of, radius_key
@@ -317,6 +318,13 @@ def conditions(findings: Findings) -> str:
     report = findings.store.get_meta("correlation")
     found = report.get("conditions") if isinstance(report, Mapping) else None
     return conditions_section(found) if isinstance(found, Mapping) else ""
+
+
+def transfer(findings: Findings) -> str:
+    """Whom attacks on single members deceive, where they were made."""
+    report = findings.store.get_meta("correlation")
+    found = report.get("transfer") if isinstance(report, Mapping) else None
+    return transfer_section(found) if isinstance(found, Mapping) else ""
 
 
 def statement(findings: Findings) -> str:

@@ -111,6 +111,7 @@ def conditions_section(report: Mapping[str, Any]) -> str:
             "follow. Were m and g known exactly, the class would be kept within r_suf, and where "
             "r_nec exists it would change somewhere within r_nec.</p>",
             conditions_table(report).html(),
+            _alignment(report),
             "<p>The theorem of the paper compares an ensemble with its weakest member. Its factor "
             "is (1 − D)/(1 + D) times the limit: the limit grows as the members' gradients point "
             "apart, D is what smoothness may take away. Where a premise fails there is no "
@@ -124,6 +125,19 @@ def conditions_section(report: Mapping[str, Any]) -> str:
             f"{betas.get('tight', 0):.4g} at best (0.4839/σ²). Source: Yang, Li, Xu, Kailkhura, "
             "Xie, Li, ICLR 2022 (arXiv 2107.10873).</p>",
         ]
+    )
+
+
+def _alignment(report: Mapping[str, Any]) -> str:
+    """A sentence on the members' gradients; nothing in a note of an older version."""
+    rows = _rows(report, "cosines")
+    if not rows:
+        return ""
+    pairs = ", ".join(f"{_members(row)}: {_number(row['cosine'])}" for row in rows)
+    return (
+        "<p>The gradients of two members' margins have a mean cosine of "
+        f"<b>{_number(report.get('cosine'))}</b> ({pairs}). At 1 the members lean the same "
+        "way, and what moves one moves the other.</p>"
     )
 
 

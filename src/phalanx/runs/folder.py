@@ -22,6 +22,8 @@ from phalanx.runs.schema import Manifest
 
 RECORDS = "records.sqlite"
 WEIGHTS = "weights"
+FIRST_STAGE = "pretrain"
+"""The run, inside a training, of what was trained before it."""
 REPORT = "report.html"
 TRAINING = "train"
 """Kind of a run that has weights and no records."""
@@ -41,7 +43,7 @@ def make_folder(folder: Path) -> None:
         names = {entry.name for entry in folder.iterdir()}
     if FILE_NAME in names:
         return
-    ours = (RECORDS, WEIGHTS, TEMPORARY_PREFIX)
+    ours = (RECORDS, WEIGHTS, FIRST_STAGE, TEMPORARY_PREFIX)
     foreign = sorted(name for name in names if not name.startswith(ours))
     if foreign:
         raise RunError(

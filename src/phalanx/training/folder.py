@@ -16,7 +16,7 @@ from typing import IO, Any
 
 from phalanx.errors import RunError
 from phalanx.runs.database import typed_errors
-from phalanx.runs.folder import make_folder
+from phalanx.runs.folder import FIRST_STAGE, make_folder
 from phalanx.runs.manifest import (
     FILE_NAME,
     read_manifest,
@@ -51,7 +51,7 @@ class TrainingFolder:
 
     def first(self) -> TrainingFolder:
         """The run of what is trained before (`phalanx.training.recipe.PretrainPart`)."""
-        return TrainingFolder(self.path / "pretrain")
+        return TrainingFolder(self.path / FIRST_STAGE)
 
     def state(self, members: Members) -> Path:
         """The state that training of ``members`` resumes from, gone once they are saved."""

@@ -65,7 +65,7 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
     0.5
     """
     name, text = _read(name_or_path)
-    fields = {"name": name, **_parse(text, f"recipe {name!r}")}
+    fields = {"name": name, **read_yaml(text, f"recipe {name!r}")}
     for override in overrides:
         _replace(fields, override)
     return make_recipe(fields)
@@ -100,7 +100,12 @@ def _read(name_or_path: str | Path) -> tuple[str, str]:
         raise ConfigurationError(f"{path} cannot be read as text: {error}") from error
 
 
-def _parse(text: str, what: str) -> dict[str, Any]:
+def read_yaml(text: str, what: str) -> dict[str, Any]:
+    """Field names and values from plain YAML; nothing in it is ever built or run.
+
+    Raises:
+        ConfigurationError: ``what`` is not a mapping, or not YAML.
+    """
     try:
         # The loader derives from SafeLoader: it builds plain values and nothing else.
         fields = yaml.load(text, Loader=_PlainLoader)  # noqa: S506
@@ -124,7 +129,7 @@ def _replace(fields: dict[str, Any], override: str) -> None:
         place = place.setdefault(key, {})
         if not isinstance(place, dict):
             raise ConfigurationError(f"{override!r}: {key} has no fields of its own")
-    place[keys[-1]] = _parse(f"value: {text}", f"the value of {override!r}")["value"]
+    place[keys[-1]] = read_yaml(f"value: {text}", f"the value of {override!r}")["value"]
 
 
 def _explain(problem: Mapping[str, Any]) -> str:

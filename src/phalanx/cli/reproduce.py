@@ -1,0 +1,99 @@
+"""``phalanx reproduce``: a published table, from data to figures beside the published ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from phalanx.cli import options as opt
+from phalanx.cli.console import answer, answer_json, log
+
+if TYPE_CHECKING:
+    from phalanx.studies.steps import Setting
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command(name="reproduce")(reproduce)
+
+
+def reproduce(
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="one of: phalanx list studies")],
+    *,
+    scale: Annotated[
+        str, typer.Option(help="smoke: it runs; small: one machine; full: as published")
+    ] = "small",
+    seeds: Annotated[int, typer.Option(min=1, help="independent trainings of everything")] = 1,
+    data_dir: opt.DataDir = None,
+    out: opt.Out = None,
+    precision: Annotated[str, typer.Option(help="of certification: fp32 or bf16")] = "fp32",
+    device: opt.Device = "auto",
+    workers: opt.Workers = 1,
+    sigma: Annotated[
+        list[str] | None, typer.Option(help="only this noise level; repeat it")
+    ] = None,
+    method: Annotated[list[str] | None, typer.Option(help="only this method; repeat it")] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="print the commands, run nothing")] = False,
+    table_only: Annotated[
+        bool, typer.Option("--table-only", help="show what is there, run nothing")
+    ] = False,
+    json: opt.Json = False,
+) -> None:
+    """Train and certify what a published table needs, and show it beside ours.
+
+    Every step is a command of its own; a repeated call goes on where one stopped.
+    """
+    from phalanx.studies.steps import Setting, chosen, scale_of
+    from phalanx.studies.study import load_study
+
+    levels = None if sigma is None else tuple(opt.number(text) for text in sigma)
+    asked = chosen(load_study(study), levels, method)
+    setting = Setting(
+        study=asked,
+        scale=scale_of(asked, scale),
+        out=out or Path("runs") / f"{study}-{scale}",
+        data_dir=data_dir,
+        seeds=range(seeds),
+        precision=precision,
+        device=("--device", device),
+        workers=workers,
+    )
+    if plan:
+        _plan(setting, json=json)
+        return
+    if not table_only:
+        from phalanx.studies.carry_out import carry_out
+
+        carry_out(setting, log)
+    _answer(setting, json=json)
+
+
+def _plan(setting: Setting, *, json: bool) -> None:
+    import shlex
+
+    from phalanx.studies.steps import steps
+
+    todo = steps(setting)
+    if json:
+        answer_json({"steps": [{"says": s.says, "words": s.words, "done": s.done()} for s in todo]})
+        return
+    for step in todo:
+        answer(f"{'# done: ' if step.done() else ''}{shlex.join(['phalanx', *step.words])}")
+
+
+def _answer(setting: Setting, *, json: bool) -> None:
+    from phalanx.studies.carry_out import RESULT, keep, result
+    from phalanx.studies.results import envelopes, rows
+    from phalanx.studies.tables import sources, tables
+
+    keep(setting)
+    if json:
+        answer_json(result(setting))
+    else:
+        found = rows(setting)
+        shown = tables(setting, found, envelopes(setting, found))
+        answer("\n\n".join(table.text() for table in shown) or "nothing is certified yet")
+        answer("".join(f"\n{source}" for source in sources(found)))
+    log(str(setting.out / RESULT))

@@ -1,0 +1,1 @@
+"""The papers' tables as commands: what is trained, what is certified, what was published."""

@@ -1,0 +1,79 @@
+"""Carrying a study out: one command after another, each in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from phalanx.errors import Interrupted, RunError
+from phalanx.runs.database import typed_errors
+from phalanx.runs.manifest import write_atomically
+from phalanx.studies.results import envelopes, rows
+from phalanx.studies.steps import Setting, Step, steps
+
+RESULT = "study.json"
+
+
+Run = Callable[[Sequence[str]], int]
+"""Runs ``phalanx`` with these words; the exit code."""
+
+
+def in_a_process(words: Sequence[str]) -> int:
+    """`Run` in a process of its own: what it held is given back, and a crash ends it alone."""
+    command = [sys.executable, "-m", "phalanx.cli.main", *words]
+    return subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode
+
+
+def carry_out(setting: Setting, says: Callable[[str], None], run: Run = in_a_process) -> None:
+    """Run every command of a study that is not done; a repeated call goes on where one stopped.
+
+    Args:
+        setting: see `phalanx.studies.steps.Setting`.
+        says: told of every command before it runs.
+        run: how a command is run.
+
+    Raises:
+        RunError: a command failed; what the others made is kept.
+        Interrupted: Ctrl-C.
+    """
+    todo = steps(setting)
+    for number, step in enumerate(todo, start=1):
+        if step.done():
+            continue
+        says(f"[{number}/{len(todo)}] {step.says}")
+        step.before()
+        _require(run(step.words), step)
+
+
+def _require(code: int, step: Step) -> None:
+    if code == Interrupted.exit_code:
+        raise Interrupted("the study stopped", repair="the same command continues")
+    if code:
+        raise RunError(
+            f"{step.says} ended with exit code {code}",
+            why="its own message stands above; what was made is kept",
+            repair=f"phalanx {' '.join(step.words)}",
+        )
+
+
+def result(setting: Setting) -> dict[str, Any]:
+    """Everything found so far, as JSON values."""
+    found, radii = rows(setting), setting.study.radii
+    return {
+        "study": setting.study.name,
+        "scale": setting.scale.model_dump(),
+        "seeds": list(setting.seeds),
+        "rows": [row.as_json(radii) for row in found],
+        "envelopes": [one.as_json() for one in envelopes(setting, found)],
+    }
+
+
+def keep(setting: Setting) -> None:
+    """Write `result` to ``study.json`` in the study's folder."""
+    with typed_errors(setting.out):
+        setting.out.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(result(setting), indent=1, allow_nan=False) + "\n"
+    write_atomically(setting.out / RESULT, text.encode())

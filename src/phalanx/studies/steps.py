@@ -1,0 +1,279 @@
+"""The commands a study consists of; each is keyed by its folder, and continues if repeated."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from phalanx.data.locate import load
+from phalanx.diagnostics.attach import NOTE
+from phalanx.errors import ParameterError
+from phalanx.models.checkpoint import card_path
+from phalanx.runs.manifest import FILE_NAME
+from phalanx.runs.provenance import canonical_json
+from phalanx.runs.store import RunStore
+from phalanx.studies.study import Method, Scale, Study, Training
+from phalanx.training.folder import TrainingFolder
+from phalanx.training.recipe import Recipe
+from phalanx.training.shelf import load_recipe
+
+DIAGNOSED = 100
+"""Images at most that an ensemble is diagnosed on."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a study is carried out.
+
+    Attributes:
+        study, scale: what, and how much of it.
+        out: folder of everything that is made.
+        data_dir: where the data are looked for.
+        seeds: of the trainings.
+        precision: of certification; it belongs to the classifier.
+        device: words that choose one.
+        workers: processes that share a training or a certification.
+    """
+
+    study: Study
+    scale: Scale
+    out: Path
+    data_dir: Path | None = None
+    seeds: Sequence[int] = (0,)
+    precision: str = "fp32"
+    device: tuple[str, ...] = ()
+    workers: int = 1
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Further words of a training or a certification."""
+        workers = ("--workers", str(self.workers)) if self.workers > 1 else ()
+        return (*self.device, *workers)
+
+    def models(self, training: str, sigma: float, seed: int) -> Path:
+        """The folder of a training."""
+        return self.out / "models" / f"{training}-{sigma:g}-seed{seed}"
+
+    def run(self, method: str, sigma: float, seed: int) -> Path:
+        """The folder of a certification."""
+        return self.out / "runs" / f"{method}-{sigma:g}-seed{seed}"
+
+    def images(self) -> tuple[int, int]:
+        """Which test images: one of so many, and how many."""
+        there = len(load(self.study.data, self.data_dir, "test"))
+        wanted = min(self.scale.images or there, there)
+        return there // wanted, wanted
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command.
+
+    Attributes:
+        words: what follows ``phalanx``.
+        says: in a few words, what it is.
+        done: whether there is nothing left to do.
+        before: saves the command work that another one did.
+    """
+
+    words: tuple[str, ...]
+    says: str
+    done: Callable[[], bool]
+    before: Callable[[], None] = lambda: None
+
+
+def steps(setting: Setting) -> list[Step]:
+    """All of a study, in an order in which each finds what it needs."""
+    return [*_trainings(setting), *_certifications(setting), *_diagnoses(setting)]
+
+
+def is_trained(folder: Path, members: int) -> bool:
+    """Whether every member's checkpoint is there (its card is written last)."""
+    weights = [TrainingFolder(folder).weights(member) for member in range(members)]
+    return all(card_path(path).exists() for path in weights)
+
+
+def is_certified(folder: Path, images: int) -> bool:
+    """Whether a run has finished so many images."""
+    if not (folder / FILE_NAME).exists():
+        return False
+    with RunStore.open(folder) as run:
+        return len(run.finished()) >= images
+
+
+def is_diagnosed(folder: Path) -> bool:
+    """Whether a run has a note on its members' correlation and conditions."""
+    if not (folder / FILE_NAME).exists():
+        return False
+    with RunStore.open(folder) as run:
+        return run.get_meta(NOTE) is not None
+
+
+def _trainings(setting: Setting) -> Iterator[Step]:
+    firsts: dict[str, Path] = {}
+    for name, training in setting.study.trainings.items():
+        for sigma in setting.study.levels(name):
+            for seed in setting.seeds:
+                changes = changes_of(training, sigma, seed, setting.scale)
+                folder = setting.models(name, sigma, seed)
+                words = ["train", training.recipe, *_places(setting, folder)]
+                for change in changes:
+                    words += ["--set", change]
+                recipe = load_recipe(training.recipe, changes)
+                says = f"train {name}, sigma {sigma:g}, seed {seed}"
+                done = partial(is_trained, folder, recipe.members)
+                before = Step.before
+                if first := recipe.first():
+                    same = canonical_json(first.as_dict())
+                    before = partial(share_first, firsts.setdefault(same, folder), folder)
+                yield Step((*words, *setting.words), says, done, before)
+
+
+def share_first(source: Path, folder: Path) -> None:
+    """Copy a finished first stage of the same recipe: the same members, bit for bit."""
+    there, here = (TrainingFolder(path).first().path for path in (source, folder))
+    if here.exists() or source == folder or not (there / FILE_NAME).exists():
+        return
+    here.parent.mkdir(parents=True, exist_ok=True)
+    partly = here.with_name(f".{here.name}")
+    shutil.rmtree(partly, ignore_errors=True)
+    shutil.copytree(there, partly)
+    partly.rename(here)
+
+
+def _certifications(setting: Setting) -> Iterator[Step]:
+    study = setting.study
+    every, images = setting.images()
+    for name, method in study.methods.items():
+        for sigma in study.levels_of(name):
+            for seed in setting.seeds:
+                folder = setting.run(name, sigma, seed)
+                models = setting.models(method.training, sigma, seed)
+                words = ["certify", *_models(models, method), "--data", study.data]
+                words += [*_places(setting, folder), "--n", str(setting.scale.n)]
+                words += ["--every", str(every), "--limit", str(images)]
+                words += ["--precision", setting.precision]
+                words += ["--each"] if method.reducers else []
+                for reducer in method.reducers:
+                    words += ["--reducer", reducer]
+                says = f"certify {name}, sigma {sigma:g}, seed {seed}"
+                yield Step((*words, *setting.words), says, partial(is_certified, folder, images))
+
+
+def _diagnoses(setting: Setting) -> Iterator[Step]:
+    """What the members of every ensemble have in common, as a note of its run."""
+    study = setting.study
+    every, images = setting.images()
+    for name, method in study.methods.items():
+        for sigma, seed in product(study.levels_of(name) if method.reducers else (), setting.seeds):
+            folder = setting.run(name, sigma, seed)
+            models = _models(setting.models(method.training, sigma, seed), method)
+            words = ["diagnose", *models, "--data", study.data, *_places(setting, folder)]
+            words += ["--every", str(every), "--limit", str(min(images, DIAGNOSED))]
+            says = f"diagnose {name}, sigma {sigma:g}, seed {seed}"
+            yield Step((*words, *setting.device), says, partial(is_diagnosed, folder))
+
+
+def changes_of(training: Training, sigma: float, seed: int, scale: Scale) -> list[str]:
+    """What is changed in a recipe, as ``--set`` takes it.
+
+    A schedule in steps is drawn together with the epochs.
+    """
+    changes: dict[str, Any] = {**training.changes, **training.by_sigma.get(sigma, {})}
+    changes |= {"loss.sigma": sigma, "seed": seed}
+    recipe = load_recipe(training.recipe, _texts(changes))
+    changes |= _shortened(recipe, scale)
+    return _texts(changes)
+
+
+def _shortened(recipe: Recipe, scale: Scale) -> dict[str, Any]:
+    changes: dict[str, Any] = {}
+    if scale.epochs is not None:
+        changes["epochs"] = scale.epochs
+        if recipe.schedule.name == "step":
+            share = scale.epochs / recipe.epochs
+            changes["schedule.step_epochs"] = max(1, round(share * recipe.schedule.step_epochs))
+    if scale.pretrain_epochs is not None and recipe.pretrain is not None:
+        changes["pretrain.epochs"] = scale.pretrain_epochs
+    return changes
+
+
+def _texts(changes: dict[str, Any]) -> list[str]:
+    """``a.b=c`` with the value as one line of YAML.
+
+    >>> _texts({"loss": {"name": "drt"}, "epochs": 3, "loss.sigma": 0.5})
+    ['loss={name: drt}', 'epochs=3', 'loss.sigma=0.5']
+    """
+    return [
+        f"{name}={yaml.safe_dump(value, default_flow_style=True, width=1 << 20).split(chr(10))[0]}"
+        for name, value in changes.items()
+    ]
+
+
+def _places(setting: Setting, folder: Path) -> list[str]:
+    data = ["--data-dir", str(setting.data_dir)] if setting.data_dir else []
+    return [*data, "--out", str(folder)]
+
+
+def _models(folder: Path, method: Method) -> list[str]:
+    """What is certified, as MODEL words."""
+    trained = TrainingFolder(folder)
+    if method.stage == "pretrain":
+        trained = trained.first()
+    if method.members is None:
+        return [str(trained.path)]
+    return [str(trained.weights(member)) for member in range(method.members)]
+
+
+def chosen(study: Study, sigmas: Sequence[float] | None, methods: Sequence[str] | None) -> Study:
+    """The part of a study at some noise levels and of some methods, with what they are beside.
+
+    Raises:
+        ParameterError: the study has no such method or noise level.
+    """
+    known = {sigma for name in study.methods for sigma in study.levels_of(name)}
+    _check_known(study, "method", methods or (), list(study.methods))
+    _check_known(study, "sigma", sigmas or (), sorted(known))
+    kept = set(methods or study.methods)
+    kept |= {other for name in kept if (other := study.methods[name].beside)}
+    wanted = known if sigmas is None else set(sigmas)
+    here = {name: method for name, method in study.methods.items() if name in kept}
+    trainings = {
+        name: training.model_copy(
+            update={"sigmas": tuple(s for s in study.levels(name) if s in wanted)}
+        )
+        for name, training in study.trainings.items()
+        if any(method.training == name for method in here.values())
+    }
+    return study.model_copy(update={"methods": here, "trainings": trainings})
+
+
+def _check_known(study: Study, noun: str, asked: Sequence[Any], there: Sequence[Any]) -> None:
+    unknown = [one for one in asked if one not in there]
+    if unknown:
+        raise ParameterError(
+            f"the study {study.name!r} has no {noun} {unknown[0]!r}",
+            repair=f"choose from {', '.join(map(str, there))}",
+        )
+
+
+def scale_of(study: Study, name: str) -> Scale:
+    """The scale of that name.
+
+    Raises:
+        ParameterError: the study has none.
+    """
+    for known, scale in study.scales.items():
+        if known == name:
+            return scale
+    raise ParameterError(
+        f"the study {study.name!r} has no scale {name!r}",
+        repair=f"--scale {'|'.join(study.scales)}",
+    )

@@ -1,0 +1,149 @@
+"""`Study`: a published table, as what is trained, what is certified and how much of it."""
+
+from __future__ import annotations
+
+from importlib import resources
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from phalanx.errors import ConfigurationError
+from phalanx.training.recipe import Count, Part, Positive
+from phalanx.training.shelf import SUFFIX, read_yaml
+
+ScaleName = Literal["smoke", "small", "full"]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Training(Part):
+    """What is trained, once for every noise level and seed.
+
+    Attributes:
+        recipe: a shipped one.
+        changes: of its fields, as ``--set`` takes them.
+        sigmas: noise levels; None: the study's.
+        by_sigma: further changes at one noise level.
+    """
+
+    recipe: str
+    changes: dict[str, Any] = Field(default_factory=dict)
+    sigmas: tuple[Positive, ...] | None = None
+    by_sigma: dict[float, dict[str, Any]] = Field(default_factory=dict)
+
+
+class Method(Part):
+    """A row of the table, or one for each decision of an ensemble.
+
+    Attributes:
+        training: whose members are certified.
+        stage: ``pretrain``: as they were before they were coupled.
+        members: how many of them; None: all.
+        reducers: decisions of the ensemble; empty: a single network.
+        published: names of the training in the published figures, by classifier; the first
+            that has a figure counts. The best member is called ``member``.
+        beside: the method that differences are taken from; None: the best member of this one.
+    """
+
+    training: str
+    stage: Literal["pretrain"] | None = None
+    members: Count | None = None
+    reducers: tuple[str, ...] = ()
+    published: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    beside: str | None = None
+
+
+class Scale(Part):
+    """How much of a study is done.
+
+    Attributes:
+        epochs, pretrain_epochs: of every training; None: the recipe's.
+        images: test images, evenly spread; None: all.
+        n: samples an image.
+    """
+
+    epochs: Count | None = None
+    pretrain_epochs: Count | None = None
+    images: Count | None = None
+    n: Count = 100_000
+
+
+class Study(Part):
+    """A published table.
+
+    Attributes:
+        data: that is trained on and certified.
+        cited: the data's name in the published figures, where it is another.
+        network: as the published figures name it.
+        source: words of the source of the published figures; empty: any.
+        sigmas: noise levels.
+        radii: at which certified accuracy is shown.
+        envelope: whether the published figures take the best noise level at every radius.
+        trainings, methods: by name.
+        scales: ``smoke`` shows in minutes that everything runs; ``small`` is for one machine;
+            ``full`` is the published protocol.
+    """
+
+    name: str
+    description: str
+    data: str
+    cited: str = ""
+    network: str
+    source: str = ""
+    sigmas: tuple[Positive, ...]
+    radii: tuple[NonNegative, ...]
+    envelope: bool = False
+    trainings: dict[str, Training]
+    methods: dict[str, Method]
+    scales: dict[ScaleName, Scale]
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> Study:
+        for name, method in self.methods.items():
+            if method.training not in self.trainings:
+                raise ValueError(f"method {name!r}: there is no training {method.training!r}")
+            if method.beside is not None and method.beside not in self.methods:
+                raise ValueError(f"method {name!r}: there is no method {method.beside!r}")
+        return self
+
+    def levels(self, training: str) -> tuple[float, ...]:
+        """Noise levels of a training."""
+        sigmas = self.trainings[training].sigmas
+        return self.sigmas if sigmas is None else sigmas
+
+    def levels_of(self, method: str) -> tuple[float, ...]:
+        """Noise levels of a method: those of its training."""
+        return self.levels(self.methods[method].training)
+
+
+def study_names() -> list[str]:
+    """The shipped studies, sorted.
+
+    >>> "drt-mnist" in study_names()
+    True
+    """
+    return sorted(
+        entry.name.removesuffix(SUFFIX)
+        for entry in resources.files("phalanx.studies.shelf").iterdir()
+        if entry.name.endswith(SUFFIX)
+    )
+
+
+def load_study(name: str) -> Study:
+    """A shipped study.
+
+    Raises:
+        ConfigurationError: there is none of that name.
+
+    >>> load_study("smoothing-mnist").sigmas
+    (0.25, 0.5, 1.0)
+    """
+    if name not in study_names():
+        raise ConfigurationError(
+            f"there is no study {name!r}", repair=f"choose one of {', '.join(study_names())}"
+        )
+    source = resources.files("phalanx.studies.shelf") / f"{name}{SUFFIX}"
+    fields = read_yaml(source.read_text("utf-8"), f"study {name!r}")
+    try:
+        return Study.model_validate({"name": name, **fields})
+    except ValidationError as error:
+        raise ConfigurationError(f"study {name!r} does not fit: {error}") from None

@@ -1,0 +1,110 @@
+"""A study's tables: ours with the published figure below, and paired differences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean, stdev
+
+from phalanx.reporting.formatting import count, cut, percent, signed, signed_interval
+from phalanx.reporting.table import Cell, Table
+from phalanx.runs.query import radius_key
+from phalanx.studies.results import Envelope, Row
+from phalanx.studies.steps import Setting
+
+
+def tables(setting: Setting, found: Sequence[Row], envelopes: Sequence[Envelope]) -> list[Table]:
+    """A table and its paired differences for every noise level, and the best of all levels."""
+    result = []
+    for sigma in dict.fromkeys(row.sigma for row in found):
+        same = [row for row in found if row.sigma == sigma]
+        result.append(_accuracies(setting, sigma, same))
+        if paired := [row for row in same if row.minus]:
+            result.append(_differences(setting, sigma, paired))
+    if setting.study.envelope and envelopes:
+        result.append(_envelopes(setting, envelopes))
+    return result
+
+
+def _accuracies(setting: Setting, sigma: float, found: Sequence[Row]) -> Table:
+    radii = setting.study.radii
+    seeds = max(len(row.seeds) for row in found)
+    images, n = count(found[0].summaries[0].images), count(setting.scale.n)
+    spread = f", mean and standard deviation over {seeds} seeds" if seeds > 1 else ""
+    return Table(
+        title=f"{setting.study.name}, sigma {sigma:g}: {images} images, n = {n}{spread}",
+        columns=("method", "epochs", "ACR", *(f"r = {radius_key(radius)}" for radius in radii)),
+        rows=tuple(_accuracy_row(row, radii) for row in found),
+        note="Below each figure the published one, if there is one for this very setting.",
+    )
+
+
+def _accuracy_row(row: Row, radii: Sequence[float]) -> tuple[Cell, ...]:
+    curve = row.published
+    acr = [summary.average_certified_radius or 0.0 for summary in row.summaries]
+    cited = "" if curve is None or curve.acr is None else f"{curve.acr:.3f}"
+    cells = [Cell(_mean(acr, 3), cited)]
+    for radius in radii:
+        values = [100 * summary.at(radius).value for summary in row.summaries]
+        known = None if curve is None else curve.certified.get(radius)
+        cells.append(Cell(_mean(values, 1), "" if known is None else percent(known)))
+    epochs = str(row.trained.get("epochs", ""))
+    return (Cell(row.title, "published" if curve else ""), Cell(epochs), *cells)
+
+
+def _mean(values: Sequence[float], digits: int) -> str:
+    """The mean, rounded down, with the standard deviation where there are several.
+
+    >>> _mean([1.0, 3.0], 1), _mean([0.99999], 3)
+    ('2.0±1.4', '0.999')
+    """
+    mean = cut(fmean(values), digits)
+    return mean if len(values) == 1 else f"{mean}±{stdev(values):.{digits}f}"
+
+
+def _differences(setting: Setting, sigma: float, found: Sequence[Row]) -> Table:
+    radii = setting.study.radii
+    return Table(
+        title=f"Paired differences, sigma {sigma:g}",
+        columns=("method", "minus", "seed", "ACR", *(f"r = {radius_key(r)}" for r in radii)),
+        rows=tuple(line for row in found for line in _difference_rows(row)),
+        note=(
+            "Percentage points (ACR: input units) with 95% paired bootstrap intervals over images;"
+            " one that contains 0 decides nothing."
+        ),
+    )
+
+
+def _difference_rows(row: Row) -> list[tuple[Cell, ...]]:
+    lines = []
+    for seed, pair in row.minus.items():
+        _, _, gained, limits = pair.average_certified_radius
+        cells = [Cell(signed(gained), signed_interval(*limits))]
+        for one in pair.rows:
+            limit = signed_interval(*one.interval, 1, scale=100)
+            cells.append(Cell(signed(one.difference, 1, scale=100), limit))
+        lines.append((Cell(row.title), Cell(row.other), Cell(str(seed)), *cells))
+    return lines
+
+
+def _envelopes(setting: Setting, found: Sequence[Envelope]) -> Table:
+    radii = setting.study.radii
+    rows = []
+    for one in found:
+        cells = []
+        for radius in radii:
+            known = None if one.published is None else one.published.certified.get(radius)
+            cited = "" if known is None else percent(known)
+            cells.append(Cell(percent(one.certified[radius][0]), cited))
+        rows.append((Cell(one.title, "published" if one.published else ""), *cells))
+    return Table(
+        title="The best noise level at every radius",
+        columns=("method", *(f"r = {radius_key(radius)}" for radius in radii)),
+        rows=tuple(rows),
+        note="No classifier has such a curve: the noise level is chosen with the very images.",
+    )
+
+
+def sources(found: Sequence[Row]) -> list[str]:
+    """Where the published figures were read, and what to be careful about."""
+    curves = [row.published for row in found if row.published]
+    return list(dict.fromkeys(f"Published: {c.source}. {c.caution}".strip() for c in curves))
