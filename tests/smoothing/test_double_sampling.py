@@ -339,3 +339,11 @@ def test_extreme_probabilities_and_orders_raise_no_warning(order):
     assert np.all(found.radius >= 0)
     assert np.all(np.isfinite(found.radius))
     assert found.radius[2] > 1
+
+
+def test_multipliers_that_make_no_ratio_prove_nothing():
+    """Inside the cut the weight of a point is ``l1 + l2 / mass``: it must be positive."""
+    pair = pair_of(GeneralisedGaussian(784, 380, 0.5), Truncation(0.5), 1)
+    box = np.array([[0.999], [1.0], [0.999], [1.0]])
+    found = lower_bound(pair, box, np.array([0.3]), np.array([0.5]), np.array([-2.0]))
+    assert not found[0] > -np.inf

@@ -128,3 +128,14 @@ def test_it_needs_several_models_and_certifies_each():
     for members, consensus in ((1, None), (3, 2)):
         with pytest.raises(ParameterError, match="after-smoothing goes with several"):
             classifiers_of(members, reducer_names=["after-smoothing"], consensus=consensus)
+
+
+def test_two_members_are_enough_and_one_is_not():
+    assert classifiers_of(2, reducer_names=["after-smoothing"])[0].members == (0, 1)
+    with pytest.raises(ParameterError, match="several models"):
+        classifiers_of(1, reducer_names=["after-smoothing"])
+
+
+def test_members_with_different_classes_prove_nothing_and_the_first_is_named():
+    found = together([Evidence(3, 90, 100, 0.9, 0, 200), Evidence(1, 80, 100, 0.8, 0, 200)])
+    assert (found.label, found.p_lower) == (3, 0.0)

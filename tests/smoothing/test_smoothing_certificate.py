@@ -166,3 +166,9 @@ def test_counts_and_levels_without_a_bound_are_refused(k, n, alpha):
 def test_upper_mirrors_lower():
     assert CP.upper(10, 10, 0.05) == 1.0
     assert CP.upper(3, 10, 0.05) == pytest.approx(stats.beta.ppf(0.95, 4, 7), rel=1e-9)
+
+
+def test_upper_takes_every_level():
+    assert CP.upper(3, 10, 0.7) == pytest.approx(stats.beta.ppf(0.3, 4, 7), rel=1e-9)
+    with pytest.raises(ParameterError):
+        CP.upper(3, 10, 1.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from phalanx.errors import ParameterError
+from phalanx.smoothing.choices import Choices
 from phalanx.smoothing.classifiers import classifiers_of
 
 
@@ -58,3 +59,9 @@ def test_what_nobody_can_certify(members: int, names: list[str], says: str) -> N
 def test_nothing_to_certify() -> None:
     with pytest.raises(ParameterError, match="nothing to certify"):
         classifiers_of(2, reducer_names=())
+
+
+def test_one_alternative_leaves_nothing_to_decide():
+    Choices().check(2)
+    with pytest.raises(ParameterError, match="top is 1"):
+        Choices(groups=((0, 1),)).check(2)

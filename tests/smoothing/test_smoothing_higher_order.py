@@ -251,3 +251,16 @@ def test_halves_of_other_votes(votes):
     halves = Halves(500, 500, 10.0, 10.0, 0.0)
     with pytest.raises(ParameterError):
         certify_gradient({3: 9}, votes, halves, sigma=0.5, alpha=0.001)
+
+
+def test_a_product_that_was_rounded_down_loses_no_slope():
+    """Sums that nearly cancel, where the last digits of their product decide."""
+    n, q, alpha = 50_000, 0.05, 0.001
+    first = deviation(q, n, alpha / 2)
+    size = 2 * first
+    left = 5e-10 * size**2
+    product = left - size * first - first**2 / 4
+    true = first / 2 + math.sqrt(left)
+    square = (size * n) ** 2
+    recorded = Halves(n, n, square, square, (product - 9e-10 * size**2) * n * n)
+    assert slope_upper(recorded, q, alpha) >= true

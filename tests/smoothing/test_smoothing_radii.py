@@ -265,3 +265,10 @@ def test_a_registry_offers_the_files_beside_it(registry, kind, module):
     assert (registry.kind, registry.package) == (kind, module.__name__)
     files = Path(module.__file__).parent.glob("[!_]*.py")
     assert {file.stem.replace("_", "-") for file in files} <= set(registry.names())
+
+
+@pytest.mark.parametrize("order", [-2, 5, 10])
+def test_an_order_without_a_noise_in_so_many_dimensions_is_refused(order):
+    rule = radii.get("generalised-gaussian").of_order(order)
+    with pytest.raises(ParameterError, match=f"order (is )?{order}"):
+        rule.unit_radius(0.9, Ball("l2", 10))

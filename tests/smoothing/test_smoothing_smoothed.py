@@ -10,7 +10,8 @@ from torch import nn
 from phalanx.ensembles.ensemble import Ensemble
 from phalanx.errors import DataError, ModelError, NonFiniteError, ParameterError, PhalanxError
 from phalanx.models.model import InputSpec, Model, ModelCard
-from phalanx.smoothing.smoothed import Smoothed
+from phalanx.noise.distributions import noise_of
+from phalanx.smoothing.smoothed import Smoothed, placed
 from phalanx.verdicts import ABSTAIN
 
 SHAPE = (1, 4, 4)
@@ -191,3 +192,10 @@ def test_an_abstention_is_neither_true_nor_a_class() -> None:
     assert ABSTAIN != 0
     assert ABSTAIN in (1, ABSTAIN)
     assert [repr(label) for label in (3, ABSTAIN)] == ["3", "ABSTAIN"]
+
+
+def test_noise_that_stays_float32_is_itself():
+    gaussian, laplace = noise_of("gaussian", 0.5), noise_of("laplace", 0.5)
+    assert placed(gaussian, (0.0, 1.0), "real", None) is gaussian
+    assert placed(laplace, (0.0, 1.0), None, None) is laplace
+    assert placed(gaussian, (0.0, 1.0), None, None) is not gaussian
