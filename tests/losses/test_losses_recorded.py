@@ -107,6 +107,26 @@ def test_coupled_losses_ask_their_base():
     assert not build_loss("drt", {"sigma": 0.5, "base": {"name": "macer"}}).recordable
 
 
+class ReadsBack(nn.Module):
+    """A network whose way depends on a value, which no recording can know."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = convolutional()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner(x) if x.sum().item() > -1e9 else x.flatten(1)[:, :3]
+
+
+@pytest.mark.parametrize("device", [CUDA])
+def test_a_network_that_reads_a_value_back_is_trained_as_it_is(device):
+    member = ReadsBack().to(device).train()
+    compute = Recorded(Eager(Gaussian(sigma=0.5), [member], torch.device(device), "fp32"), ROWS)
+    for one in batches(device):
+        assert torch.isfinite(compute(one).loss)  # dropout draws after the refusal, too
+    assert compute.refused
+
+
 def test_a_device_that_refuses_gets_every_step_as_it_is():
     def refuse(function):
         raise RuntimeError("operation not permitted when stream is capturing")

@@ -135,9 +135,22 @@ class Recorded:
 def cuda_graph(function: Callable[[], LossOutput]) -> tuple[LossOutput, Replay]:
     """`Recorder` that captures a CUDA graph; nothing runs before the first replay."""
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        output = function()
+    try:
+        with torch.cuda.graph(graph):
+            output = function()
+    except RuntimeError:
+        _settle()
+        raise
     return output, graph.replay
+
+
+def _settle() -> None:
+    """After a capture that failed torch's generator believes it is still in one, and refuses to
+    draw; one that ends well puts it right.
+    """
+    something = torch.zeros(1, device="cuda")
+    with torch.cuda.graph(torch.cuda.CUDAGraph()):
+        something += 1
 
 
 @contextmanager
