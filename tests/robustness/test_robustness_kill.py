@@ -22,7 +22,7 @@ def undisturbed(tmp_path_factory) -> str:
 @pytest.mark.parametrize(
     ("job", "kills"),
     [
-        (kill_resume.certification, 3),
+        (kill_resume.certification, 1),
         pytest.param(kill_resume.certification, 20, marks=SLOW),
         pytest.param(kill_resume.training, 20, marks=SLOW),
     ],

@@ -52,14 +52,14 @@ STUDY = Study.model_validate(
             "first": {"training": "pair", "members": 1},
             "lone": {"training": "lone"},
         },
-        "scales": {"smoke": {"epochs": 2, "pretrain_epochs": 3, "images": 12, "n": 200}},
+        "scales": {"smoke": {"epochs": 2, "pretrain_epochs": 3, "images": 4, "n": 100}},
     }
 )
 
 
 @pytest.fixture
 def setting(tmp_path):
-    return Setting(STUDY, STUDY.scales["smoke"], tmp_path, device=("--device", "cpu"))
+    return Setting(STUDY, STUDY.scales["smoke"], tmp_path, device=("--device", "cpu"), workers=1)
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ def test_from_data_to_table(setting, in_this_process):
 def test_several_seeds_are_trained_and_averaged(tmp_path, in_this_process):
     only = STUDY.model_copy(update={"methods": {"lone": STUDY.methods["lone"]}})
     only = only.model_copy(update={"trainings": {"lone": STUDY.trainings["lone"]}})
-    setting = Setting(only, only.scales["smoke"], tmp_path, seeds=(0, 1))
+    setting = Setting(only, only.scales["smoke"], tmp_path, seeds=(0, 1), workers=1)
     carry_out(setting, lambda text: None, in_this_process)
     (row,) = rows(setting)
     assert row.seeds == (0, 1)

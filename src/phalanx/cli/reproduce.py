@@ -30,7 +30,9 @@ def reproduce(
     out: opt.Out = None,
     precision: Annotated[str, typer.Option(help="of certification: fp32 or bf16")] = "fp32",
     device: opt.Device = "auto",
-    workers: opt.Workers = 1,
+    workers: Annotated[
+        int | None, typer.Option(help="processes that share a training or a certification")
+    ] = None,
     sigma: Annotated[
         list[str] | None, typer.Option(help="only this noise level; repeat it")
     ] = None,

@@ -244,7 +244,7 @@ def published(
     study = setting.study
     known = [
         curve
-        for curve in figures(study.cited or study.data, sigma)
+        for curve in figures(study.data, sigma)
         if curve.network == study.network and study.source in curve.source
     ]
     for name in method.published.get(classifier, ()):

@@ -39,7 +39,8 @@ class Setting:
         seeds: of the trainings.
         precision: of certification; it belongs to the classifier.
         device: words that choose one.
-        workers: processes that share a training or a certification.
+        workers: processes that share a training or a certification; None: as their commands
+            choose.
     """
 
     study: Study
@@ -49,12 +50,12 @@ class Setting:
     seeds: Sequence[int] = (0,)
     precision: str = "fp32"
     device: tuple[str, ...] = ()
-    workers: int = 1
+    workers: int | None = None
 
     @property
     def words(self) -> tuple[str, ...]:
         """Further words of a training or a certification."""
-        workers = ("--workers", str(self.workers)) if self.workers > 1 else ()
+        workers = () if self.workers is None else ("--workers", str(self.workers))
         return (*self.device, *workers)
 
     def models(self, training: str, sigma: float, seed: int) -> Path:

@@ -72,7 +72,6 @@ class Study(Part):
 
     Attributes:
         data: that is trained on and certified.
-        cited: the data's name in the published figures, where it is another.
         network: as the published figures name it.
         source: words of the source of the published figures; empty: any.
         sigmas: noise levels.
@@ -86,7 +85,6 @@ class Study(Part):
     name: str
     description: str
     data: str
-    cited: str = ""
     network: str
     source: str = ""
     sigmas: tuple[Positive, ...]
