@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from phalanx.errors import ConfigurationError
 from phalanx.training.recipe import Count, Part, Positive
-from phalanx.training.shelf import SUFFIX, read_yaml
+from phalanx.training.shelf import SUFFIX, read_yaml, shipped
 
 ScaleName = Literal["smoke", "small", "full"]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -119,11 +119,7 @@ def study_names() -> list[str]:
     >>> "drt-mnist" in study_names()
     True
     """
-    return sorted(
-        entry.name.removesuffix(SUFFIX)
-        for entry in resources.files("phalanx.studies.shelf").iterdir()
-        if entry.name.endswith(SUFFIX)
-    )
+    return shipped("phalanx.studies.shelf")
 
 
 def load_study(name: str) -> Study:

@@ -43,11 +43,13 @@ def recipe_names() -> list[str]:
     >>> "digits-gaussian" in recipe_names()
     True
     """
-    return sorted(
-        entry.name.removesuffix(SUFFIX)
-        for entry in resources.files("phalanx.training.recipes").iterdir()
-        if entry.name.endswith(SUFFIX)
-    )
+    return shipped("phalanx.training.recipes")
+
+
+def shipped(package: str) -> list[str]:
+    """Names of the YAML files in a package, sorted."""
+    names = (entry.name for entry in resources.files(package).iterdir())
+    return sorted(name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX))
 
 
 def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
