@@ -28,6 +28,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from smoothing_study import trained
+
 from phalanx.reporting.published import PublishedCurve, figures
 from phalanx.runs.compare import RadiusRow, Side, compare
 from phalanx.runs.query import summarise
@@ -154,14 +156,6 @@ def accuracies(row: RadiusRow) -> dict[str, Any]:
     }
 
 
-def epochs(folder: Path) -> int | None:
-    """How long a network of ours was trained; None for one that came as a file."""
-    manifest = folder / "run.json"
-    if not manifest.exists():
-        return None
-    return int(json.loads(manifest.read_text())["config"]["recipe"]["epochs"])
-
-
 def row_of(
     training: str, sigma: str, variant: str, runs: tuple[RunStore, RunStore], weights: Path
 ) -> dict[str, Any]:
@@ -189,7 +183,7 @@ def row_of(
         "second": [double.manifest.config[key] for key in ("second", "second_level")],
         "samples_of_the_first_law": shared(double),
         "average_certified_radius": in_l2.as_json()["average_certified_radius"],
-        "epochs": epochs(weights / f"{training}-{sigma}"),
+        "epochs": trained(weights / f"{training}-{sigma}")["epochs"],
         "clean_accuracy": summarise(plain).clean_accuracy,
         "l2": {f"{row.radius:g}": accuracies(row) for row in in_l2.rows},
         "linf": {f"{k}/255": accuracies(r) for k, r in zip(linf, in_linf.rows, strict=True)},

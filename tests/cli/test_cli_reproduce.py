@@ -10,7 +10,7 @@ from phalanx.studies.steps import Setting
 
 @pytest.fixture(autouse=True)
 def images(monkeypatch):
-    monkeypatch.setattr(Setting, "images", lambda self: (20, self.scale.images or 500))
+    monkeypatch.setattr(Setting, "images", property(lambda self: (20, self.scale.images or 500)))
 
 
 def test_a_plan_prints_commands_and_runs_nothing(command, monkeypatch, tmp_path):

@@ -116,7 +116,8 @@ def test_torchvision_names_of_resnet50():
 
 def test_old_files_without_step_counters(resnet):
     old = {k: v for k, v in resnet.state_dict().items() if "num_batches" not in k}
-    match(old, build("resnet20", 10, (3, 32, 32)))
+    found = match(old, build("resnet20", 10, (3, 32, 32)))
+    assert found.state.keys() == resnet.state_dict().keys()
 
 
 def test_the_keys_that_did_not_match_are_named(tmp_path, resnet):

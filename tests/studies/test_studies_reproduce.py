@@ -110,9 +110,10 @@ def test_from_data_to_table(setting, in_this_process):
     assert "Paired differences, sigma 0.5" in text
     assert "best noise level" in text
 
-    keep(setting)
+    values = result(setting, found, list(best.values()))
+    keep(setting, values)
     kept = json.loads((setting.out / RESULT).read_text())
-    assert kept == json.loads(json.dumps(result(setting)))
+    assert kept == json.loads(json.dumps(values))
     assert {row["method"] for row in kept["rows"]} == set(STUDY.methods)
     zetas = [row["diagnosis"]["0"]["zeta"] for row in kept["rows"] if "diagnosis" in row]
     assert len(zetas) == 5
@@ -137,6 +138,7 @@ def test_a_failed_step_says_how_to_repeat_it_and_a_stop_is_a_stop(setting):
     ) as e:
         carry_out(setting, lambda text: None, lambda words: 3)
     assert e.value.repair.startswith("phalanx train digits-gaussian")
+    assert "'loss={base: {name: gaussian}, name: drt}'" in e.value.repair
     with pytest.raises(Interrupted):
         carry_out(setting, lambda text: None, lambda words: 130)
 

@@ -17,7 +17,7 @@ def study(request):
 
 @pytest.fixture(autouse=True)
 def images(monkeypatch):
-    monkeypatch.setattr(Setting, "images", lambda self: (20, self.scale.images or 500))
+    monkeypatch.setattr(Setting, "images", property(lambda self: (20, self.scale.images or 500)))
 
 
 def test_the_promised_studies_are_there():

@@ -14,6 +14,7 @@ from phalanx.cli import options as opt
 from phalanx.cli.console import answer, answer_json, err_console, log
 
 if TYPE_CHECKING:
+    from phalanx.diagnostics.attach import Diagnosis
     from phalanx.reporting.shares import Shares
 
 
@@ -84,38 +85,30 @@ def diagnose(
     dataset = load(data, data_dir)
     indices = dataset.select(every=every, limit=limit)
     ensemble = Ensemble(members, reducer).to(resolve_device(device))
+    looked = (ensemble, dataset, indices, level)
     with _progress("correlation") as advance:
-        found = report(
-            ensemble, dataset, indices, level, samples, seed=seed, alpha=alpha, progress=advance
-        )
-    theory = None
+        found = report(*looked, samples, seed=seed, alpha=alpha, progress=advance)
+    theory = moved = None
     if gradient_samples:
         with _progress("conditions") as advance:
-            theory = conditions(
-                ensemble, dataset, indices, level, gradient_samples, seed=seed, progress=advance
-            )
-    moved = None
+            theory = conditions(*looked, gradient_samples, seed=seed, progress=advance)
     if transfer_samples and dataset.labelled:
+        eps = 2 * level if transfer_eps is None else opt.number(transfer_eps)
         with _progress("transfer") as advance:
-            moved = transfer(
-                ensemble,
-                dataset,
-                indices,
-                level,
-                transfer_samples,
-                eps=2 * level if transfer_eps is None else opt.number(transfer_eps),
-                seed=seed,
-                progress=advance,
-            )
-    diagnosis, shares = Diagnosis(found, theory, moved), _stored_shares(out)
+            moved = transfer(*looked, transfer_samples, eps=eps, seed=seed, progress=advance)
+    diagnosis = Diagnosis(found, theory, moved)
+    _say(diagnosis, _stored_shares(out), json=json)
+    if out is not None:
+        log(str(keep(diagnosis, members, dataset.card.name, out)))
+
+
+def _say(diagnosis: Diagnosis, shares: Shares | None, *, json: bool) -> None:
     if json:
         stored = {} if shares is None else {"stored_shares": shares.as_dicts()}
         answer_json({**diagnosis.as_note(), **stored})
     else:
-        answer(diagnosis.table())
-        answer(f"\n{shares.table().text()}" if shares is not None else "")
-    if out is not None:
-        log(str(keep(diagnosis, members, dataset.card.name, out)))
+        texts = [diagnosis.table(), *([shares.table().text()] if shares is not None else [])]
+        answer("\n\n".join(texts))
 
 
 def _stored_shares(out: Path | None) -> Shares | None:

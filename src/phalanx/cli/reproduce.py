@@ -73,8 +73,6 @@ def reproduce(
 
 
 def _plan(setting: Setting, *, json: bool) -> None:
-    import shlex
-
     from phalanx.studies.steps import steps
 
     todo = steps(setting)
@@ -82,7 +80,7 @@ def _plan(setting: Setting, *, json: bool) -> None:
         answer_json({"steps": [{"says": s.says, "words": s.words, "done": s.done()} for s in todo]})
         return
     for step in todo:
-        answer(f"{'# done: ' if step.done() else ''}{shlex.join(['phalanx', *step.words])}")
+        answer(f"{'# done: ' if step.done() else ''}{step.command}")
 
 
 def _answer(setting: Setting, *, json: bool) -> None:
@@ -90,12 +88,14 @@ def _answer(setting: Setting, *, json: bool) -> None:
     from phalanx.studies.results import envelopes, rows
     from phalanx.studies.tables import sources, tables
 
-    keep(setting)
+    found = rows(setting)
+    best = envelopes(setting, found)
+    values = result(setting, found, best)
+    keep(setting, values)
     if json:
-        answer_json(result(setting))
+        answer_json(values)
     else:
-        found = rows(setting)
-        shown = tables(setting, found, envelopes(setting, found))
-        answer("\n\n".join(table.text() for table in shown) or "nothing is certified yet")
-        answer("".join(f"\n{source}" for source in sources(found)))
+        texts = [table.text() for table in tables(setting, found, best)]
+        texts += ["\n".join(sources(found))] if sources(found) else []
+        answer("\n\n".join(texts) or "nothing is certified yet")
     log(str(setting.out / RESULT))

@@ -11,7 +11,7 @@ from typing import Any
 from phalanx.errors import Interrupted, RunError
 from phalanx.runs.database import typed_errors
 from phalanx.runs.manifest import write_atomically
-from phalanx.studies.results import envelopes, rows
+from phalanx.studies.results import Envelope, Row
 from phalanx.studies.steps import Setting, Step, steps
 
 RESULT = "study.json"
@@ -55,25 +55,25 @@ def _require(code: int, step: Step) -> None:
         raise RunError(
             f"{step.says} ended with exit code {code}",
             why="its own message stands above; what was made is kept",
-            repair=f"phalanx {' '.join(step.words)}",
+            repair=step.command,
         )
 
 
-def result(setting: Setting) -> dict[str, Any]:
-    """Everything found so far, as JSON values."""
-    found, radii = rows(setting), setting.study.radii
+def result(setting: Setting, found: Sequence[Row], best: Sequence[Envelope]) -> dict[str, Any]:
+    """What was found, as JSON values."""
+    radii = setting.study.radii
     return {
         "study": setting.study.name,
         "scale": setting.scale.model_dump(),
         "seeds": list(setting.seeds),
         "rows": [row.as_json(radii) for row in found],
-        "envelopes": [one.as_json() for one in envelopes(setting, found)],
+        "envelopes": [one.as_json() for one in best],
     }
 
 
-def keep(setting: Setting) -> None:
-    """Write `result` to ``study.json`` in the study's folder."""
+def keep(setting: Setting, values: dict[str, Any]) -> None:
+    """Write a `result` to ``study.json`` in the study's folder."""
     with typed_errors(setting.out):
         setting.out.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(result(setting), indent=1, allow_nan=False) + "\n"
+    text = json.dumps(values, indent=1, allow_nan=False) + "\n"
     write_atomically(setting.out / RESULT, text.encode())

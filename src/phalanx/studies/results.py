@@ -150,7 +150,7 @@ def finished(
     if not (folder / FILE_NAME).exists():
         return None
     run = stack.enter_context(RunStore.open(folder))
-    return run if len(run.finished()) >= setting.images()[1] else None
+    return run if len(run.finished()) >= setting.images[1] else None
 
 
 def _rows(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,6 @@ import yaml
 from phalanx.data.locate import load
 from phalanx.diagnostics.attach import NOTE
 from phalanx.errors import ParameterError
-from phalanx.models.checkpoint import card_path
 from phalanx.runs.manifest import FILE_NAME
 from phalanx.runs.provenance import canonical_json
 from phalanx.runs.store import RunStore
@@ -66,6 +66,7 @@ class Setting:
         """The folder of a certification."""
         return self.out / "runs" / f"{method}-{sigma:g}-seed{seed}"
 
+    @cached_property
     def images(self) -> tuple[int, int]:
         """Which test images: one of so many, and how many."""
         there = len(load(self.study.data, self.data_dir, "test"))
@@ -89,16 +90,15 @@ class Step:
     done: Callable[[], bool]
     before: Callable[[], None] = lambda: None
 
+    @property
+    def command(self) -> str:
+        """As it would be typed."""
+        return shlex.join(["phalanx", *self.words])
+
 
 def steps(setting: Setting) -> list[Step]:
     """All of a study, in an order in which each finds what it needs."""
     return [*_trainings(setting), *_certifications(setting), *_diagnoses(setting)]
-
-
-def is_trained(folder: Path, members: int) -> bool:
-    """Whether every member's checkpoint is there (its card is written last)."""
-    weights = [TrainingFolder(folder).weights(member) for member in range(members)]
-    return all(card_path(path).exists() for path in weights)
 
 
 def is_certified(folder: Path, images: int) -> bool:
@@ -129,7 +129,7 @@ def _trainings(setting: Setting) -> Iterator[Step]:
                     words += ["--set", change]
                 recipe = load_recipe(training.recipe, changes)
                 says = f"train {name}, sigma {sigma:g}, seed {seed}"
-                done = partial(is_trained, folder, recipe.members)
+                done = partial(TrainingFolder(folder).has, range(recipe.members))
                 before = Step.before
                 if first := recipe.first():
                     same = canonical_json(first.as_dict())
@@ -151,7 +151,7 @@ def share_first(source: Path, folder: Path) -> None:
 
 def _certifications(setting: Setting) -> Iterator[Step]:
     study = setting.study
-    every, images = setting.images()
+    every, images = setting.images
     for name, method in study.methods.items():
         for sigma in study.levels_of(name):
             for seed in setting.seeds:
@@ -171,7 +171,7 @@ def _certifications(setting: Setting) -> Iterator[Step]:
 def _diagnoses(setting: Setting) -> Iterator[Step]:
     """What the members of every ensemble have in common, as a note of its run."""
     study = setting.study
-    every, images = setting.images()
+    every, images = setting.images
     for name, method in study.methods.items():
         for sigma, seed in product(study.levels_of(name) if method.reducers else (), setting.seeds):
             folder = setting.run(name, sigma, seed)

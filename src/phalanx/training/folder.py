@@ -8,13 +8,14 @@ from __future__ import annotations
 import fcntl
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
 from phalanx.errors import RunError
+from phalanx.models.checkpoint import card_path
 from phalanx.runs.database import typed_errors
 from phalanx.runs.folder import FIRST_STAGE, make_folder
 from phalanx.runs.manifest import (
@@ -48,6 +49,10 @@ class TrainingFolder:
     def weights(self, member: int) -> Path:
         """A member's checkpoint; its card lies beside it."""
         return self.path / "weights" / f"member-{member}.safetensors"
+
+    def has(self, members: Iterable[int]) -> bool:
+        """Whether the checkpoint of every one of them is there (its card is written last)."""
+        return all(card_path(self.weights(member)).is_file() for member in members)
 
     def first(self) -> TrainingFolder:
         """The run of what is trained before (`phalanx.training.recipe.PretrainPart`)."""

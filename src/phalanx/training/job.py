@@ -52,9 +52,8 @@ class Job:
 
     @property
     def done(self) -> bool:
-        """Whether every member's checkpoint is there (its card is written last)."""
-        paths = [self.folder.weights(member) for member in self.members]
-        return all(checkpoint.card_path(path).is_file() for path in paths)
+        """Whether every member is saved."""
+        return self.folder.has(self.members)
 
 
 def run_job(job: Job, watch: Watch, stopped: Callable[[], bool]) -> None:

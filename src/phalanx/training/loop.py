@@ -26,7 +26,7 @@ from phalanx.training.distributed import Team, share_batchnorm
 from phalanx.training.events import EpochEnd, Members, Step, Watch
 from phalanx.training.folder import TrainingFolder
 from phalanx.training.optimizers import make_optimizer, set_learning_rate
-from phalanx.training.passes import Eager, kernels_tried, passes
+from phalanx.training.passes import Eager, passes
 from phalanx.training.recipe import Recipe
 from phalanx.training.schedules import learning_rate_factor
 from phalanx.training.state import TrainingState, read_state, write_state
@@ -102,7 +102,7 @@ class TrainingLoop:
         self._resume()
         self.module.train()
         devices = [self.setting.device] if self.setting.device.type == "cuda" else []
-        with torch.random.fork_rng(devices), kernels_tried(self.setting.device):
+        with torch.random.fork_rng(devices):
             while self.state.epoch < self.recipe.epochs:
                 self._epoch()
         self.module.eval()

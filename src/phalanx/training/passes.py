@@ -6,8 +6,7 @@ them one by one takes longer than running them. A CUDA graph launches them all a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -151,18 +150,6 @@ def _settle() -> None:
     something = torch.zeros(1, device="cuda")
     with torch.cuda.graph(torch.cuda.CUDAGraph()):
         something += 1
-
-
-@contextmanager
-def kernels_tried(device: torch.device) -> Iterator[None]:
-    """On a GPU, try the kernels of every convolution in its first pass and keep the fastest."""
-    cudnn = torch.backends.cudnn
-    before = cudnn.benchmark
-    cudnn.benchmark = before or device.type == "cuda"
-    try:
-        yield
-    finally:
-        cudnn.benchmark = before
 
 
 def passes(eager: Eager, rows: int, *, alone: bool) -> Eager | Recorded:
