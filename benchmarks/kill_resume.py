@@ -165,12 +165,17 @@ def weights_digest(out: Path) -> str:
     return " ".join(load(path).card.digest for path in members)
 
 
-def kill_and_resume(job: Job, kills: int, seed: int = 0) -> Outcome:
-    """Kill a job ``kills`` times, let it finish, and compare with one left alone."""
+def undisturbed(job: Job) -> Job:
+    """The same command, left alone to its end in a folder of its own."""
+    alone = replace(job, out=job.out.with_name(f"{job.name}-undisturbed"))
+    alone.finish()
+    return alone
+
+
+def kill_and_resume(job: Job, kills: int, alone: Job, seed: int = 0) -> Outcome:
+    """Kill a job ``kills`` times, let it finish, and compare with one left ``alone``."""
     draw = random.Random(seed)
-    undisturbed = replace(job, out=job.out.with_name(f"{job.name}-undisturbed"))
-    expected = undisturbed.finish()
-    total = len(job.rows(undisturbed.out))
+    total = len(alone.rows(alone.out))
     lost: Rows = frozenset()
     ever: Rows = frozenset()
     on_record = []
@@ -180,7 +185,7 @@ def kill_and_resume(job: Job, kills: int, seed: int = 0) -> Outcome:
         kept = job.rows(job.out)
         lost, ever = lost | (seen - kept), ever | seen
         on_record.append(len(kept))
-    same = job.finish() == expected
+    same = job.finish() == alone.digest(alone.out)
     rows = job.rows(job.out)
     return Outcome(
         job=job.name,
@@ -189,7 +194,7 @@ def kill_and_resume(job: Job, kills: int, seed: int = 0) -> Outcome:
         rows_at_the_end=len(rows),
         lost=len(lost | (ever - rows)),
         doubled=max(0, len(rows) - total),
-        same_digest=same and rows == job.rows(undisturbed.out),
+        same_digest=same and rows == alone.rows(alone.out),
     )
 
 
@@ -218,7 +223,7 @@ def main() -> None:
     outcomes = []
     with tempfile.TemporaryDirectory() as folder:
         for job in (certification(Path(folder)), training(Path(folder))):
-            outcome = kill_and_resume(job, kills)
+            outcome = kill_and_resume(job, kills, undisturbed(job))
             outcomes.append(asdict(outcome))
             print(
                 f"{job.name}: {kills} kills, {outcome.lost} rows lost, {outcome.doubled} doubled,"

@@ -14,21 +14,25 @@ SLOW = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory) -> str:
-    """The digest of a certification that is left alone, by one process."""
-    return kill_resume.certification(tmp_path_factory.mktemp("whole"), workers=1).finish()
+def alone(tmp_path_factory) -> kill_resume.Job:
+    """A certification that was left alone, by one process."""
+    job = kill_resume.certification(tmp_path_factory.mktemp("whole"), workers=1)
+    return kill_resume.undisturbed(job)
 
 
-@pytest.mark.parametrize(
-    ("job", "kills"),
-    [
-        (kill_resume.certification, 1),
-        pytest.param(kill_resume.certification, 20, marks=SLOW),
-        pytest.param(kill_resume.training, 20, marks=SLOW),
-    ],
-)
-def test_killed_at_random_moments(job, kills, tmp_path):
-    outcome = kill_resume.kill_and_resume(job(tmp_path), kills)
+@pytest.mark.parametrize("kills", [1, pytest.param(20, marks=SLOW)])
+def test_a_certification_killed_at_random_moments(kills, alone, tmp_path):
+    is_unharmed(kill_resume.kill_and_resume(kill_resume.certification(tmp_path), kills, alone))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_a_training_killed_at_random_moments(tmp_path):
+    job = kill_resume.training(tmp_path)
+    is_unharmed(kill_resume.kill_and_resume(job, 20, kill_resume.undisturbed(job)))
+
+
+def is_unharmed(outcome: kill_resume.Outcome) -> None:
     assert (outcome.lost, outcome.doubled, outcome.same_digest) == (0, 0, True)
     assert max(outcome.rows_at_each_kill) > 0
 
@@ -49,18 +53,18 @@ def wait_for(condition) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds workers through /proc")
-def test_one_worker_is_killed_and_the_other_ends_the_run(tmp_path, undisturbed):
+def test_one_worker_is_killed_and_the_other_ends_the_run(tmp_path, alone):
     job = kill_resume.certification(tmp_path)
     process = job.start()
     wait_for(lambda: len(job.rows(job.out)) > 50)
     os.kill(children(process.pid)[0], signal.SIGKILL)
     assert process.wait(timeout=120) == 0
-    assert job.digest(job.out) == undisturbed
+    assert job.digest(job.out) == alone.digest(alone.out)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds workers through /proc")
-def test_the_command_alone_is_killed_and_given_again(tmp_path, undisturbed):
+def test_the_command_alone_is_killed_and_given_again(tmp_path, alone):
     """Its workers go on beside those of the second command; they share what is left."""
     job = kill_resume.certification(tmp_path)
     process = job.start()
@@ -69,9 +73,9 @@ def test_the_command_alone_is_killed_and_given_again(tmp_path, undisturbed):
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert len(workers) == 2
-    assert job.finish() == undisturbed
+    assert job.finish() == alone.digest(alone.out)
     wait_for(lambda: not any(map(is_running, workers)))
-    assert job.digest(job.out) == undisturbed
+    assert job.digest(job.out) == alone.digest(alone.out)
 
 
 def is_running(pid: int) -> bool:

@@ -24,7 +24,7 @@ def rates(monkeypatch):
     """Rates by batch size; the sizes that were tried."""
     tried, given = [], {}
 
-    def throughput(bank, shape, batch):
+    def throughput(bank, shape, batch, seconds=None):
         tried.append(batch)
         if given[batch] is None:
             raise torch.OutOfMemoryError
@@ -50,6 +50,14 @@ def test_a_series_ends_after_two_that_are_slower(model, rates):
     given |= {8: 2.0, 16: 1.0, 32: 3.0, 64: 2.0, 128: 1.0, 256: 9.0}
     assert tuning.tune([model], (2,), Layout(), CPU).batch == 32
     assert tried == [8, 16, 32, 64, 128]
+
+
+@pytest.mark.parametrize(("rows", "sizes"), [(1e-9, [8, 8]), (1e9, [8, 8, 16, 32, 64, 128])])
+def test_a_run_that_is_soon_over_is_not_tuned_for_long(model, rates, rows, sizes):
+    given, tried = rates
+    given |= {8: 2.0, 16: 1.0, 32: 3.0, 64: 2.0, 128: 1.0}
+    tuning.tune([model], (2,), Layout(), CPU, rows=rows)
+    assert tried == sizes  # a look at the first tells how long the run will take
 
 
 def test_no_batch_fits_or_none_is_reproducible(model, rates):

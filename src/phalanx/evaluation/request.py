@@ -235,7 +235,8 @@ def _tuned(request: Request) -> Request:
     config = request.config
     layout = Layout(config.precision, fold=config.fold, fuse=config.fuse)
     shape = request.dataset.card.shape
-    tuned = tune(request.models, shape, layout, request.device, batch=config.batch)
+    rows = len(request.indices) * (config.n + config.n0)
+    tuned = tune(request.models, shape, layout, request.device, batch=config.batch, rows=rows)
     config = replace(
         config,
         batch=tuned.batch,

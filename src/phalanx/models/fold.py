@@ -56,8 +56,11 @@ def fold_batchnorm(network: nn.Module) -> tuple[nn.Module, int]:
     The original is not touched. A network in training mode, one with hooks (tracing would lose
     them) and one that `torch.fx` cannot trace are returned as they are, with 0.
     """
-    traced = None if any(module.training for module in network.modules()) else trace(network)
-    if traced is None:
+    modules = list(network.modules())
+    there_are_none = not any(type(module) in _NORMS for module in modules)
+    if there_are_none or any(module.training for module in modules):
+        return network, 0
+    if (traced := trace(network)) is None:
         return network, 0
     folded = 0
     uses = Counter(_root(node) for node in traced.graph.nodes if node.op in _READS)

@@ -21,7 +21,6 @@ from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import root
 from scipy.special import betainc, gammainccinv, gammaincinv, gammaln, wrightomega
 
 from phalanx.errors import RunError
@@ -57,6 +56,8 @@ def spherical_radius(p: float, d: int, k: int, sigma: float) -> float:
     law = _law(d, k)
     if p < NEAR_HALF:  # both equations are flat there, and a plane loses the class first
         return unit * (p - 0.5) / law.density_of_a_value
+    from scipy.optimize import root  # slow to load, and most runs have other noise
+
     # What a Gaussian of the same level gives is near; as powers, both stay above 0.
     start = (log(z * sigma / unit), log(z * z / 2))
     found = root(law.equations, start, (p,), tol=1e-12, options={"eps": _STEP})

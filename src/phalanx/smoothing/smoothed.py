@@ -8,7 +8,7 @@ from dataclasses import replace
 from hashlib import blake2b
 from typing import Any
 
-from scipy.stats import binomtest
+from scipy.special import betainc
 from torch import Tensor, nn
 
 from phalanx.data.arrays import from_arrays
@@ -233,5 +233,6 @@ def _label(counts: Counts, alpha: float) -> int | Abstention:
         )
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     first, second = ranked[0][1], ranked[1][1] if len(ranked) > 1 else 0
-    decided = binomtest(first, first + second, 0.5).pvalue <= alpha
+    # The binomial test that the two are as likely, two-sided: twice the probability of so many.
+    decided = 2 * betainc(first, second + 1, 0.5) <= alpha
     return ranked[0][0] if decided else ABSTAIN

@@ -5,6 +5,7 @@ Precision is never chosen here: it is part of the classifier's identity.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -20,6 +21,8 @@ CPU_BATCHES = (32, 64, 100, 128, 256, 384, 512, 1024, 2048)
 GPU_BATCHES = (256, 512, 1024, 2048, 4096, 8192)
 SECONDS_EACH = 0.12
 THREADS_BATCH = 256
+MOST_SHARE = 0.05
+"""Of the time the run itself will take, spent on either memory format at most."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +41,12 @@ def tune(
     device: torch.device,
     *,
     batch: int | None = None,
+    rows: float = math.inf,
 ) -> Tuned:
     """Try both memory formats and growing batches; stop a series once it keeps getting slower.
 
     Args:
+        rows: noisy inputs the run will need; one that is soon over is not tuned for long.
         batch: fix the batch size (or, where that does not fit, the largest half of a half of
             it that does) and choose the memory format alone.
 
@@ -54,18 +59,19 @@ def tune(
     """
     bank = MemberBank(models, replace(layout, channels_last=False), device)
     with fastest_threads(bank, shape, batch or THREADS_BATCH):
-        found = sorted(_candidates(models, shape, layout, device, batch), key=lambda t: -t.rate)
+        candidates = _candidates(models, shape, layout, device, batch=batch, rows=rows)
+        found = sorted(candidates, key=lambda candidate: -candidate[0].rate)
     if not found:
         smallest = batch or _batches(device)[0]
         raise ModelError(
             f"a batch of {smallest} does not fit in the memory of {device}",
             repair="--batch with a smaller number, or --device cpu",
         )
-    for tuned in found:
-        if reproducible(MemberBank(models, tuned.layout, device), shape, tuned.batch):
+    for tuned, bank in found:
+        if reproducible(bank, shape, tuned.batch):
             return tuned
     raise ModelError(
-        f"in a batch of {found[0].batch} a row's logits depend on its place or on the threads",
+        f"in a batch of {found[0][0].batch} a row's logits depend on its place or on the threads",
         why="votes that tie would move whenever a run is resumed or shared",
         repair="--batch auto, or a larger one",
     )
@@ -124,13 +130,15 @@ def _candidates(
     shape: Sequence[int],
     layout: Layout,
     device: torch.device,
+    *,
     batch: int | None,
-) -> Iterator[Tuned]:
+    rows: float,
+) -> Iterator[tuple[Tuned, MemberBank]]:
     for channels_last in (True, False) if len(shape) == 3 else (False,):
         candidate = replace(layout, channels_last=channels_last)
         bank = MemberBank(models, candidate, device)
-        for size, rate in _series(bank, shape, (batch,) if batch else _batches(device)):
-            yield Tuned(size, candidate, rate)
+        for size, rate in _series(bank, shape, (batch,) if batch else _batches(device), rows):
+            yield Tuned(size, candidate, rate), bank
 
 
 def _batches(device: torch.device) -> tuple[int, ...]:
@@ -138,12 +146,18 @@ def _batches(device: torch.device) -> tuple[int, ...]:
 
 
 def _series(
-    bank: MemberBank, shape: Sequence[int], sizes: Sequence[int]
+    bank: MemberBank, shape: Sequence[int], sizes: Sequence[int], rows: float
 ) -> Iterator[tuple[int, float]]:
-    worse, top = 0, 0.0
+    worse, top, seconds, until = 0, 0.0, SECONDS_EACH, math.inf
     for size in sizes:
+        if time.perf_counter() > until:
+            return
         try:
-            rate = throughput(bank, shape, size)
+            if not top and rows < math.inf:
+                allowed = MOST_SHARE * rows / throughput(bank, shape, size, 0.0)
+                seconds = min(SECONDS_EACH, allowed / len(sizes))
+                until = time.perf_counter() + allowed
+            rate = throughput(bank, shape, size, seconds)
         except torch.OutOfMemoryError:
             if not top:
                 yield from _first_that_fits(bank, shape, size)
