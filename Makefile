@@ -45,8 +45,9 @@ format: $(VENV)/.dev ## repair what ruff can repair
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.installed ## certify throughput beside the raw forward pass
+bench: $(VENV)/.installed ## throughput beside the raw forward pass; cost of coupled training
 	$(BIN)/python benchmarks/certify_throughput.py
+	$(BIN)/python benchmarks/training_cost.py
 
 wheel: $(VENV)/.dev ## dist/*.whl
 	$(BIN)/python -m build --wheel --no-isolation

@@ -65,6 +65,10 @@ class TrainingError(ModelError):
     """A training cannot go on: it diverged, or its process ended. What was saved is kept."""
 
 
+class CollapsedMember(UserWarning):
+    """A member was trained to its end and gives one answer to everything."""
+
+
 class DataError(PhalanxError):
     """A data set cannot be read, or an array has the wrong shape, range or labels."""
 

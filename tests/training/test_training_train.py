@@ -10,6 +10,7 @@ import torch
 
 from phalanx.errors import (
     CheckpointError,
+    CollapsedMember,
     ConfigurationError,
     DataError,
     Interrupted,
@@ -171,6 +172,17 @@ def test_divergence_names_the_member_and_keeps_the_last_good_state(tiny, tmp_pat
     with pytest.raises(TrainingError, match=r"member 0 diverged .*1 more failed.*optimizer.lr"):
         train(recipe, out=tmp_path, workers=workers)
     assert not list((tmp_path / "weights").iterdir())
+
+
+@pytest.mark.filterwarnings("always")
+@pytest.mark.parametrize(("rate", "collapsed"), [(0.1, []), (30.0, ["member 0", "member 1"])])
+def test_a_member_that_collapsed_is_named_and_kept(tiny, rate, collapsed, recwarn):
+    """At an absurd rate every unit dies and one bias decides."""
+    optimizer = tiny.optimizer.model_copy(update={"lr": rate})
+    models = train(tiny.model_copy(update={"optimizer": optimizer}), workers=1)
+    said = [str(warning.message) for warning in recwarn if warning.category is CollapsedMember]
+    assert len(models) == 2
+    assert [line.partition(" has collapsed: 100%")[0] for line in said] == collapsed
 
 
 def test_one_failing_member_does_not_stop_the_others(tiny, tmp_path):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
@@ -45,6 +46,17 @@ def answer_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
 def err_console() -> Console:
     """The stderr console, for progress bars (they vanish when it is no terminal)."""
     return _err
+
+
+@contextmanager
+def images_bar(name: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar of images on a terminal, moved by ``(done, images)``; nothing elsewhere."""
+    from rich.progress import Progress
+
+    console = err_console()
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(name)
+        yield lambda done, images: bar.update(task, completed=done, total=images)
 
 
 def answer_columns(rows: Sequence[tuple[str, ...]]) -> None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import Progress
 
 from phalanx.cli import options as opt
-from phalanx.cli.console import answer, answer_json, err_console, log
+from phalanx.cli.console import answer, answer_json, images_bar, log
 
 if TYPE_CHECKING:
     from phalanx.diagnostics.attach import Diagnosis
@@ -86,15 +83,15 @@ def diagnose(
     indices = dataset.select(every=every, limit=limit)
     ensemble = Ensemble(members, reducer).to(resolve_device(device))
     looked = (ensemble, dataset, indices, level)
-    with _progress("correlation") as advance:
+    with images_bar("correlation") as advance:
         found = report(*looked, samples, seed=seed, alpha=alpha, progress=advance)
     theory = moved = None
     if gradient_samples:
-        with _progress("conditions") as advance:
+        with images_bar("conditions") as advance:
             theory = conditions(*looked, gradient_samples, seed=seed, progress=advance)
     if transfer_samples and dataset.labelled:
         eps = 2 * level if transfer_eps is None else opt.number(transfer_eps)
-        with _progress("transfer") as advance:
+        with images_bar("transfer") as advance:
             moved = transfer(*looked, transfer_samples, eps=eps, seed=seed, progress=advance)
     diagnosis = Diagnosis(found, theory, moved)
     _say(diagnosis, _stored_shares(out), json=json)
@@ -120,12 +117,3 @@ def _stored_shares(out: Path | None) -> Shares | None:
         return None
     with RunStore.open(out) as store:
         return shares_of(store)
-
-
-@contextmanager
-def _progress(name: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar of images on a terminal; nothing elsewhere."""
-    console = err_console()
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(name)
-        yield lambda done, images: bar.update(task, completed=done, total=images)

@@ -20,6 +20,7 @@ COMMANDS = (
     "train",
     "certify",
     "diagnose",
+    "weigh",
     "doctor",
     "reproduce",
     "runs",

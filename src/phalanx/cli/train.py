@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from warnings import catch_warnings, simplefilter
 
 import typer
 
 from phalanx.cli import options as opt
 from phalanx.cli.console import answer, answer_json, answer_table, log
+from phalanx.errors import CollapsedMember
 
 if TYPE_CHECKING:
     from phalanx.models.model import Model
@@ -57,17 +59,21 @@ def train(
         return
     from phalanx.cli.training_view import TrainingView
     from phalanx.runs.provenance import new_run_folder
+    from phalanx.training.accuracy import said_of_collapse
     from phalanx.training.distributed import own_rank, under_torchrun
     from phalanx.training.trainer import train as train_recipe
 
     if out is None and not under_torchrun():
         out = new_run_folder(chosen.name)
         log(f"training in {out}")
-    with TrainingView() as view:
+    with TrainingView() as view, catch_warnings():
+        simplefilter("ignore", CollapsedMember)  # said below, in the command's own words
         models = train_recipe(
             chosen, out=out, data_dir=data_dir, device=device, workers=workers, watch=view
         )
     if own_rank() == 0:
+        for line in said_of_collapse(models):
+            log(f"warning: {line}")
         _answer(chosen, models, out, json=json)
         log(str(out))
 

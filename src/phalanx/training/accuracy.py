@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from phalanx.runtime.keys import noise_key
 
 IMAGES = 1000
 BATCH = 250
+COLLAPSED = 0.99
+RIGHT = 0.7
+"""A member that gives so many test images one class, and so many of them wrongly, collapsed."""
 
 
 def heldout_data(name: str, data_dir: Path | None, training: Dataset) -> Dataset | None:
@@ -42,20 +46,39 @@ def heldout_accuracy(
         law: its distribution at level 1.
 
     Returns:
-        ``images``, ``clean_accuracy`` and ``noisy_accuracy``.
+        ``images``, ``clean_accuracy``, ``noisy_accuracy``, and ``one_class``: the share of clean
+        images that get the most common answer.
     """
     indices = dataset.select(every=max(1, len(dataset) // IMAGES), limit=IMAGES)
     stream = NormalStream(noise_key("train", seed, "heldout"), dataset.images([0]).numel())
-    clean = noisy = 0
+    noisy, answers, classes = 0, [], []
     for first in range(0, len(indices), BATCH):
         chosen = indices[first : first + BATCH]
         x, y = dataset.images(chosen), dataset.labels(chosen)
-        clean += int((model(x).argmax(-1) == y).sum())
+        answers.append(model(x).argmax(-1))
+        classes.append(y)
         noise = torch.empty(x.shape)
         law.fill(noise, torch.zeros(x.shape[1:]), stream)
         noisy += int((model(x + sigma * noise).argmax(-1) == y).sum())
+    given = torch.cat(answers)
     return {
         "images": len(indices),
-        "clean_accuracy": clean / len(indices),
+        "clean_accuracy": int((given == torch.cat(classes)).sum()) / len(indices),
         "noisy_accuracy": noisy / len(indices),
+        "one_class": int(given.bincount().max()) / len(indices),
     }
+
+
+def said_of_collapse(models: Sequence[Model]) -> list[str]:
+    """A line for each member that gives (nearly) all test images one class."""
+    said = []
+    for member, model in enumerate(models):
+        heldout = model.card.extra.get("heldout", {})
+        uniform = heldout.get("one_class", 0.0) >= COLLAPSED
+        if uniform and heldout["clean_accuracy"] < RIGHT:  # else the images are of one class
+            said.append(
+                f"member {member} has collapsed: {heldout['one_class']:.0%} of the test images get"
+                f" one class, {heldout['clean_accuracy']:.0%} rightly; repair: a smaller"
+                " optimizer.lr or a larger schedule.warmup_epochs, with another --out"
+            )
+    return said

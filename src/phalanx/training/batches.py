@@ -66,6 +66,7 @@ class StepNoise:
         batch: rows of the whole step.
         like: this process's images; the noise has their shape and device.
         law: the distribution at level 1.
+        kept: where the parts of a step share what was drawn for all of it; None: nothing is kept.
     """
 
     keys: Keys
@@ -75,15 +76,24 @@ class StepNoise:
     batch: int
     like: Tensor
     law: Noise = NORMALS
+    kept: dict[int, Tensor] | None = None
 
     def __call__(self, draw: int) -> Tensor:
         """Noise of mean square 1; equal for equal ``draw``, independent for different ones."""
+        if self.kept is None:
+            return self._whole(draw)[self.rows]
+        if draw not in self.kept:
+            self.kept[draw] = self._whole(draw)
+        return self.kept[draw][self.rows]
+
+    def _whole(self, draw: int) -> Tensor:
+        """Of every row of the step."""
         key = self.keys("noise", self.epoch, self.step, draw)
         stream = NormalStream(key, self.like[0].numel(), device=self.like.device)
         image = self.like[0].shape
         drawn = torch.empty(self.batch, *image, device=self.like.device)
         self.law.fill(drawn, torch.zeros(image, device=self.like.device), stream)
-        return drawn[self.rows]
+        return drawn
 
 
 @dataclass(frozen=True)

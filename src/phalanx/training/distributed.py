@@ -47,6 +47,14 @@ class Team:
         """
         return slice(count * self.rank // self.world, count * (self.rank + 1) // self.world)
 
+    def parts(self, count: int) -> list[Team]:
+        """This process as ``count`` members of a team that is so many times as large.
+
+        >>> [part.rows(12) for part in Team(1, 2).parts(3)]
+        [slice(6, 8, None), slice(8, 10, None), slice(10, 12, None)]
+        """
+        return [Team(self.rank * count + part, self.world * count) for part in range(count)]
+
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace every gradient by its sum over the team, in one message."""
         if self.world == 1:

@@ -19,6 +19,7 @@ from phalanx.losses import Batch, LossOutput
 from phalanx.models import checkpoint
 from phalanx.models.build import build
 from phalanx.models.model import InputSpec, Model, ModelCard
+from phalanx.models.recompute import recompute_blocks
 from phalanx.noise.distributions import HasOrder
 from phalanx.runtime.keys import noise_key
 from phalanx.training.batches import FlipCrop, Keys, StepNoise, epoch_order
@@ -78,7 +79,7 @@ class TrainingLoop:
         self.setting, self.watch = setting, watch
         self.steps = -(-len(dataset) // recipe.batch)
         self.keys = Keys(recipe.seed, ",".join(map(str, members)))
-        _check_shares(len(dataset), recipe.batch, setting.team.world)
+        _check_shares(len(dataset), recipe, setting.team.world)
         self.models = [
             share_batchnorm(self._first(member), setting.team, setting.device.type)
             for member in members
@@ -87,7 +88,9 @@ class TrainingLoop:
         self.module.to(setting.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = make_optimizer(recipe.optimizer, self.module.parameters())
         eager = Eager(recipe.loss.build(), self.models, setting.device, setting.precision)
-        self.passes = passes(eager, recipe.batch, alone=setting.team.world == 1)
+        # A step in parts, or with blocks computed again, is not one that a GPU could record.
+        whole = recipe.accumulate == 1 and not recipe.checkpoint_activations
+        self.passes = passes(eager, recipe.batch, alone=whole and setting.team.world == 1)
         self.state = TrainingState()
         self._saved_at = self._told_at = time.monotonic()
 
@@ -111,6 +114,8 @@ class TrainingLoop:
     def _first(self, member: int) -> Model:
         """A member before its first step."""
         fresh = new_member(self.recipe, member, self.dataset)
+        if self.recipe.checkpoint_activations:
+            recompute_blocks(fresh, self.recipe.model.name)
         if self.setting.start:
             trained = checkpoint.load(self.setting.start.weights(member))
             fresh.load_state_dict(trained.state_dict())
@@ -131,19 +136,20 @@ class TrainingLoop:
     def _step(self, indices: Any) -> None:
         """One step on the images ``indices`` of the whole team."""
         state, team, recipe = self.state, self.setting.team, self.recipe
-        rows = team.rows(len(indices))
-        batch = self._batch(indices, rows)
         rate = learning_rate_factor(recipe.schedule, recipe.epochs, self._progress(0.5))
         set_learning_rate(self.optimizer, recipe.optimizer.lr * rate)
-        # Dropout and some losses draw from torch's generator: every step seeds it anew.
-        torch.manual_seed(self.keys("dropout", state.epoch, state.step, team.rank) % 2**63)
-        output = self.passes(batch, len(batch.y) / len(indices))
+        kept: dict[int, Tensor] | None = {} if recipe.accumulate > 1 else None
+        for number, part in enumerate(team.parts(recipe.accumulate)):
+            batch = self._batch(indices, part.rows(len(indices)), kept)
+            # Dropout and some losses draw from torch's generator: every step seeds it anew.
+            torch.manual_seed(self.keys("dropout", state.epoch, state.step, part.rank) % 2**63)
+            output = self.passes(batch, len(batch.y) / len(indices), add=number > 0)
+            self._count(output, batch.y)
         team.sum_gradients(self.module.parameters())
         self.optimizer.step()
-        self._count(output, batch.y)
         state.step += 1
 
-    def _batch(self, indices: Any, rows: slice) -> Batch:
+    def _batch(self, indices: Any, rows: slice, kept: dict[int, Tensor] | None) -> Batch:
         device, state = self.setting.device, self.state
         x = self.dataset.images(indices[rows])
         if self.recipe.data.augment == "flip-crop":
@@ -153,7 +159,7 @@ class TrainingLoop:
             x = x.contiguous(memory_format=torch.channels_last)
         x, y = to_device(x, device), to_device(self.dataset.labels(indices[rows]), device)
         law = self.recipe.noise.build()
-        noise = StepNoise(self.keys, state.epoch, state.step, rows, len(indices), x, law)
+        noise = StepNoise(self.keys, state.epoch, state.step, rows, len(indices), x, law, kept)
         return Batch(x, y, noise, self._progress(0.0), self.dataset.card.value_range)
 
     def _progress(self, offset: float) -> float:
@@ -291,12 +297,13 @@ def _all_finite(parameters: Iterable[nn.Parameter]) -> bool:
     return bool(torch.isfinite(torch.stack(norms)).all())
 
 
-def _check_shares(images: int, batch: int, world: int) -> None:
-    smallest = images % batch or batch
-    if smallest < world:
+def _check_shares(images: int, recipe: Recipe, world: int) -> None:
+    smallest = images % recipe.batch or recipe.batch
+    if smallest < world * recipe.accumulate:
         raise DataError(
-            f"the smallest batch has {smallest} images for {world} processes",
-            why="every process needs at least one",
+            f"the smallest batch has {smallest} images for {world} processes in"
+            f" {recipe.accumulate} parts",
+            why="every part needs at least one",
             repair="--set batch=... so that the last batch of an epoch is larger",
         )
 

@@ -36,13 +36,15 @@ class Eager:
     device: torch.device
     precision: str
 
-    def __call__(self, batch: Batch, share: float = 1.0) -> LossOutput:
+    def __call__(self, batch: Batch, share: float = 1.0, *, add: bool = False) -> LossOutput:
         """Leave ``share`` times the gradients of the batch's loss in the parameters.
 
-        Whatever gradients were there are gone. The output comes without a graph.
+        Whatever gradients were there are gone, unless they shall be added to. The output comes
+        without a graph.
         """
-        for parameter in self.parameters():
-            parameter.grad = None
+        if not add:
+            for parameter in self.parameters():
+                parameter.grad = None
         bf16 = self.precision == "bf16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
             output = self.loss(self.members, batch)
@@ -106,10 +108,10 @@ class Recorded:
         self.recording: Recording | None = None
         self.refused = False
 
-    def __call__(self, batch: Batch, share: float = 1.0) -> LossOutput:
+    def __call__(self, batch: Batch, share: float = 1.0, *, add: bool = False) -> LossOutput:
         """As `Eager`."""
-        if share != 1.0 or len(batch.x) != self.rows or self.refused:
-            return self.eager(batch, share)
+        if add or share != 1.0 or len(batch.x) != self.rows or self.refused:
+            return self.eager(batch, share, add=add)
         if self.steps < WARM_UP:
             return self._warm_up(batch)
         if self.recording is None or self.recording.epoch != int(batch.progress):

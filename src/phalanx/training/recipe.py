@@ -117,6 +117,11 @@ class Recipe(Part):
     Attributes:
         members: how many networks; they differ in initialisation, order and noise.
         batch: images a step, over all devices together.
+        accumulate: parts of every step that pass one after another and whose gradients are added:
+            that much less memory. Batch normalisation, and terms that are averaged over the rows
+            that count (DRT's ``code`` form), see one part at a time.
+        checkpoint_activations: compute the activations of residual blocks again in the backward
+            pass instead of keeping them; changes no number.
         precision: of the network's forward and backward pass; ``auto`` is ``bf16`` where the
             device has native bfloat16 arithmetic. Weights and noise are always float32.
         seed: every random number of the training follows from it.
@@ -134,6 +139,8 @@ class Recipe(Part):
     schedule: SchedulePart = SchedulePart()
     epochs: Count
     batch: Count = 256
+    accumulate: Count = 1
+    checkpoint_activations: bool = False
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     seed: Annotated[int, Field(ge=0)] = 0
     pretrain: PretrainPart | None = None
@@ -172,8 +179,13 @@ class Recipe(Part):
         What a recipe could once not say is left out where it says nothing, so that runs from
         before go on.
         """
-        silent = {"noise": self.noise == NoisePart(), "pretrain": self.pretrain is None}
-        left_out = {"description", *(name for name, nothing in silent.items() if nothing)}
+        silent = {
+            "noise": self.noise == NoisePart(),
+            "pretrain": self.pretrain is None,
+            "accumulate": self.accumulate == 1,
+        }
+        left_out = {"description", "checkpoint_activations"}
+        left_out |= {name for name, nothing in silent.items() if nothing}
         return self.model_dump(mode="json", exclude=left_out)
 
     def first(self) -> Recipe | None:

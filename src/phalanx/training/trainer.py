@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,12 +13,13 @@ from typing import Any
 import torch
 
 from phalanx.data.locate import load
-from phalanx.errors import ConfigurationError
+from phalanx.errors import CollapsedMember, ConfigurationError
 from phalanx.models import checkpoint
 from phalanx.models.model import Model
 from phalanx.runs.provenance import environment, utc_now
 from phalanx.runs.schema import Manifest
 from phalanx.runtime.device import cores, describe_device
+from phalanx.training.accuracy import said_of_collapse
 from phalanx.training.distributed import joined_team, local_processes, under_torchrun
 from phalanx.training.events import Event, Watch, ignore
 from phalanx.training.folder import KIND, LOG, TrainingFolder, TrainingLog, open_run
@@ -56,6 +58,9 @@ def train(
         DataError: the data are not here or have no labels.
         TrainingError: a member diverged or its process died; the others are kept.
         Interrupted: Ctrl-C; calling again continues.
+
+    Warns:
+        CollapsedMember: a member gives one class to everything; it is saved all the same.
     """
     if out is None:
         if under_torchrun():
@@ -84,7 +89,10 @@ def train(
         before = recipe.first()
         first = job(before, folder.first()) if before else None
         _train_in(replace(job(recipe, folder), first=first), watch)
-    return [checkpoint.load(folder.weights(member)) for member in range(recipe.members)]
+    models = [checkpoint.load(folder.weights(member)) for member in range(recipe.members)]
+    for line in said_of_collapse(models):
+        warnings.warn(line, CollapsedMember, stacklevel=2)
+    return models
 
 
 def plan_training(

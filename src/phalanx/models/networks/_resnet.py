@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from phalanx.models.build import image_shape
+from phalanx.models.recompute import Block
 
 
 def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
@@ -24,7 +25,7 @@ def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Module | None:
     return nn.Sequential(_conv(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs))
 
 
-class BasicBlock(nn.Module):
+class BasicBlock(Block):
     """Two 3x3 convolutions: ``(B, inputs, H, W) -> (B, width, H/stride, W/stride)``."""
 
     expansion = 1
@@ -36,14 +37,14 @@ class BasicBlock(nn.Module):
         self.relu = nn.ReLU(inplace=True)
         self.downsample = _shortcut(inputs, width, stride)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def body(self, x: Tensor) -> Tensor:
         """The block of He et al. 2016, figure 2."""
         out = self.relu(self.bn1(self.conv1(x)))
         out = self.bn2(self.conv2(out))
         return self.relu(out + (x if self.downsample is None else self.downsample(x)))
 
 
-class Bottleneck(nn.Module):
+class Bottleneck(Block):
     """1x1, 3x3 (with the stride, as in torchvision), 1x1; four times as wide at the end."""
 
     expansion = 4
@@ -57,7 +58,7 @@ class Bottleneck(nn.Module):
         self.relu = nn.ReLU(inplace=True)
         self.downsample = _shortcut(inputs, outputs, stride)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def body(self, x: Tensor) -> Tensor:
         """The block of He et al. 2016, figure 5 right."""
         out = self.relu(self.bn1(self.conv1(x)))
         out = self.relu(self.bn2(self.conv2(out)))
