@@ -44,7 +44,7 @@ def test_parts_of_a_step_add_up_to_it(numpy_file, loss):
 
 def test_a_part_without_images_is_refused(numpy_file):
     data = numpy_file(labelled=True)
-    with pytest.raises(DataError, match="20 images for 1 processes in 21 parts"):
+    with pytest.raises(DataError, match="20 images for 21 parts"):
         train(recipe(data, accumulate=21), workers=1)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from scipy.special import logsumexp
 
 from phalanx.data.dataset import Dataset
 from phalanx.diagnostics.collect import collect
@@ -95,15 +95,14 @@ def learn_weights(
         logits = collect(ensemble, x, sigma, samples, seed, image=index)
         parts.append(logits.log_softmax(-1)[..., y])
         progress(done, len(indices))
-    confidences = _exponentials(torch.cat(parts, dim=1))
-    weights = tuple(float(weight) for weight in mixture_weights(confidences).round(PLACES))
-    equal = np.full(len(weights), 1 / len(weights))
-    shift = float(torch.cat(parts, dim=1).amax(0).mean())
+    logs = torch.cat(parts, dim=1).numpy()
+    # Over the largest of its column: a confidence may be smaller than any number.
+    weights = mixture_weights(np.exp(logs - logs.max(axis=0))).round(PLACES)
     return Learned(
-        weights,
-        log_loss(np.array(weights), confidences) - shift,
-        log_loss(equal, confidences) - shift,
-        min(log_loss(one, confidences) for one in np.eye(len(weights))) - shift,
+        tuple(weights.tolist()),
+        log_loss(weights, logs),
+        log_loss(np.full(len(logs), 1 / len(logs)), logs),
+        float(-logs.mean(axis=1).max()),
         len(indices),
         samples,
     )
@@ -135,13 +134,6 @@ def mixture_weights(confidences: Floats) -> Floats:
     return weights / weights.sum()
 
 
-def log_loss(weights: Floats, confidences: Floats) -> float:
-    """Mean of ``-log sum_m w_m p_m`` over the columns of ``(M, R)``; infinite where one is 0."""
-    with np.errstate(divide="ignore"):
-        return float(-np.log(weights @ confidences).mean())
-
-
-def _exponentials(logs: Tensor) -> Floats:
-    """Confidences ``(M, R)`` over the largest of their column, which no exponent can lose."""
-    found: Floats = (logs - logs.amax(0)).exp().numpy()
-    return found
+def log_loss(weights: Floats, logs: Floats) -> float:
+    """Mean of ``-log sum_m w_m p_m`` over the columns of ``log p``, ``(M, R)``."""
+    return float(-logsumexp(logs, axis=0, b=weights[:, None]).mean())

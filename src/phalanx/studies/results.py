@@ -11,7 +11,7 @@ from statistics import fmean
 from typing import Any
 
 from phalanx.diagnostics.attach import NOTE
-from phalanx.reporting.published import PublishedCurve, figures
+from phalanx.reporting.published import GAUSSIAN, PublishedCurve, figures
 from phalanx.reporting.tables import best_member
 from phalanx.runs.compare import Comparison, Side, compare
 from phalanx.runs.manifest import FILE_NAME
@@ -242,10 +242,13 @@ def published(
 ) -> PublishedCurve | None:
     """The literature's figure for the same data, network, training and noise level."""
     study = setting.study
+    # A leaderboard does not say the noise, and its rows have no network.
     known = [
         curve
-        for curve in figures(study.data, sigma)
-        if curve.network == study.network and study.source in curve.source
+        for curve in figures(study.data, sigma, noise=None)
+        if curve.noise in {GAUSSIAN, ""}
+        and curve.network == study.network
+        and study.source in curve.source
     ]
     for name in method.published.get(classifier, ()):
         for curve in known:

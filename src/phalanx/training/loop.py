@@ -302,12 +302,14 @@ def _all_finite(parameters: Iterable[nn.Parameter]) -> bool:
 
 def _check_shares(images: int, recipe: Recipe, world: int) -> None:
     smallest = images % recipe.batch or recipe.batch
-    if smallest < world * recipe.accumulate:
+    parts = world * recipe.accumulate
+    if smallest < parts:
+        shared = f"{world} processes" if recipe.accumulate == 1 else f"{parts} parts"
         raise DataError(
-            f"the smallest batch has {smallest} images for {world} processes in"
-            f" {recipe.accumulate} parts",
-            why="every part needs at least one",
-            repair="--set batch=... so that the last batch of an epoch is larger",
+            f"the smallest batch has {smallest} images for {shared}",
+            why="every one of them needs at least one",
+            repair="--set batch=... so that the last batch of an epoch is larger, or"
+            " --set accumulate=... for fewer parts",
         )
 
 
