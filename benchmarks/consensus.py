@@ -4,7 +4,11 @@ With k members, K of them asked first and agreeing on a share a of the samples, 
 k / (K + (1 - a)(k - K)) times fewer forward passes are needed. Here the engine counts the same
 noise with and without consensus, in interleaved rounds, and the ratio of the times is compared
 with that. Where k is larger than the number of models they are repeated: that changes the cost of
-nothing, and the figures say nothing about accuracy.
+nothing, and the figures say nothing about accuracy. Noise is drawn once a sample in either case,
+so where forward passes are quick (small networks in bfloat16) less of it can be saved.
+
+bfloat16 is measured where the processor multiplies it natively; the results keep the last figures
+of every processor.
 
     python benchmarks/consensus.py MODELS --data-dir DATA
 """
@@ -32,18 +36,19 @@ from phalanx.smoothing.classifiers import classifiers_of
 from phalanx.smoothing.engine import Engine, Work
 from phalanx.smoothing.stopping import Chunk
 from phalanx.smoothing.tuning import fastest_threads
+from phalanx.training.placement import resolve_precision
 
 RESULTS = Path(__file__).parent / "results"
 CPU = torch.device("cpu")
 FIRST, SIZES = 2, (3, 10)
 
 
-def engine_of(models: Sequence[Model], sigma: float, batch: int, consensus: int | None) -> Engine:
+def engine_of(models: Sequence[Model], layout: Layout, batch: int, consensus: int | None) -> Engine:
     """An engine over the models."""
     return Engine(
-        MemberBank(models, Layout("bf16"), CPU),
+        MemberBank(models, layout, CPU),
         classifiers_of(len(models), consensus=consensus),
-        Gaussian(sigma),
+        Gaussian(models[0].sigma or 0.5),
         seed=0,
         batch=batch,
         generator=default_generator(CPU),
@@ -60,12 +65,15 @@ def seconds(engine: Engine, images: Sequence[torch.Tensor], rows: int) -> float:
 
 
 def measure(
-    models: Sequence[Model], images: Sequence[torch.Tensor], options: argparse.Namespace
+    models: Sequence[Model],
+    images: Sequence[torch.Tensor],
+    precision: str,
+    options: argparse.Namespace,
 ) -> dict[str, Any]:
     """Medians of interleaved rounds for one number of members."""
-    sigma, size = models[0].sigma or 0.5, len(models)
-    whole = engine_of(models, sigma, options.batch, None)
-    consensus = engine_of(models, sigma, options.batch, FIRST)
+    size, layout = len(models), Layout(precision)
+    whole = engine_of(models, layout, options.batch, None)
+    consensus = engine_of(models, layout, options.batch, FIRST)
     for engine in (whole, consensus):
         seconds(engine, images[:1], options.batch)
         engine.rows = engine.agreed = 0
@@ -78,6 +86,7 @@ def measure(
     possible = size / (FIRST + (1 - agreement) * (size - FIRST))
     times = statistics.median(ratios)
     return {
+        "precision": precision,
         "members": size,
         "first": FIRST,
         "agreement": agreement,
@@ -102,22 +111,26 @@ def main() -> None:
     members = loaded if isinstance(loaded, list) else [loaded]
     data = phalanx.load_data(options.data, options.data_dir)
     images = list(data.images(data.select(every=len(data) // options.images, limit=options.images)))
+    native = resolve_precision("auto", "cpu") == "bf16"
     rows = [
-        measure([members[i % len(members)] for i in range(size)], images, options) for size in SIZES
+        measure([members[i % len(members)] for i in range(size)], images, precision, options)
+        for precision in (("fp32", "bf16") if native else ("fp32",))
+        for size in SIZES
     ]
     result = {
         "command": "python benchmarks/consensus.py MODELS --data-dir DATA",
-        "cpu": cpu_model(),
         "torch": torch.__version__,
         **{name: getattr(options, name) for name in ("images", "rows", "batch", "rounds")},
         "goal_of_possible": 0.9,
         "results": rows,
     }
-    (RESULTS / "consensus.json").write_text(json.dumps(result, indent=1) + "\n")
+    file = RESULTS / "consensus.json"
+    earlier = json.loads(file.read_text()) if file.exists() else {}
+    file.write_text(json.dumps({**earlier, cpu_model(): result}, indent=1) + "\n")
     for row in rows:
         print(
-            f"k = {row['members']:2}, K = {FIRST}: agreement {row['agreement']:.4f},"
-            f" {row['times_faster']:.2f} times faster of {row['possible']:.2f} possible"
+            f"{row['precision']}, k = {row['members']:2}, K = {FIRST}:"
+            f" agreement {row['agreement']:.4f}, {row['times_faster']:.2f} times faster of {row['possible']:.2f} possible"
             f" ({100 * row['of_possible']:.0f}%)"
         )
 
