@@ -130,8 +130,8 @@ def main() -> None:
     for row in rows:
         print(
             f"{row['precision']}, k = {row['members']:2}, K = {FIRST}:"
-            f" agreement {row['agreement']:.4f}, {row['times_faster']:.2f} times faster of {row['possible']:.2f} possible"
-            f" ({100 * row['of_possible']:.0f}%)"
+            f" agreement {row['agreement']:.4f}, {row['times_faster']:.2f} times faster"
+            f" of {row['possible']:.2f} possible ({100 * row['of_possible']:.0f}%)"
         )
 
 
