@@ -83,6 +83,7 @@ def test_the_same_command_continues_and_a_changed_one_is_refused(command, models
         assert store.digest() == digest
 
 
+@pytest.mark.slow  # the quick one is tests/soundness/test_soundness_invariance.py
 def test_two_workers_share_a_run(command, models, tmp_path):
     arguments = ["certify", *models, *DECLARED, *SMALL, "--set", "chunk=100", "--batch", "50"]
     assert command(*arguments, "--out", tmp_path / "one")[0] == 0
@@ -141,7 +142,7 @@ def test_two_commands_started_at_once_share_a_fresh_run(models, tmp_path):
         assert store.finished() == {0, 1, 2, 3}
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_budgeted_run_continues_under_the_same_command(command, models, tmp_path, workers):
     arguments = [models[0], *DECLARED, "--data", "digits", "--sigma", "0.25", "--budget", "2s"]
     arguments += ["--limit", "40", "--workers", workers, "--out", tmp_path / "run"]

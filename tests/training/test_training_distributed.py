@@ -95,9 +95,10 @@ def test_shares_cover_a_batch_once():
         assert [row for share in shares for row in share] == list(range(count))
 
 
-def test_a_batch_too_small_to_share_is_refused():
+def test_a_batch_too_small_to_share_is_refused(tiny):
+    recipe = tiny.model_copy(update={"batch": 64})
     with pytest.raises(DataError, match="1 images for 2 processes"):
-        _check_shares(images=65, batch=64, world=2)
+        _check_shares(65, recipe, world=2)
 
 
 def test_torchrun_needs_a_folder_and_its_variables(tiny, tmp_path, monkeypatch):

@@ -68,8 +68,9 @@ def pass_through(name, loss, *, again):
     return [output.loss.detach(), *(p.grad for p in parameters), *buffers], activations
 
 
-@pytest.mark.parametrize("name", SHAPES)
-@pytest.mark.parametrize("loss", ["gaussian", "drt"])
+@pytest.mark.parametrize(
+    ("name", "loss"), [("resnet20", "gaussian"), ("resnet20", "drt"), ("resnet50", "gaussian")]
+)
 def test_recomputed_activations_change_no_bit(name, loss):
     """Batch normalisation counts every batch once, gradients of gradients are exact."""
     plain, kept = pass_through(name, loss, again=False)
