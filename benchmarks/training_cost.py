@@ -27,7 +27,6 @@ from phalanx.models.build import build
 from phalanx.models.recompute import recompute_blocks
 from phalanx.runs.provenance import cpu_model
 from phalanx.runtime.device import describe_device, resolve_device
-from phalanx.training.batchnorm import differentiate_twice
 from phalanx.training.passes import Eager, passes
 
 RESULTS = Path(__file__).parent / "results"
@@ -61,8 +60,6 @@ def step_of(loss: str, network: str, rows: int, device: torch.device) -> Step:
     groups = [members] if built.coupled else [[member] for member in members]
     sides = []
     for group in groups:
-        if built.coupled and device.type == "cpu":
-            _ = [differentiate_twice(member) for member in group]
         parameters = [p for member in group for p in member.parameters()]
         eager = Eager(built, group, device, "fp32")
         sides.append((passes(eager, rows, alone=True), torch.optim.SGD(parameters, 1e-6, 0.9)))

@@ -8,7 +8,8 @@ from torch import nn
 
 from phalanx.losses import Batch, build_loss, losses
 from phalanx.models.build import build
-from phalanx.training.batchnorm import differentiate_twice
+from phalanx.training.batchnorm import TwiceBatchNorm2d, differentiate_twice
+from phalanx.training.passes import Eager
 
 COUPLED = [name for name in losses.names() if build_loss(name, {"sigma": 0.5}).coupled]
 
@@ -73,6 +74,14 @@ def test_what_it_cannot_do_is_refused():
         by_weight.sum().backward()
     unusual = nn.Sequential(nn.BatchNorm2d(2, momentum=None), nn.BatchNorm2d(2, affine=False))
     assert differentiate_twice(unusual) == 0
+
+
+@pytest.mark.parametrize(("loss", "ours"), [("drt", 21), ("consistency", 0)])
+def test_it_stands_where_input_gradients_are_looked_at(loss, ours):
+    members = [build("resnet20", 10, (3, 16, 16), key=k) for k in range(2)]
+    Eager(build_loss(loss, {"sigma": 0.5}), members, torch.device("cpu"), "fp32")
+    for member in members:
+        assert sum(isinstance(m, TwiceBatchNorm2d) for m in member.modules()) == ours
 
 
 @pytest.mark.parametrize("name", COUPLED)

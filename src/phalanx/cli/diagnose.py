@@ -67,18 +67,10 @@ def diagnose(
     from phalanx.diagnostics.theory import conditions
     from phalanx.diagnostics.transfer import transfer
     from phalanx.ensembles.ensemble import Ensemble
-    from phalanx.models.resolve import resolve_all
     from phalanx.runtime.device import resolve_device
-    from phalanx.smoothing.level import GAUSSIAN, law_of, sigma_of
 
     said = opt.declaration(input_range, mean, std, classes, normalised_inside, weights)
-    members = resolve_all(models, said)
-    level = sigma_of(
-        members,
-        None if sigma is None else opt.number(sigma),
-        allow_mismatch=allow_sigma_mismatch,
-    )
-    law_of(members, GAUSSIAN, None, allow_mismatch=allow_sigma_mismatch)
+    members, level = opt.gaussian_members(models, said, sigma, allow_mismatch=allow_sigma_mismatch)
     dataset = load(data, data_dir)
     indices = dataset.select(every=every, limit=limit)
     ensemble = Ensemble(members, reducer).to(resolve_device(device))

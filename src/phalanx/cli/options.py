@@ -13,6 +13,7 @@ import yaml
 from phalanx.errors import ConfigurationError, ParameterError
 
 if TYPE_CHECKING:
+    from phalanx.models.model import Model
     from phalanx.models.resolve import Declaration
 
 CONFIG_BYTES = 1 << 20
@@ -151,3 +152,17 @@ def declaration(
         normalised_inside=normalised_inside,
         weights=weights,
     )
+
+
+def gaussian_members(
+    models: list[str], said: Declaration, sigma: str | None, *, allow_mismatch: bool
+) -> tuple[list[Model], float]:
+    """The members, and the Gaussian noise level: asked for, else the one they were trained for."""
+    from phalanx.models.resolve import resolve_all
+    from phalanx.smoothing.level import GAUSSIAN, law_of, sigma_of
+
+    members = resolve_all(models, said)
+    asked = None if sigma is None else number(sigma)
+    level = sigma_of(members, asked, allow_mismatch=allow_mismatch)
+    law_of(members, GAUSSIAN, None, allow_mismatch=allow_mismatch)
+    return members, level

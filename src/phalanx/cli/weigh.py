@@ -45,16 +45,10 @@ def weigh(
     from phalanx.data.locate import load
     from phalanx.diagnostics.weights import learn_weights
     from phalanx.ensembles.ensemble import Ensemble
-    from phalanx.models.resolve import resolve_all
     from phalanx.runtime.device import resolve_device
-    from phalanx.smoothing.level import GAUSSIAN, law_of, sigma_of
 
-    members = resolve_all(
-        models, opt.declaration(input_range, mean, std, classes, normalised_inside, weights)
-    )
-    asked = None if sigma is None else opt.number(sigma)
-    level = sigma_of(members, asked, allow_mismatch=allow_sigma_mismatch)
-    law_of(members, GAUSSIAN, None, allow_mismatch=allow_sigma_mismatch)
+    said = opt.declaration(input_range, mean, std, classes, normalised_inside, weights)
+    members, level = opt.gaussian_members(models, said, sigma, allow_mismatch=allow_sigma_mismatch)
     dataset = load(data, data_dir, split)
     indices = dataset.select(every=every, limit=limit)
     ensemble = Ensemble(members).to(resolve_device(device))

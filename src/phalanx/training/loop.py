@@ -23,7 +23,6 @@ from phalanx.models.recompute import recompute_blocks
 from phalanx.noise.distributions import HasOrder
 from phalanx.runtime.keys import noise_key
 from phalanx.training.batches import FlipCrop, Keys, StepNoise, epoch_order
-from phalanx.training.batchnorm import differentiate_twice
 from phalanx.training.distributed import Team, share_batchnorm
 from phalanx.training.events import EpochEnd, Members, Step, Watch
 from phalanx.training.folder import TrainingFolder
@@ -117,8 +116,6 @@ class TrainingLoop:
         fresh = new_member(self.recipe, member, self.dataset)
         if self.recipe.checkpoint_activations:
             recompute_blocks(fresh, self.recipe.model.name)
-        if self.setting.device.type == "cpu" and self.recipe.loss.build().coupled:
-            differentiate_twice(fresh)  # on a GPU not measured yet
         if self.setting.start:
             trained = checkpoint.load(self.setting.start.weights(member))
             fresh.load_state_dict(trained.state_dict())

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from phalanx.losses import Batch, Loss, LossOutput
+from phalanx.training.batchnorm import differentiate_twice
 
 WARM_UP = 3
 """Steps before the first recording: libraries choose kernels and take workspace in them."""
@@ -27,7 +28,9 @@ class Eager:
     """The passes of a step, kernel by kernel.
 
     Attributes:
-        loss, members: what is computed.
+        loss, members: what is computed. A loss that couples members looks at input gradients: on
+            a CPU their batch normalisation becomes one of `phalanx.training.batchnorm` (on a
+            GPU that was not measured yet).
         device, precision: where, and whether under bfloat16 autocast.
     """
 
@@ -35,6 +38,11 @@ class Eager:
     members: Sequence[nn.Module]
     device: torch.device
     precision: str
+
+    def __post_init__(self) -> None:
+        if self.loss.coupled and self.device.type == "cpu":
+            for member in self.members:
+                differentiate_twice(member)
 
     def __call__(self, batch: Batch, share: float = 1.0, *, add: bool = False) -> LossOutput:
         """Leave ``share`` times the gradients of the batch's loss in the parameters.
