@@ -89,9 +89,14 @@ def train(
         before = recipe.first()
         first = job(before, folder.first()) if before else None
         _train_in(replace(job(recipe, folder), first=first), watch)
-    models = [checkpoint.load(folder.weights(member)) for member in range(recipe.members)]
+    return _trained(folder, recipe.members)
+
+
+def _trained(folder: TrainingFolder, members: int) -> list[Model]:
+    """The members that were saved; one that collapsed is warned of."""
+    models = [checkpoint.load(folder.weights(member)) for member in range(members)]
     for line in said_of_collapse(models):
-        warnings.warn(line, CollapsedMember, stacklevel=2)
+        warnings.warn(line, CollapsedMember, stacklevel=3)
     return models
 
 
