@@ -62,7 +62,7 @@ class Dverge(CoupledLoss):
 
     def regulariser(self, seen: Sequence[Seen], batch: Batch) -> Score:
         """The term; the metric shows it unweighted."""
-        noise = self.sigma * batch.noise(0)
+        (noise,) = self._base.noises(batch, 1)
         layers = [feature_layers(each.member) for each in seen]
         layer = self._choose(min(map(len, layers)), batch.x.device)
         order = torch.randperm(len(batch.x), device=batch.x.device)

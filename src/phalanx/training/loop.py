@@ -273,8 +273,8 @@ def new_member(recipe: Recipe, member: int, dataset: Dataset) -> Model:
         part.name,
         dict(part.options),
         recipe.sigma,
-        noise=recipe.noise.name,
-        order=_order(recipe, prod(card.shape)),
+        noise=recipe.noise.name if recipe.sigma else None,
+        order=_order(recipe, prod(card.shape)) if recipe.sigma else None,
     )
     return Model(network, inputs, classes, said)
 
