@@ -16,9 +16,10 @@ from phalanx.losses._adversary import TINY, spread
 from phalanx.losses._coupled import CoupledLoss, Seen
 from phalanx.losses._member import Count, Score, Weight, forward
 from phalanx.losses._smoothed import evaluating
+from phalanx.models.hypernetwork import GeneratedConv2d
 
 Length = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-WEIGHTED = (nn.modules.conv._ConvNd, nn.Linear)
+WEIGHTED = (nn.modules.conv._ConvNd, nn.Linear, GeneratedConv2d)
 
 
 @losses.register("dverge")

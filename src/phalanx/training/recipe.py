@@ -15,6 +15,7 @@ from pydantic import (
 )
 
 from phalanx.losses import Loss, build_loss
+from phalanx.models.hypernetwork import sizes_in
 from phalanx.noise.distributions import Noise, noise_of
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -188,6 +189,17 @@ class Recipe(Part):
     def _enough_to_couple(self) -> Recipe:
         if self.members < 2 and self.loss.build().coupled:
             raise ValueError(f"members is 1, but the loss {self.loss.name!r} couples at least 2")
+        return self
+
+    @model_validator(mode="after")
+    def _trained_together_if_shared(self) -> Recipe:
+        sizes = sizes_in(self.model.options)
+        alone = self.pretrain is not None or not self.loss.build().coupled
+        if sizes is not None and sizes.shared and alone:
+            raise ValueError(
+                "model.options.hypernetwork.shared is true, but members are trained alone:"
+                " it takes a loss that couples them, and no pretrain"
+            )
         return self
 
     @model_validator(mode="after")
