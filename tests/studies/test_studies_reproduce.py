@@ -1,13 +1,14 @@
 """A small study from data to table."""
 
 import json
+from threading import Barrier
 
 import pytest
 
 from phalanx.errors import Interrupted, RunError
 from phalanx.studies.carry_out import RESULT, carry_out, keep, result
 from phalanx.studies.results import envelopes, rows
-from phalanx.studies.steps import Setting
+from phalanx.studies.steps import Setting, steps
 from phalanx.studies.study import Study
 from phalanx.studies.tables import tables
 
@@ -117,6 +118,32 @@ def test_from_data_to_table(setting, in_this_process):
     assert {row["method"] for row in kept["rows"]} == set(STUDY.methods)
     zetas = [row["diagnosis"]["0"]["zeta"] for row in kept["rows"] if "diagnosis" in row]
     assert len(zetas) == 5
+
+
+def test_with_jobs_every_step_comes_after_those_it_needs(setting):
+    ended = []
+
+    def run(words):
+        needs = next(step.after for step in steps(setting) if step.words == words)
+        assert set(needs) <= {s.makes for s in steps(setting) if s.words in ended}
+        ended.append(words)
+        return 0
+
+    carry_out(setting, lambda text: None, run, jobs=4)
+    assert sorted(ended) == sorted(step.words for step in steps(setting))
+
+
+def test_a_step_that_fails_lets_those_beside_it_end(setting):
+    together, ended = Barrier(2, timeout=60), []
+
+    def run(words):
+        together.wait()
+        ended.append(words)
+        return 3
+
+    with pytest.raises(RunError, match="ended with exit code 3"):
+        carry_out(setting, lambda text: None, run, jobs=2)
+    assert len(ended) == 2  # and no third one begins
 
 
 def test_several_seeds_are_trained_and_averaged(tmp_path, in_this_process):

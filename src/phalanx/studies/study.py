@@ -23,12 +23,14 @@ class Training(Part):
         changes: of its fields, as ``--set`` takes them.
         sigmas: noise levels; None: the study's.
         by_sigma: further changes at one noise level.
+        cost: of an epoch, as a multiple of the cheapest training's; measured.
     """
 
     recipe: str
     changes: dict[str, Any] = Field(default_factory=dict)
     sigmas: tuple[Positive, ...] | None = None
     by_sigma: dict[float, dict[str, Any]] = Field(default_factory=dict)
+    cost: Positive = 1.0
 
 
 class Method(Part):
@@ -57,14 +59,31 @@ class Scale(Part):
 
     Attributes:
         epochs, pretrain_epochs: of every training; None: the recipe's.
+        budget: instead of ``epochs``: what a training may cost, in epochs of one whose `cost`
+            is 1. Every training then has about equal compute, and at least one epoch.
         images: test images, evenly spread; None: all.
         n: samples an image.
     """
 
     epochs: Count | None = None
     pretrain_epochs: Count | None = None
+    budget: Positive | None = None
     images: Count | None = None
     n: Count = 100_000
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Scale:
+        if self.epochs is not None and self.budget is not None:
+            raise ValueError("epochs and a budget of epochs are both given")
+        return self
+
+    def epochs_at(self, cost: float) -> int | None:
+        """Epochs of a training whose epoch costs so much; None: the recipe's.
+
+        >>> Scale(budget=30).epochs_at(8), Scale(budget=30).epochs_at(32), Scale().epochs_at(8)
+        (3, 1, None)
+        """
+        return self.epochs if self.budget is None else max(1, int(self.budget / cost))
 
 
 class Study(Part):
