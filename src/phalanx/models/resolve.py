@@ -20,6 +20,7 @@ from phalanx.errors import CheckpointError, ModelError, ParameterError
 from phalanx.models.build import build, networks
 from phalanx.models.checkpoint import WEIGHTS_SUFFIX, load, weights_path
 from phalanx.models.declaration import Declaration, card_beside, check_agreement, wrap
+from phalanx.models.hypernetwork import share_equal
 from phalanx.models.model import Model
 from phalanx.models.usercode import call_factory
 from phalanx.models.validate import validate
@@ -59,6 +60,7 @@ def resolve_all(
     """
     shares = _shares([str(spec) for spec in specs], declaration or Declaration())
     models = [model for spec, said in shares for model in _models(spec, said)]
+    share_equal([model.network for model in models])
     if check:
         for model in models:
             validate(model)
