@@ -16,8 +16,8 @@ from graph_helpers import content, gap, inputs, model, node, reference
 from onnx import TensorProto, helper
 from onnx_cases import CASES
 
+from phalanx.errors import GraphError
 from phalanx.graph.from_onnx import from_onnx, from_onnx_bytes
-from phalanx.graph.ir import GraphError
 from phalanx.graph.onnx_rules import RULES
 from phalanx.graph.run import GraphNetwork, run
 from phalanx.graph.simplify import simplify

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from phalanx.errors import ModelError
+from phalanx.errors import GraphError, ModelError
 from phalanx.graph.from_torch import from_torch
-from phalanx.graph.ir import Graph, GraphError, Node
+from phalanx.graph.ir import Graph, Node
 from phalanx.graph.run import GraphNetwork, run
 from phalanx.graph.simplify import simplify
 from phalanx.models.build import build

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from phalanx.graph.ir import CONSTANT, INPUT, Graph, GraphError, Node
+from phalanx.errors import GraphError
+from phalanx.graph.ir import CONSTANT, INPUT, Graph, Node
 from phalanx.graph.operators import OPERATORS
 
 LARGEST_VALUE = 1 << 28

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from phalanx.errors import MissingDependencyError
+from phalanx.errors import GraphError, MissingDependencyError
 from phalanx.graph.build import Builder
-from phalanx.graph.ir import Graph, GraphError
+from phalanx.graph.ir import Graph
 from phalanx.graph.onnx_rules import RULES, Call, Value
 
 LARGEST_FILE = 1 << 30

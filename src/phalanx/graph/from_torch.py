@@ -16,8 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from phalanx.errors import GraphError
 from phalanx.graph.build import Builder
-from phalanx.graph.ir import Graph, GraphError
+from phalanx.graph.ir import Graph
 from phalanx.graph.torch_rules import RULES, Call, load_rules
 from phalanx.runtime.usercode import user_code
 

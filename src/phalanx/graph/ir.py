@@ -14,14 +14,10 @@ from typing import Any
 
 from torch import Tensor
 
-from phalanx.errors import ModelError
+from phalanx.errors import GraphError
 
 INPUT = "input"
 CONSTANT = "constant"
-
-
-class GraphError(ModelError):
-    """A network that cannot be read as a graph: which node, why, and what to do about it."""
 
 
 @dataclass(frozen=True, eq=False)

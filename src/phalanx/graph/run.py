@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from torch import Tensor, nn
 
-from phalanx.graph.ir import INPUT, Graph, GraphError, Node
+from phalanx.errors import GraphError
+from phalanx.graph.ir import INPUT, Graph, Node
 from phalanx.graph.operators import OPERATORS
 
 
@@ -83,7 +85,10 @@ class GraphNetwork(nn.Module):
         return Graph(tuple(map(self._carried, self._bare)), self._bare.output)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`run`, on inputs ``(B, *shape)``."""
+        """`run`; inputs of another shape with as many numbers are read in row-major order."""
+        shape = self._bare.input.shape
+        if tuple(x.shape[1:]) != shape and x[:1].numel() == math.prod(shape):
+            x = x.reshape(len(x), *shape)
         return execute(self._bare, x, self._carried)[self._bare.output]
 
     def _carried(self, node: Node) -> Node:

@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
+from phalanx.errors import GraphError
 from phalanx.graph.build import Builder
-from phalanx.graph.ir import GraphError
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from phalanx.errors import GraphError
 from phalanx.graph.build import Builder
-from phalanx.graph.ir import GraphError
 
 
 @dataclass(frozen=True)
