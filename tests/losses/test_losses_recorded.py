@@ -9,6 +9,7 @@ import pytest
 import torch
 from losses_helpers import batch, convolutional, members_for
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from phalanx.losses import Batch, Loss, LossOutput, build_loss, losses
 from phalanx.losses.gaussian import Gaussian
@@ -93,6 +94,32 @@ def test_replayed_steps_are_those_taken_one_by_one(name, device):
     for one, other in zip(plain, replayed, strict=True):
         for (key, a), b in zip(one.state_dict().items(), other.state_dict().values(), strict=True):
             assert torch.allclose(a.float(), b.float(), rtol=1e-2, atol=1e-4), key
+
+
+class StaysOnTheDevice(TorchDispatchMode):
+    """Refuses what a GPU cannot record: tensors of Python numbers, and values read back."""
+
+    REFUSED = frozenset({"lift_fresh", "_local_scalar_dense", "nonzero", "masked_select"})
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        if name in self.REFUSED:
+            raise RuntimeError(f"{name} cannot be recorded")
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", RECORDABLE)
+def test_nothing_goes_to_the_device_or_comes_back_from_it(name):
+    loss = build_loss(name, {"sigma": 0.5})
+    members = [member.train() for member in members_for(loss)]
+    one = batches("cpu")[0]
+    with StaysOnTheDevice():
+        loss(members, one).loss.backward()
+
+
+def test_an_index_of_python_numbers_would_be_noticed():
+    with StaysOnTheDevice(), pytest.raises(RuntimeError, match="lift_fresh"):
+        torch.zeros(3)[[0, 1]]
 
 
 def test_a_loss_that_takes_part_in_a_team_or_on_a_cpu_is_not_recorded():

@@ -1,13 +1,14 @@
 """A small study from data to table."""
 
 import json
+from threading import Barrier
 
 import pytest
 
 from phalanx.errors import Interrupted, RunError
 from phalanx.studies.carry_out import RESULT, carry_out, keep, result
 from phalanx.studies.results import envelopes, rows
-from phalanx.studies.steps import Setting
+from phalanx.studies.steps import Setting, steps
 from phalanx.studies.study import Study
 from phalanx.studies.tables import tables
 
@@ -109,6 +110,10 @@ def test_from_data_to_table(setting, in_this_process):
     assert "coupled, mean" in text
     assert "Paired differences, sigma 0.5" in text
     assert "best noise level" in text
+    (why,) = [t for t in tables(setting, found, []) if t.title.endswith("common, sigma 0.5")]
+    assert [row[0].text for row in why.rows] == ["alone, mean", "coupled, mean"]
+    zeta = float(why.rows[1][1].text)
+    assert zeta == pytest.approx(by_title["coupled, mean", 0.5].diagnosis[0]["zeta"], abs=1e-3)
 
     values = result(setting, found, list(best.values()))
     keep(setting, values)
@@ -117,6 +122,32 @@ def test_from_data_to_table(setting, in_this_process):
     assert {row["method"] for row in kept["rows"]} == set(STUDY.methods)
     zetas = [row["diagnosis"]["0"]["zeta"] for row in kept["rows"] if "diagnosis" in row]
     assert len(zetas) == 5
+
+
+def test_with_jobs_every_step_comes_after_those_it_needs(setting):
+    ended = []
+
+    def run(words):
+        needs = next(step.after for step in steps(setting) if step.words == words)
+        assert set(needs) <= {s.makes for s in steps(setting) if s.words in ended}
+        ended.append(words)
+        return 0
+
+    carry_out(setting, lambda text: None, run, jobs=4)
+    assert sorted(ended) == sorted(step.words for step in steps(setting))
+
+
+def test_a_step_that_fails_lets_those_beside_it_end(setting):
+    together, ended = Barrier(2, timeout=60), []
+
+    def run(words):
+        together.wait()
+        ended.append(words)
+        return 3
+
+    with pytest.raises(RunError, match="ended with exit code 3"):
+        carry_out(setting, lambda text: None, run, jobs=2)
+    assert len(ended) == 2  # and no third one begins
 
 
 def test_several_seeds_are_trained_and_averaged(tmp_path, in_this_process):

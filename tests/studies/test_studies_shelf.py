@@ -49,8 +49,8 @@ def test_every_recipe_fits_at_every_scale(study):
                 recipe = load_recipe(training.recipe, changes_of(training, sigma, 3, scale))
                 assert (recipe.sigma, recipe.seed) == (sigma, 3)
                 assert recipe.data.name == study.data
-                if scale.epochs is not None:
-                    assert recipe.epochs == scale.epochs
+                if (epochs := scale.epochs_at(training.cost)) is not None:
+                    assert recipe.epochs == epochs
 
 
 def test_every_ensemble_has_its_members_and_every_first_stage_exists(study):
@@ -94,6 +94,30 @@ def test_a_step_schedule_is_drawn_together_with_the_epochs():
     changes = changes_of(study.trainings["gaussian"], 0.25, 0, study.scales["small"])
     assert "schedule.step_epochs=10" in changes
     assert "epochs=30" in changes
+
+
+def test_a_budget_gives_every_training_about_equal_compute():
+    study = load_study("smoothing-mnist")
+    scale = scale_of(study, "full", ["budget=90", "images=500"])
+    assert (scale.epochs, scale.budget, scale.images, scale.n) == (None, 90, 500, 100_000)
+    epochs = {}
+    for name, training in study.trainings.items():
+        recipe = load_recipe(training.recipe, changes_of(training, 0.5, 0, scale))
+        epochs[name] = recipe.epochs
+        assert 0.5 * 90 <= recipe.epochs * training.cost <= 90
+        assert recipe.schedule.warmup_epochs == pytest.approx(recipe.epochs / 20)
+    assert epochs["gaussian"] == 90
+    assert epochs["consistency"] == 45
+    macer = load_recipe("mnist-macer", changes_of(study.trainings["macer"], 0.5, 0, scale))
+    assert macer.loss.defer_epochs == pytest.approx(5 * 7 / 20)
+    adversary = changes_of(study.trainings["smoothadv"], 0.5, 0, scale)
+    assert "loss.adversary.warmup_epochs=0.3" in adversary
+
+
+@pytest.mark.parametrize("change", ["epochs=0", "epoch=3", "n=many"])
+def test_a_change_that_a_scale_does_not_have_is_refused(change):
+    with pytest.raises(ConfigurationError, match="the scale does not fit"):
+        scale_of(load_study("drt-mnist"), "small", [change])
 
 
 def test_a_part_of_a_study_brings_what_it_is_beside():

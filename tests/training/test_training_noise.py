@@ -14,7 +14,7 @@ from phalanx.errors import ParameterError
 from phalanx.models import checkpoint
 from phalanx.noise.distributions import distributions, noise_of
 from phalanx.noise.stream import NormalStream
-from phalanx.smoothing.level import law_of
+from phalanx.smoothing.level import law_of, sigma_of
 from phalanx.smoothing.smoothed import Smoothed
 from phalanx.training.batches import Keys, StepNoise
 from phalanx.training.recipe import NoisePart
@@ -141,3 +141,18 @@ def test_noise_of_a_coordinate_of_a_family_is_not_a_gaussian():
     ]
     assert np.var(squares[0]) == pytest.approx(2 / 64, rel=0.2)
     assert np.var(squares[1]) == pytest.approx(1 / 12, rel=0.2)
+
+
+def test_a_training_without_noise_says_so_and_is_certified_only_on_purpose(tiny):
+    loss = tiny.loss.model_copy(update={"sigma": 0.0})
+    recipe = tiny.model_copy(update={"loss": loss, "members": 1, "epochs": 1})
+    model = train(recipe)[0]
+    assert (model.card.sigma, model.card.noise, model.card.order) == (0.0, None, None)
+    heldout = model.card.extra["heldout"]
+    assert "noisy_accuracy" not in heldout
+    assert heldout["clean_accuracy"] > 0.2
+    with pytest.raises(ParameterError, match=r"trained without noise.*--allow-sigma-mismatch"):
+        sigma_of([model], None, allow_mismatch=False)
+    with pytest.raises(ParameterError, match=r"trained for 0.*--allow-sigma-mismatch"):
+        sigma_of([model], 0.25, allow_mismatch=False)
+    assert sigma_of([model], 0.25, allow_mismatch=True) == 0.25

@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import nn
 
 from phalanx.training.optimizers import make_optimizer, set_learning_rate
@@ -37,6 +38,39 @@ def test_step_agrees_with_pytorch():
         assert rate == pytest.approx(optimizer.param_groups[0]["lr"])
         optimizer.step()
         reference.step()
+
+
+def test_milestones_agree_with_pytorch():
+    parameter = nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=1.0)
+    reference = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones=[8, 11], gamma=0.1)
+    schedule = SchedulePart(name="milestones", milestones=(2 / 3, 11 / 12))
+    for epoch in range(12):
+        for middle in (0.001, 0.999):
+            rate = learning_rate_factor(schedule, 12, epoch + middle)
+            assert rate == pytest.approx(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        reference.step()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"name": "milestones"},
+        {"name": "step", "milestones": (0.5,)},
+        {"name": "milestones", "milestones": (0.5, 0.5)},
+        {"name": "milestones", "milestones": (0.5, 1.0)},
+    ],
+)
+def test_milestones_that_say_nothing_are_refused(fields):
+    with pytest.raises(ValidationError, match="milestones"):
+        SchedulePart(**fields)
+
+
+def test_a_schedule_without_milestones_is_stored_as_before():
+    assert "milestones" not in SchedulePart(name="step").model_dump(mode="json")
+    kept = SchedulePart(name="milestones", milestones=(0.5,)).model_dump(mode="json")
+    assert kept["milestones"] == [0.5]
 
 
 def test_warmup_longer_than_the_training_never_divides_by_zero():

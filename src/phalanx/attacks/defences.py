@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from phalanx.attacks.drawn import Sampled, SmoothedTarget, from_torch_state
-from phalanx.attacks.target import Expected, Plain, Reduced, Target, device_of
+from phalanx.attacks.target import Expected, Plain, Reduced, Subsets, Target, device_of
 from phalanx.ensembles.ensemble import Ensemble
+from phalanx.ensembles.random_ensemble import RandomEnsemble
 from phalanx.errors import ModelError, ParameterError
 from phalanx.models.model import Model
 from phalanx.models.usercode import user_code
@@ -48,7 +49,7 @@ class Settings:
 
 
 def target_of(
-    model: Model | Ensemble | Sequence[Model],
+    model: Model | Ensemble | RandomEnsemble | Sequence[Model],
     settings: Settings,
     *,
     reducer: str = "mean",
@@ -66,6 +67,8 @@ def target_of(
     Raises:
         ModelError: it is random, and does not say how. ParameterError: settings that do not fit it.
     """
+    if isinstance(model, RandomEnsemble):
+        return Subsets(model, settings.rows, gradients=settings.gradients)
     if isinstance(model, Ensemble):
         members: list[Model] = list(model.models)
     else:

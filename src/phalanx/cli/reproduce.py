@@ -37,6 +37,11 @@ def reproduce(
         list[str] | None, typer.Option(help="only this noise level; repeat it")
     ] = None,
     method: Annotated[list[str] | None, typer.Option(help="only this method; repeat it")] = None,
+    change: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="epochs, pretrain_epochs, budget, images or n of the scale"),
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="commands at a time")] = 1,
     plan: Annotated[bool, typer.Option("--plan", help="print the commands, run nothing")] = False,
     table_only: Annotated[
         bool, typer.Option("--table-only", help="show what is there, run nothing")
@@ -54,7 +59,7 @@ def reproduce(
     asked = chosen(load_study(study), levels, method)
     setting = Setting(
         study=asked,
-        scale=scale_of(asked, scale),
+        scale=scale_of(asked, scale, change or ()),
         out=out or Path("runs") / f"{study}-{scale}",
         data_dir=data_dir,
         seeds=range(seeds),
@@ -68,7 +73,7 @@ def reproduce(
     if not table_only:
         from phalanx.studies.carry_out import carry_out
 
-        carry_out(setting, log)
+        carry_out(setting, log, jobs=jobs)
     _answer(setting, json=json)
 
 

@@ -37,6 +37,7 @@ def register(app: typer.Typer) -> None:
     group.command("list")(list_)
     group.command("show")(show)
     group.command("compare")(compare)
+    group.command("expected")(expected)
     group.command("explain")(explain)
     group.command("recheck")(recheck)
     group.command("plot")(plot)
@@ -116,6 +117,19 @@ def compare(
         answer(comparison_caption(found))
     else:
         answer(comparison_markup(found, form))
+
+
+def expected(run: Run, radii: Radii = None, json: Json = False) -> None:
+    """What is certified where one of the run's members answers at random (certify --each)."""
+    from phalanx.runs.bundle import open_run
+    from phalanx.runs.expected import expected_accuracy
+
+    with open_run(run) as store:
+        found = expected_accuracy(store, _radii(radii))
+    if json:
+        answer_json(found.as_json())
+    else:
+        answer("\n".join(found.lines()))
 
 
 def explain(

@@ -87,13 +87,16 @@ def _answer(recipe: Recipe, models: list[Model], out: Path | None, *, json: bool
         ]
         answer_json({"run": str(out), "sigma": recipe.sigma, "members": members})
         return
-    columns = {"clean accuracy": "clean_accuracy", "under noise": "noisy_accuracy"}
+    columns = {"clean accuracy": "clean_accuracy"}
+    if recipe.sigma:
+        columns["under noise"] = "noisy_accuracy"
     rows = [
         [f"member-{index}", *(_shown(accuracy.get(key)) for key in columns.values())]
         for index, accuracy in enumerate(heldout)
     ]
     images = heldout[0].get("images", "no")
-    title = f"{recipe.name}, sigma {recipe.sigma:g}, {images} test images"
+    noise = f"sigma {recipe.sigma:g}" if recipe.sigma else "trained without noise"
+    title = f"{recipe.name}, {noise}, {images} test images"
     answer_table(title, ["member", *columns], rows)
 
 

@@ -66,7 +66,8 @@ class Loss(BaseModel, ABC):
 
     Attributes:
         sigma: standard deviation of the noise in input units, at least 0; it goes onto the
-            checkpoint's card as the noise level the members are trained for.
+            checkpoint's card as the noise level the members are trained for. 0 is training
+            without noise, and is said like any other level: nothing is taken for granted.
         coupled: whether the loss must see every member at once.
         replayable: see `recordable`; of this class alone.
     """

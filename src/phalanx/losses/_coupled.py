@@ -140,14 +140,17 @@ def input_gradients(values: Sequence[Tensor], seen: Sequence[Seen]) -> Tensor:
     return torch.stack([gradient.flatten(1) for gradient in gradients])
 
 
-def pairs(members: int) -> tuple[list[int], list[int]]:
-    """All pairs ``i < j`` as two lists of indices.
+def pairs(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Both sides of all pairs ``i < j`` of members: ``(M, ...)`` to twice ``(pairs, ...)``.
 
-    >>> pairs(3)
-    ([0, 0, 1], [1, 2, 2])
+    Without an index: one that is made of Python numbers goes to a GPU by a copy, and a step
+    that copies cannot be recorded.
+
+    >>> pairs(torch.tensor([0, 1, 2]))
+    (tensor([0, 0, 1]), tensor([1, 2, 2]))
     """
-    every = list(combinations(range(members), 2))
-    return [i for i, _ in every], [j for _, j in every]
+    every = list(combinations(values, 2))
+    return torch.stack([one for one, _ in every]), torch.stack([other for _, other in every])
 
 
 def cosines(gradients: Tensor) -> Tensor:
@@ -155,5 +158,4 @@ def cosines(gradients: Tensor) -> Tensor:
 
     A gradient of zero has cosine 0 with everything.
     """
-    first, second = pairs(len(gradients))
-    return torch.cosine_similarity(gradients[first], gradients[second], dim=-1)
+    return torch.cosine_similarity(*pairs(gradients), dim=-1)

@@ -79,7 +79,12 @@ class MemberLoss(Loss):
         return LossOutput(loss, torch.stack(noisy), mean_metrics(scores))
 
     def noises(self, batch: Batch, count: int) -> list[Tensor]:
-        """The noises 0 .. ``count`` - 1 in input units, each ``(B, *shape)``."""
+        """The noises 0 .. ``count`` - 1 in input units, each ``(B, *shape)``.
+
+        At sigma 0 nothing is drawn.
+        """
+        if self.sigma == 0:
+            return [torch.zeros_like(batch.x)] * count
         return [self.sigma * batch.noise(draw) for draw in range(count)]
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
+import torch
+
 from phalanx.losses import Batch, losses
 from phalanx.losses._coupled import CoupledLoss, Seen, pairs
 from phalanx.losses._margins import Form, averaged, lengths, margins_with_gradients
@@ -42,9 +44,8 @@ class Drt(CoupledLoss):
         """Both terms; the metrics show them unweighted."""
         margin, gradients = margins_with_gradients(seen)
         right = margin.detach() > 0
-        first, second = pairs(len(seen))
-        joint = lengths(gradients[first] + gradients[second], self.form)
-        diversity = averaged(joint, right[first] & right[second], self.form)
+        joint = lengths(torch.add(*pairs(gradients)), self.form)
+        diversity = averaged(joint, torch.logical_and(*pairs(right)), self.form)
         confidence = averaged(margin, right, self.form)
         loss = self.gradient_diversity * diversity - self.confidence_margin * confidence
         return Score(loss, {"gradient_diversity": diversity, "confidence_margin": confidence})

@@ -16,9 +16,10 @@ from phalanx.losses._adversary import TINY, spread
 from phalanx.losses._coupled import CoupledLoss, Seen
 from phalanx.losses._member import Count, Score, Weight, forward
 from phalanx.losses._smoothed import evaluating
+from phalanx.models.hypernetwork import GeneratedConv2d
 
 Length = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-WEIGHTED = (nn.modules.conv._ConvNd, nn.Linear)
+WEIGHTED = (nn.modules.conv._ConvNd, nn.Linear, GeneratedConv2d)
 
 
 @losses.register("dverge")
@@ -62,7 +63,7 @@ class Dverge(CoupledLoss):
 
     def regulariser(self, seen: Sequence[Seen], batch: Batch) -> Score:
         """The term; the metric shows it unweighted."""
-        noise = self.sigma * batch.noise(0)
+        (noise,) = self._base.noises(batch, 1)
         layers = [feature_layers(each.member) for each in seen]
         layer = self._choose(min(map(len, layers)), batch.x.device)
         order = torch.randperm(len(batch.x), device=batch.x.device)

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from phalanx.errors import ModelError, ParameterError, PhalanxError
+from phalanx.models.hypernetwork import OPTION, Generated, sizes_in
 from phalanx.models.initialise import initialise
 from phalanx.registry import Registry
 
@@ -32,7 +33,8 @@ def build(
         shape: one input without the batch axis, for example ``(1, 28, 28)``.
         key: every weight follows from this number, 0 <= key < 2**128; torch's global
             generator is neither read nor advanced.
-        options: the network's own options, for example ``hidden=[64, 64]``.
+        options: the network's own options, for example ``hidden=[64, 64]``, and ``hypernetwork``,
+            which every network has (`phalanx.models.hypernetwork`).
 
     Raises:
         ParameterError: no such network, or an option it does not take.
@@ -55,8 +57,11 @@ def lay_out(name: str, classes: int, shape: Sequence[int], **options: Any) -> nn
         raise ModelError(f"a classifier of {classes} classes", why="it needs at least 2")
     if not shape or any(size < 1 for size in shape):
         raise ModelError(f"input shape {tuple(shape)}", why="every size must be at least 1")
+    sizes = sizes_in(options)
+    own = {key: value for key, value in options.items() if key != OPTION}
     try:
-        return factory(classes, tuple(shape), **options)
+        network = factory(classes, tuple(shape), **own)
+        return network if sizes is None else Generated(network, sizes)
     except PhalanxError:
         raise
     except TypeError as error:

@@ -40,16 +40,22 @@ class _CardFile(BaseModel):
     noise: str | None = None
     order: int | None = Field(default=None, ge=0)
     digest: str = Field(pattern="^[0-9a-f]{64}$")
+    shared: str | None = Field(default=None, pattern="^[0-9a-f]{32}$")
     extra: dict[str, Any] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class CheckpointCard:
-    """Everything a checkpoint says about its network beside the weights."""
+    """Everything a checkpoint says about its network beside the weights.
+
+    ``shared`` names the file of the weights that members of an ensemble have in common, see
+    `phalanx.models.checkpoint`; None: all weights are in one file.
+    """
 
     card: ModelCard
     inputs: InputSpec
     classes: int
+    shared: str | None = None
 
 
 def card_path(weights: Path) -> Path:
@@ -75,6 +81,7 @@ def write_card(content: CheckpointCard) -> str:
         "sigma": card.sigma,
         **{key: said for key in ("noise", "order") if (said := getattr(card, key)) is not None},
         "digest": card.digest,
+        **({"shared": content.shared} if content.shared else {}),
         "extra": card.extra,
     }
     return json.dumps(fields, indent=1, allow_nan=False) + "\n"
@@ -122,7 +129,8 @@ def read_card(path: Path) -> CheckpointCard:
         noise=parsed.noise,
         order=parsed.order,
     )
-    return CheckpointCard(card, InputSpec(**parsed.input.model_dump()), parsed.classes)
+    inputs = InputSpec(**parsed.input.model_dump())
+    return CheckpointCard(card, inputs, parsed.classes, parsed.shared)
 
 
 def with_digest(card: ModelCard, digest: str) -> ModelCard:

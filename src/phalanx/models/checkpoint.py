@@ -1,4 +1,9 @@
-"""Checkpoints: ``NAME.safetensors`` (weights, never pickled) and ``NAME.card.json``."""
+"""Checkpoints: ``NAME.safetensors`` (weights, never pickled) and ``NAME.card.json``.
+
+A hypernetwork that members share (`phalanx.models.hypernetwork`) is stored once beside them, as
+``shared/HASH.safetensors``; each card names it. The card's digest is over all weights of the
+member, the shared ones among them, so a member is the same wherever its weights lie.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +18,13 @@ from phalanx.errors import CheckpointError, PhalanxError, StorageError
 from phalanx.models.build import build, lay_out
 from phalanx.models.card import CheckpointCard, card_path, read_card, with_digest, write_card
 from phalanx.models.digest import tensors_digest, weights_digest
+from phalanx.models.hypernetwork import OPTION, Generated
 from phalanx.models.model import Model
 from phalanx.runs.manifest import write_atomically
 
 WEIGHTS_SUFFIX = ".safetensors"
+SHARED_FOLDER = "shared"
+SHARED_DIGITS = 32
 
 
 def save(model: Model, path: Path | str) -> Path:
@@ -45,8 +53,13 @@ def save(model: Model, path: Path | str) -> Path:
         name: value.detach().cpu().contiguous() for name, value in _tensors(model.network).items()
     }
     model.card = with_digest(model.card, weights_digest(model.network))
-    text = write_card(CheckpointCard(model.card, model.inputs, model.classes))
+    common = _taken(tensors, _shared_names(model.network))
+    shared = tensors_digest(common)[:SHARED_DIGITS] if common else None
+    text = write_card(CheckpointCard(model.card, model.inputs, model.classes, shared))
     _make_folder(weights.parent)
+    if shared is not None:
+        _make_folder(_shared_path(weights, shared).parent)
+        write_atomically(_shared_path(weights, shared), safetensors.torch.save(common))
     write_atomically(weights, safetensors.torch.save(tensors))
     write_atomically(card_path(weights), text.encode())
     return weights
@@ -64,6 +77,8 @@ def load(path: Path | str) -> Model:
         raise CheckpointError(f"there is no checkpoint {weights}")
     content = read_card(card_path(weights))
     tensors = read_safetensors(weights)
+    if content.shared is not None:
+        tensors = {**tensors, **_read_shared(weights, content.shared)}
     if tensors_digest(tensors) != content.card.digest:
         raise CheckpointError(
             f"the weights in {weights} are not those its card describes",
@@ -130,6 +145,32 @@ def _rebuild(path: Path, content: CheckpointCard, tensors: dict[str, Tensor]) ->
         )
     network.load_state_dict(tensors)
     return network
+
+
+def _shared_names(network: nn.Module) -> list[str]:
+    """The tensors that go into a file of their own."""
+    if not isinstance(network, Generated) or not network.shared:
+        return []
+    return [f"{OPTION}.{name}" for name in network.hypernetwork.state_dict()]
+
+
+def _taken(tensors: dict[str, Tensor], names: list[str]) -> dict[str, Tensor]:
+    """Take the named tensors out of a mapping."""
+    return {name: tensors.pop(name) for name in names}
+
+
+def _shared_path(weights: Path, digest: str) -> Path:
+    return weights.parent / SHARED_FOLDER / f"{digest}{WEIGHTS_SUFFIX}"
+
+
+def _read_shared(weights: Path, digest: str) -> dict[str, Tensor]:
+    path = _shared_path(weights, digest)
+    if not path.is_file():
+        raise CheckpointError(
+            f"{weights} shares weights with other members, and their file {path} is missing",
+            repair=f"keep the folder {SHARED_FOLDER!r} beside the members",
+        )
+    return read_safetensors(path)
 
 
 def _make_folder(folder: Path) -> None:

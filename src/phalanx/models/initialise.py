@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from phalanx.errors import ParameterError
+from phalanx.models.hypernetwork import GeneratedConv2d, Hypernetwork, draw
 
 
 def initialise(network: nn.Module, key: int) -> nn.Module:
@@ -16,7 +17,8 @@ def initialise(network: nn.Module, key: int) -> nn.Module:
 
     Convolutions: N(0, 2 / (kernel area * output channels)), biases 0 (He et al. 2015, fan-out
     form, as in the published smoothing code). Linear layers: U(-b, b) with b = 1 / sqrt(inputs),
-    biases too. BatchNorm: 1, 0 and fresh statistics. Other modules are left as they are.
+    biases too. BatchNorm: 1, 0 and fresh statistics. What is generated (`hypernetwork`) starts with
+    the variance it would have if it were stored. Other modules are left as they are.
 
     Args:
         network: any module; visited in registration order.
@@ -41,12 +43,17 @@ def initialise(network: nn.Module, key: int) -> nn.Module:
                     _fill(values, generator.uniform(-bound, bound, tuple(values.shape)))
         elif isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.reset_parameters()
+        elif isinstance(module, Hypernetwork | GeneratedConv2d):
+            for place, values in draw(
+                module, lambda spread, shape: generator.normal(0, spread, shape)
+            ):
+                _fill(place, np.broadcast_to(values, tuple(place.shape)))
     return network
 
 
 def _fill(parameter: Tensor, values: np.ndarray) -> None:
     with torch.no_grad():
-        parameter.copy_(torch.from_numpy(values))
+        parameter.copy_(torch.from_numpy(np.array(values)))
 
 
 def _zero(parameter: Tensor | None) -> None:

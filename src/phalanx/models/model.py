@@ -70,7 +70,8 @@ class ModelCard:
     """What is known about a model beside its weights; written next to a checkpoint.
 
     ``architecture`` and ``options`` rebuild the network; ``sigma`` is the noise level it was
-    trained for, ``noise`` its distribution (None: not known) and ``order`` that of a family;
+    trained for (None: not known; 0: trained without noise), ``noise`` its distribution (None:
+    not known, or there was none) and ``order`` that of a family;
     ``digest`` is `weights_digest`. ``extra`` holds recipe, data and metrics.
     """
 

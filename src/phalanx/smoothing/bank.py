@@ -19,11 +19,12 @@ from phalanx.errors import ModelError, ParameterError
 from phalanx.models.align import align_rows
 from phalanx.models.fold import UNTRACEABLE, fold_batchnorm
 from phalanx.models.fuse import can_fuse, fuse_pointwise
+from phalanx.models.hypernetwork import materialised
 from phalanx.models.inplace import reuse_buffers
 from phalanx.models.model import Model
-from phalanx.models.usercode import user_code
 from phalanx.models.validate import check_wrapper, keyed_inputs, relative_gap, tolerance
 from phalanx.runtime.device import full_precision
+from phalanx.runtime.usercode import user_code
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -128,7 +129,7 @@ class MemberBank:
                 why="members are run as copies, and a hook or a function in it reads the original",
                 repair="let hooks and functions reach the network through their arguments",
             )
-        network = model.network
+        network = materialised(model.network)  # kernels are generated once, not with every batch
         if self.layout.fold:
             network = _rewritten(network, fold_batchnorm, z, found)
         fused = network

@@ -10,6 +10,7 @@ from phalanx.errors import ParameterError
 from phalanx.models.model import Model
 
 GAUSSIAN = "gaussian"
+WITHOUT_NOISE = "--sigma 0.25 --allow-sigma-mismatch, or models trained under noise"
 
 
 def sigma_of(models: Sequence[Model], sigma: Any, *, allow_mismatch: bool) -> float:
@@ -35,6 +36,12 @@ def sigma_of(models: Sequence[Model], sigma: Any, *, allow_mismatch: bool) -> fl
                 why=f"the models were trained for {trained}" if trained else "no card says one",
                 repair="--sigma 0.5",
             )
+        if trained == [0.0]:
+            raise ParameterError(
+                "no sigma was given",
+                why="the models were trained without noise, so a certificate will be small",
+                repair=WITHOUT_NOISE,
+            )
         return trained[0]
     if isinstance(sigma, bool) or not isinstance(sigma, Real):
         raise ParameterError(
@@ -48,7 +55,9 @@ def sigma_of(models: Sequence[Model], sigma: Any, *, allow_mismatch: bool) -> fl
             f"sigma is {level:g} and the models were trained for "
             + ", ".join(f"{known:g}" for known in trained),
             why="a mismatch is usually a mistake, and always costs radius",
-            repair=f"--sigma {trained[0]:g}, or --allow-sigma-mismatch",
+            repair=WITHOUT_NOISE
+            if trained == [0.0]
+            else f"--sigma {trained[-1]:g}, or --allow-sigma-mismatch",
         )
     return level
 

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
 
 from phalanx.errors import Interrupted, RunError
@@ -27,25 +28,39 @@ def in_a_process(words: Sequence[str]) -> int:
     return subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode
 
 
-def carry_out(setting: Setting, says: Callable[[str], None], run: Run = in_a_process) -> None:
+def carry_out(
+    setting: Setting, says: Callable[[str], None], run: Run = in_a_process, jobs: int = 1
+) -> None:
     """Run every command of a study that is not done; a repeated call goes on where one stopped.
 
     Args:
         setting: see `phalanx.studies.steps.Setting`.
         says: told of every command before it runs.
         run: how a command is run.
+        jobs: commands at a time, each after those it needs.
 
     Raises:
-        RunError: a command failed; what the others made is kept.
+        RunError: a command failed; those beside it are finished, and what they made is kept.
         Interrupted: Ctrl-C.
     """
-    todo = steps(setting)
-    for number, step in enumerate(todo, start=1):
-        if step.done():
-            continue
-        says(f"[{number}/{len(todo)}] {step.says}")
+    everything = steps(setting)
+    waiting = {step: number for number, step in enumerate(everything, 1) if not step.done()}
+
+    def carry(step: Step, number: int) -> None:
+        says(f"[{number}/{len(everything)}] {step.says}")
         step.before()
         _require(run(step.words), step)
+
+    running: dict[Future[None], Step] = {}
+    with ThreadPoolExecutor(jobs) as pool:
+        while waiting or running:
+            open_ = {step.makes for step in (*waiting, *running.values())}
+            ready = [step for step in waiting if open_.isdisjoint(step.after)]
+            for step in ready[: jobs - len(running)]:
+                running[pool.submit(carry, step, waiting.pop(step))] = step
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                running.pop(future)
+                future.result()
 
 
 def _require(code: int, step: Step) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import product
@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
 from phalanx.data.locate import load
 from phalanx.diagnostics.attach import NOTE
-from phalanx.errors import ParameterError
+from phalanx.errors import ConfigurationError, ParameterError
 from phalanx.runs.manifest import FILE_NAME
 from phalanx.runs.provenance import canonical_json
 from phalanx.runs.store import RunStore
 from phalanx.studies.study import Method, Scale, Study, Training
 from phalanx.training.folder import TrainingFolder
-from phalanx.training.recipe import Recipe
-from phalanx.training.shelf import load_recipe
+from phalanx.training.shelf import load_recipe, replace_field
 
 DIAGNOSED = 100
 """Images at most that an ensemble is diagnosed on."""
@@ -83,11 +83,14 @@ class Step:
         says: in a few words, what it is.
         done: whether there is nothing left to do.
         before: saves the command work that another one did.
+        after: the folders of the steps that come first; `makes` names this one's.
     """
 
     words: tuple[str, ...]
     says: str
     done: Callable[[], bool]
+    makes: Path
+    after: tuple[Path, ...] = ()
     before: Callable[[], None] = lambda: None
 
     @property
@@ -130,11 +133,12 @@ def _trainings(setting: Setting) -> Iterator[Step]:
                 recipe = load_recipe(training.recipe, changes)
                 says = f"train {name}, sigma {sigma:g}, seed {seed}"
                 done = partial(TrainingFolder(folder).has, range(recipe.members))
-                before = Step.before
+                before, after = Step.before, Step.after
                 if first := recipe.first():
-                    same = canonical_json(first.as_dict())
-                    before = partial(share_first, firsts.setdefault(same, folder), folder)
-                yield Step((*words, *setting.words), says, done, before)
+                    source = firsts.setdefault(canonical_json(first.as_dict()), folder)
+                    before = partial(share_first, source, folder)
+                    after = (source,) if source != folder else after
+                yield Step((*words, *setting.words), says, done, folder, after, before)
 
 
 def share_first(source: Path, folder: Path) -> None:
@@ -158,14 +162,15 @@ def _certifications(setting: Setting) -> Iterator[Step]:
                 folder = setting.run(name, sigma, seed)
                 models = setting.models(method.training, sigma, seed)
                 words = ["certify", *_models(models, method), "--data", study.data]
-                words += [*_places(setting, folder), "--n", str(setting.scale.n)]
+                words += [*_places(setting, folder), "--n", str(method.samples * setting.scale.n)]
                 words += ["--every", str(every), "--limit", str(images)]
                 words += ["--precision", setting.precision]
                 words += ["--each"] if method.reducers else []
                 for reducer in method.reducers:
                     words += ["--reducer", reducer]
                 says = f"certify {name}, sigma {sigma:g}, seed {seed}"
-                yield Step((*words, *setting.words), says, partial(is_certified, folder, images))
+                done = partial(is_certified, folder, images)
+                yield Step((*words, *setting.words), says, done, folder, (models,))
 
 
 def _diagnoses(setting: Setting) -> Iterator[Step]:
@@ -179,30 +184,48 @@ def _diagnoses(setting: Setting) -> Iterator[Step]:
             words = ["diagnose", *models, "--data", study.data, *_places(setting, folder)]
             words += ["--every", str(every), "--limit", str(min(images, DIAGNOSED))]
             says = f"diagnose {name}, sigma {sigma:g}, seed {seed}"
-            yield Step((*words, *setting.device), says, partial(is_diagnosed, folder))
+            done = partial(is_diagnosed, folder)
+            yield Step((*words, *setting.device), says, done, folder / NOTE, (folder,))
 
 
 def changes_of(training: Training, sigma: float, seed: int, scale: Scale) -> list[str]:
     """What is changed in a recipe, as ``--set`` takes it.
 
-    A schedule in steps is drawn together with the epochs.
+    What a recipe does by the epoch, a warm-up or a schedule in steps, is drawn together with
+    its epochs.
     """
     changes: dict[str, Any] = {**training.changes, **training.by_sigma.get(sigma, {})}
     changes |= {"loss.sigma": sigma, "seed": seed}
     recipe = load_recipe(training.recipe, _texts(changes))
-    changes |= _shortened(recipe, scale)
+    epochs = scale.epochs_at(training.cost)
+    if epochs is not None:
+        share = epochs / recipe.epochs
+        given = recipe.model_dump(include={"schedule", "loss"}, exclude_unset=True)
+        changes |= {"epochs": epochs, **_by_the_epoch(given, share)}
+    if scale.pretrain_epochs is not None and recipe.pretrain is not None:
+        share = scale.pretrain_epochs / recipe.pretrain.epochs
+        given = recipe.pretrain.model_dump(exclude_unset=True)
+        changes |= {"pretrain.epochs": scale.pretrain_epochs}
+        changes |= _by_the_epoch(given, share, "pretrain.")
     return _texts(changes)
 
 
-def _shortened(recipe: Recipe, scale: Scale) -> dict[str, Any]:
+def _by_the_epoch(given: Mapping[str, Any], share: float, place: str = "") -> dict[str, Any]:
+    """``a.b_epochs`` of nested options, made shorter or longer.
+
+    >>> _by_the_epoch({"schedule": {"name": "step", "step_epochs": 50}, "loss": {"eta": 1}}, 0.25)
+    {'schedule.step_epochs': 12}
+    >>> _by_the_epoch({"adversary": {"warmup_epochs": 3}}, 0.1, "loss.")
+    {'loss.adversary.warmup_epochs': 0.3}
+    """
     changes: dict[str, Any] = {}
-    if scale.epochs is not None:
-        changes["epochs"] = scale.epochs
-        if recipe.schedule.name == "step":
-            share = scale.epochs / recipe.epochs
-            changes["schedule.step_epochs"] = max(1, round(share * recipe.schedule.step_epochs))
-    if scale.pretrain_epochs is not None and recipe.pretrain is not None:
-        changes["pretrain.epochs"] = scale.pretrain_epochs
+    for name, value in given.items():
+        if isinstance(value, Mapping):
+            changes |= _by_the_epoch(value, share, f"{place}{name}.")
+        elif name == "step_epochs":
+            changes[place + name] = max(1, round(share * value))
+        elif name.endswith("_epochs"):
+            changes[place + name] = round(share * value, 6)
     return changes
 
 
@@ -265,16 +288,32 @@ def _check_known(study: Study, noun: str, asked: Sequence[Any], there: Sequence[
         )
 
 
-def scale_of(study: Study, name: str) -> Scale:
-    """The scale of that name.
+def scale_of(study: Study, name: str, changes: Sequence[str] = ()) -> Scale:
+    """The scale of that name, after ``"epochs=30"`` and the like.
 
     Raises:
         ParameterError: the study has none.
+        ConfigurationError: a change of what a scale does not have, or to what it cannot be.
     """
     for known, scale in study.scales.items():
         if known == name:
-            return scale
+            return _changed(scale, changes)
     raise ParameterError(
         f"the study {study.name!r} has no scale {name!r}",
         repair=f"--scale {'|'.join(study.scales)}",
     )
+
+
+def _changed(scale: Scale, changes: Sequence[str]) -> Scale:
+    fields = scale.model_dump(exclude_none=True)
+    for change in changes:
+        replace_field(fields, change)
+        if change.startswith(("epochs=", "budget=")):  # they exclude each other; this one counts
+            fields.pop("budget" if change.startswith("epochs") else "epochs", None)
+    try:
+        return Scale.model_validate(fields)
+    except ValidationError as error:
+        raise ConfigurationError(
+            f"the scale does not fit: {error.errors()[0]['msg'].lower()}",
+            repair="--set epochs=|pretrain_epochs=|budget=|images=|n= and a number above 0",
+        ) from None

@@ -23,12 +23,14 @@ class Training(Part):
         changes: of its fields, as ``--set`` takes them.
         sigmas: noise levels; None: the study's.
         by_sigma: further changes at one noise level.
+        cost: of an epoch, as a multiple of the cheapest training's; measured.
     """
 
     recipe: str
     changes: dict[str, Any] = Field(default_factory=dict)
     sigmas: tuple[Positive, ...] | None = None
     by_sigma: dict[float, dict[str, Any]] = Field(default_factory=dict)
+    cost: Positive = 1.0
 
 
 class Method(Part):
@@ -39,6 +41,7 @@ class Method(Part):
         stage: ``pretrain``: as they were before they were coupled.
         members: how many of them; None: all.
         reducers: decisions of the ensemble; empty: a single network.
+        samples: of an image, as a multiple of the scale's n.
         published: names of the training in the published figures, by classifier; the first
             that has a figure counts. The best member is called ``member``.
         beside: the method that differences are taken from; None: the best member of this one.
@@ -48,6 +51,7 @@ class Method(Part):
     stage: Literal["pretrain"] | None = None
     members: Count | None = None
     reducers: tuple[str, ...] = ()
+    samples: Count = 1
     published: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     beside: str | None = None
 
@@ -57,14 +61,31 @@ class Scale(Part):
 
     Attributes:
         epochs, pretrain_epochs: of every training; None: the recipe's.
+        budget: instead of ``epochs``: what a training may cost, in epochs of one whose `cost`
+            is 1. Every training then has about equal compute, and at least one epoch.
         images: test images, evenly spread; None: all.
         n: samples an image.
     """
 
     epochs: Count | None = None
     pretrain_epochs: Count | None = None
+    budget: Positive | None = None
     images: Count | None = None
     n: Count = 100_000
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Scale:
+        if self.epochs is not None and self.budget is not None:
+            raise ValueError("epochs and a budget of epochs are both given")
+        return self
+
+    def epochs_at(self, cost: float) -> int | None:
+        """Epochs of a training whose epoch costs so much; None: the recipe's.
+
+        >>> Scale(budget=30).epochs_at(8), Scale(budget=30).epochs_at(32), Scale().epochs_at(8)
+        (3, 1, None)
+        """
+        return self.epochs if self.budget is None else max(1, int(self.budget / cost))
 
 
 class Study(Part):

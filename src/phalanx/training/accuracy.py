@@ -41,13 +41,13 @@ def heldout_accuracy(
     Args:
         model: in evaluation mode, on the CPU; computed in float32.
         dataset: labelled test data.
-        sigma: noise level in input units.
+        sigma: noise level in input units; 0: no accuracy under noise is measured.
         seed: of the noise, which is the same for every member.
         law: its distribution at level 1.
 
     Returns:
-        ``images``, ``clean_accuracy``, ``noisy_accuracy``, and ``one_class``: the share of clean
-        images that get the most common answer.
+        ``images``, ``clean_accuracy``, with noise ``noisy_accuracy``, and ``one_class``: the share
+        of clean images that get the most common answer.
     """
     indices = dataset.select(every=max(1, len(dataset) // IMAGES), limit=IMAGES)
     stream = NormalStream(noise_key("train", seed, "heldout"), dataset.images([0]).numel())
@@ -57,6 +57,8 @@ def heldout_accuracy(
         x, y = dataset.images(chosen), dataset.labels(chosen)
         answers.append(model(x).argmax(-1))
         classes.append(y)
+        if sigma == 0:
+            continue
         noise = torch.empty(x.shape)
         law.fill(noise, torch.zeros(x.shape[1:]), stream)
         noisy += int((model(x + sigma * noise).argmax(-1) == y).sum())
@@ -64,7 +66,7 @@ def heldout_accuracy(
     return {
         "images": len(indices),
         "clean_accuracy": int((given == torch.cat(classes)).sum()) / len(indices),
-        "noisy_accuracy": noisy / len(indices),
+        **({"noisy_accuracy": noisy / len(indices)} if sigma else {}),
         "one_class": int(given.bincount().max()) / len(indices),
     }
 

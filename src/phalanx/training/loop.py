@@ -18,6 +18,7 @@ from phalanx.errors import DataError, Interrupted, TrainingError
 from phalanx.losses import Batch, LossOutput
 from phalanx.models import checkpoint
 from phalanx.models.build import build
+from phalanx.models.hypernetwork import share
 from phalanx.models.model import InputSpec, Model, ModelCard
 from phalanx.models.recompute import recompute_blocks
 from phalanx.noise.distributions import HasOrder
@@ -84,6 +85,7 @@ class TrainingLoop:
             share_batchnorm(self._first(member), setting.team, setting.device.type)
             for member in members
         ]
+        share([model.network for model in self.models])
         self.module = nn.ModuleList(self.models)
         self.module.to(setting.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = make_optimizer(recipe.optimizer, self.module.parameters())
@@ -273,8 +275,8 @@ def new_member(recipe: Recipe, member: int, dataset: Dataset) -> Model:
         part.name,
         dict(part.options),
         recipe.sigma,
-        noise=recipe.noise.name,
-        order=_order(recipe, prod(card.shape)),
+        noise=recipe.noise.name if recipe.sigma else None,
+        order=_order(recipe, prod(card.shape)) if recipe.sigma else None,
     )
     return Model(network, inputs, classes, said)
 

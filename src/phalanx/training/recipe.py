@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from phalanx.losses import Loss, build_loss
+from phalanx.models.hypernetwork import sizes_in
 from phalanx.noise.distributions import Noise, noise_of
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -89,12 +98,31 @@ class OptimizerPart(Part):
 
 
 class SchedulePart(Part):
-    """Learning rate over time; ``step_epochs`` and ``gamma`` concern ``step`` only."""
+    """Learning rate over time.
 
-    name: Literal["constant", "cosine", "step"] = "constant"
+    ``step_epochs`` concerns ``step`` only, ``milestones`` (shares of the training, increasing)
+    ``milestones`` only, ``gamma`` both.
+    """
+
+    name: Literal["constant", "cosine", "step", "milestones"] = "constant"
     warmup_epochs: NonNegative = 0.0
     step_epochs: Count = 50
     gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
+    milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
+
+    @model_validator(mode="after")
+    def _milestones_increase(self) -> SchedulePart:
+        if (self.name == "milestones") != bool(self.milestones):
+            raise ValueError("the schedule 'milestones', and no other, has milestones")
+        if list(self.milestones) != sorted(set(self.milestones)):
+            raise ValueError(f"the milestones {list(self.milestones)} do not increase")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _what_is_said(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without milestones where there are none, so that runs from before there were go on."""
+        said: dict[str, Any] = dump(self)
+        return {key: value for key, value in said.items() if key != "milestones" or value}
 
 
 class PretrainPart(Part):
@@ -161,6 +189,17 @@ class Recipe(Part):
     def _enough_to_couple(self) -> Recipe:
         if self.members < 2 and self.loss.build().coupled:
             raise ValueError(f"members is 1, but the loss {self.loss.name!r} couples at least 2")
+        return self
+
+    @model_validator(mode="after")
+    def _trained_together_if_shared(self) -> Recipe:
+        sizes = sizes_in(self.model.options)
+        alone = self.pretrain is not None or not self.loss.build().coupled
+        if sizes is not None and sizes.shared and alone:
+            raise ValueError(
+                "model.options.hypernetwork.shared is true, but members are trained alone:"
+                " it takes a loss that couples them, and no pretrain"
+            )
         return self
 
     @model_validator(mode="after")

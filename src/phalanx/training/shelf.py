@@ -69,7 +69,7 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
     name, text = _read(name_or_path)
     fields = {"name": name, **read_yaml(text, f"recipe {name!r}")}
     for override in overrides:
-        _replace(fields, override)
+        replace_field(fields, override)
     return make_recipe(fields)
 
 
@@ -118,7 +118,7 @@ def read_yaml(text: str, what: str) -> dict[str, Any]:
     return fields
 
 
-def _replace(fields: dict[str, Any], override: str) -> None:
+def replace_field(fields: dict[str, Any], override: str) -> None:
     """Set ``a.b=c`` in a nested mapping."""
     path, equals, text = override.partition("=")
     keys = path.strip().split(".")

@@ -15,6 +15,7 @@ import torch
 from phalanx.data.locate import load
 from phalanx.errors import CollapsedMember, ConfigurationError
 from phalanx.models import checkpoint
+from phalanx.models.hypernetwork import share_equal
 from phalanx.models.model import Model
 from phalanx.runs.provenance import environment, utc_now
 from phalanx.runs.schema import Manifest
@@ -95,6 +96,7 @@ def train(
 def _trained(folder: TrainingFolder, members: int) -> list[Model]:
     """The members that were saved; one that collapsed is warned of."""
     models = [checkpoint.load(folder.weights(member)) for member in range(members)]
+    share_equal([model.network for model in models])
     for line in said_of_collapse(models):
         warnings.warn(line, CollapsedMember, stacklevel=3)
     return models
