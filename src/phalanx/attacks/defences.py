@@ -17,6 +17,7 @@ from phalanx.ensembles.random_ensemble import RandomEnsemble
 from phalanx.errors import ModelError, ParameterError
 from phalanx.models.model import Model
 from phalanx.models.usercode import user_code
+from phalanx.models.validate import COMPANY_TOLERANCE_FP32, relative_gap
 
 RANDOM_MEMBER = "random-member"
 """The reducer's name of a random ensemble; ``random-member:1,2,1`` weighs its members."""
@@ -170,9 +171,8 @@ def is_random(model: Model, x: Tensor) -> bool:
     with torch.inference_mode(), user_code(f"{model.card.name} on {tuple(x.shape)}"):
         first, *others = [model(x) for _ in range(PASSES)]
     # GPUs may add in another order; a CPU has no such excuse.
-    if x.device.type == "cpu":
-        return any(not torch.equal(first, other) for other in others)
-    return any(not torch.allclose(first, other, rtol=1e-3, atol=1e-3) for other in others)
+    allowed = 0.0 if x.device.type == "cpu" else COMPANY_TOLERANCE_FP32
+    return any(relative_gap(other, first) > allowed for other in others)
 
 
 def _undeclared(model: Model) -> ModelError:
