@@ -73,6 +73,12 @@ class CollapsedMember(UserWarning):
     """A member was trained to its end and gives one answer to everything."""
 
 
+class AttackError(PhalanxError):
+    """An attack reported what running it again does not confirm; nothing of it is believed."""
+
+    exit_code = 1
+
+
 class DataError(PhalanxError):
     """A data set cannot be read, or an array has the wrong shape, range or labels."""
 
