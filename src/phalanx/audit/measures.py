@@ -66,19 +66,19 @@ class Answers:
 
     def every(self) -> Bools:
         """No input was found that some member is wrong on: who may ask again finds him."""
-        return self.right.all((0, 1))
+        return np.asarray(self.right.all((0, 1)))
 
     def some(self) -> Bools:
         """On every input that was found some member is right."""
-        return self.right.any(1).all(0)
+        return np.asarray(self.right.any(1).all(0))
 
     def together(self, protocols: Sequence[str] | None = None) -> Bools:
         """The averaged members are right on all inputs of some protocols (None: all)."""
-        return self.averaged[self._at(protocols)].all(0)
+        return np.asarray(self.averaged[self._at(protocols)].all(0))
 
     def alone(self) -> Bools:
         """Each member is right on all inputs that were found: ``(M, B)``."""
-        return self.right.all(0)
+        return np.asarray(self.right.all(0))
 
     def transfer(self, protocols: Sequence[str]) -> Floats:
         """Of the images that an attack on member i took from it, the share that it took from j.

@@ -20,6 +20,7 @@ COMMANDS = (
     "train",
     "certify",
     "diagnose",
+    "footprint",
     "weigh",
     "doctor",
     "reproduce",
