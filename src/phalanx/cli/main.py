@@ -19,6 +19,7 @@ COMMANDS = (
     "data",
     "train",
     "certify",
+    "audit",
     "diagnose",
     "footprint",
     "weigh",
