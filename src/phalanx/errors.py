@@ -57,6 +57,10 @@ class CheckpointError(ModelError):
     """A weights file or its card cannot be read, or does not fit the network."""
 
 
+class GraphError(ModelError):
+    """A network cannot be read as a graph, or a node of it not be bounded: which one, and why."""
+
+
 class NonFiniteError(ModelError):
     """A model returned NaN or infinite logits: no class can be read from them."""
 
@@ -67,6 +71,12 @@ class TrainingError(ModelError):
 
 class CollapsedMember(UserWarning):
     """A member was trained to its end and gives one answer to everything."""
+
+
+class AttackError(PhalanxError):
+    """An attack reported what running it again does not confirm; nothing of it is believed."""
+
+    exit_code = 1
 
 
 class DataError(PhalanxError):

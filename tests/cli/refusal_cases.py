@@ -19,6 +19,7 @@ from phalanx.errors import (
     CheckpointError,
     ConfigurationError,
     DataError,
+    GraphError,
     ModelError,
     NonFiniteError,
     ParameterError,
@@ -213,7 +214,7 @@ MODELS = [
     Case("range upside down", ModelError, "is 1.0 .. 0.0", {"input_range": (1, 0)}),
     Case("range NaN", ModelError, "nan", {"input_range": (0, NAN)}),
     Case("a narrower range", DataError, "expects 0 to 0.5", {"input_range": (0, 0.5)}),
-    Case("graph file", ModelError, "ONNX", {"models": ["net.onnx"]}),
+    Case("graph file", GraphError, "cannot be read", {"models": ["net.onnx"]}),
 ]
 
 CHECKPOINTS = [

@@ -142,7 +142,7 @@ def test_files_that_fail(tmp_path, code, says):
         ("nothing", ModelError, "file.py:factory"),
         ("missing.py:make", ModelError, "there is no file"),
         ("no_such_package_4713.nets:make", ModelError, "no Python module"),
-        ("net.onnx", ModelError, "PyTorch factory"),
+        ("net.onnx", ModelError, "cannot be read"),
         ("resnet20", ModelError, "resnet20 --weights FILE"),
         ("gone.safetensors", CheckpointError, "no checkpoint"),
     ],

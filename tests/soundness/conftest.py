@@ -4,7 +4,7 @@ import pytest
 import torch
 
 pytest.register_assert_rewrite(
-    "checks_bounds", "checks_coverage", "checks_networks", "checks_reducers"
+    "checks_attacks", "checks_bounds", "checks_coverage", "checks_networks", "checks_reducers"
 )
 
 

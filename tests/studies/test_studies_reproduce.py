@@ -110,6 +110,10 @@ def test_from_data_to_table(setting, in_this_process):
     assert "coupled, mean" in text
     assert "Paired differences, sigma 0.5" in text
     assert "best noise level" in text
+    (why,) = [t for t in tables(setting, found, []) if t.title.endswith("common, sigma 0.5")]
+    assert [row[0].text for row in why.rows] == ["alone, mean", "coupled, mean"]
+    zeta = float(why.rows[1][1].text)
+    assert zeta == pytest.approx(by_title["coupled, mean", 0.5].diagnosis[0]["zeta"], abs=1e-3)
 
     values = result(setting, found, list(best.values()))
     keep(setting, values)

@@ -35,8 +35,8 @@ Models = Annotated[
     list[str],
     typer.Argument(
         metavar="MODEL...",
-        help="checkpoint, folder of checkpoints, file.py:factory, package.module:factory, or a "
-        "built-in name=FILE of weights; several of them are an ensemble",
+        help="checkpoint, folder of checkpoints, net.onnx, file.py:factory, package.module:factory,"
+        " or a built-in name=FILE of weights; several of them are an ensemble",
     ),
 ]
 Data = Annotated[str, typer.Option("--data", help="data set: a registered name or a path")]

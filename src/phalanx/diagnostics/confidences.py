@@ -24,11 +24,11 @@ from phalanx.diagnostics.geometry import Local, checked_weights
 from phalanx.ensembles.ensemble import Ensemble
 from phalanx.errors import ModelError, NonFiniteError, ParameterError
 from phalanx.models.model import Model
-from phalanx.models.usercode import user_code
 from phalanx.models.validate import validate
 from phalanx.noise.distributions.gaussian import Gaussian
 from phalanx.noise.stream import NormalStream
 from phalanx.runtime.keys import noise_key
+from phalanx.runtime.usercode import user_code
 
 PHASE = "diagnose-gradients"
 """Names these draws in the noise key, so that nothing else ever reuses them."""

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from phalanx.errors import ModelError
 from phalanx.models.fold import fold_batchnorm
+from phalanx.models.imported import input_shape
 from phalanx.models.model import Model
 from phalanx.models.validate import CHECKS, company_gap, probe
 from phalanx.models.weights import PUBLISHED_NORMALISATION
@@ -121,11 +122,11 @@ _GOOD = {
 
 def _stand_ins(model: Model) -> Tensor | None:
     """Uniform inputs of the declared range, the same in every call."""
-    if model.inputs.shape is None:
+    if (shape := input_shape(model)) is None:
         return None
     low, high = model.inputs.range
     generator = torch.Generator().manual_seed(0)
-    uniform = torch.rand((PROBE_INPUTS, *model.inputs.shape), generator=generator)
+    uniform = torch.rand((PROBE_INPUTS, *shape), generator=generator)
     return low + (high - low) * uniform
 
 

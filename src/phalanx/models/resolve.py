@@ -1,4 +1,4 @@
-"""MODEL strings: a checkpoint, a folder of them, a factory, a network's name with weights.
+"""MODEL strings: a checkpoint, a folder of them, an ONNX file, a factory, a name with weights.
 
 Weights of somebody else come as ``--weights FILE`` where one network takes them, and as
 ``resnet20=a.pt resnet20=b.pt`` where each has its own. One file for several networks is
@@ -21,6 +21,7 @@ from phalanx.models.build import build, networks
 from phalanx.models.checkpoint import WEIGHTS_SUFFIX, load, weights_path
 from phalanx.models.declaration import Declaration, card_beside, check_agreement, wrap
 from phalanx.models.hypernetwork import share_equal
+from phalanx.models.imported import is_onnx, load_onnx
 from phalanx.models.model import Model
 from phalanx.models.usercode import call_factory
 from phalanx.models.validate import validate
@@ -47,7 +48,7 @@ def resolve_all(
     """The models that MODEL strings name, in order; a folder may hold several.
 
     Args:
-        specs: ``weights/member-0.safetensors``, a folder of checkpoints or of a run,
+        specs: ``weights/member-0.safetensors``, a folder of checkpoints or of a run, ``net.onnx``,
             ``file.py:factory``, ``package.module:factory`` or a network's name; the last three
             also with weights, ``resnet20=FILE``.
         declaration: what models that carry no card are, and ``weights`` for one of them.
@@ -105,11 +106,8 @@ def _takes_weights(spec: str) -> bool:
 
 def _models(spec: str, said: Declaration) -> list[Model]:
     path = Path(spec).expanduser()
-    if path.suffix == ".onnx":
-        raise ModelError(
-            f"{spec} is an ONNX graph, which this version does not read",
-            repair="pass a PyTorch factory, file.py:factory",
-        )
+    if is_onnx(path):
+        return [load_onnx(path, said)]
     if path.is_dir():
         return [_from_checkpoint(found, said) for found in checkpoints_in(path)]
     if path.suffix == WEIGHTS_SUFFIX or weights_path(path).is_file():
@@ -125,7 +123,7 @@ def _models(spec: str, said: Declaration) -> list[Model]:
         return [_from_factory(spec, said)]
     raise ModelError(
         f"there is no model {spec!r}",
-        why="MODEL is a checkpoint, a folder of checkpoints, file.py:factory,"
+        why="MODEL is a checkpoint, a folder of checkpoints, net.onnx, file.py:factory,"
         " package.module:factory, or a network's name with --weights FILE or as NAME=FILE",
         repair=f"networks: {', '.join(networks.names())}",
     )

@@ -1,11 +1,10 @@
-"""Other people's Python: imported by file or module name, its failures told in one line."""
+"""Other people's Python: imported by file or module name."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
 import sys
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
@@ -15,25 +14,8 @@ from typing import Any
 
 from torch import nn
 
-from phalanx.errors import ModelError, PhalanxError
-
-_OURS = str(Path(__file__).resolve().parent.parent)
-
-
-@contextmanager
-def user_code(doing: str) -> Iterator[None]:
-    """Turn whatever the code inside raises into a `ModelError` with its message and line.
-
-    Someone else's code may raise anything, ``SystemExit`` included; our own errors pass.
-    """
-    try:
-        yield
-    except PhalanxError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise ModelError(
-            f"{doing} failed: {type(error).__name__}: {error}", why=_where(error)
-        ) from error
+from phalanx.errors import ModelError
+from phalanx.runtime.usercode import user_code
 
 
 def import_factory(spec: str) -> tuple[Any, Path | None]:
@@ -111,18 +93,3 @@ def _importable(folder: Path) -> Iterator[None]:
     finally:
         if entry in sys.path:
             sys.path.remove(entry)
-
-
-def _where(error: BaseException) -> str:
-    """The innermost line outside phalanx and Python's import machinery."""
-    frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith((_OURS, "<frozen"))
-    ]
-    if isinstance(error, SyntaxError) and error.filename:
-        return f"at {error.filename}:{error.lineno}"
-    if not frames:
-        return ""
-    last = frames[-1]
-    return f"at {last.filename}:{last.lineno} in {last.name}: {last.line}"

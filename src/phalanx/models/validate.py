@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from phalanx.errors import ModelError, NonFiniteError
 from phalanx.models.model import InputSpec, Model
-from phalanx.models.usercode import user_code
 from phalanx.runtime.keys import noise_key
+from phalanx.runtime.usercode import user_code
 
 # A row computed in other company may differ by rounding, in units of the largest logit.
 COMPANY_TOLERANCE = {torch.float16: 3e-2, torch.bfloat16: 1e-1}

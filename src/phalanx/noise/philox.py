@@ -16,6 +16,8 @@ MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 WEYL = (0x9E3779B9, 0xBB67AE85)
 MASK = 0xFFFFFFFF
 
+Word = int | Tensor
+
 
 def philox4x32(key: int, first: int, blocks: int, device: torch.device) -> Tensor:
     """Words of ``blocks`` consecutive counters starting at ``first``: int32 ``(4 blocks,)``.
@@ -49,8 +51,8 @@ def _triton_is_here() -> bool:
     return find_spec("triton") is not None
 
 
-def philox_rounds(counter: list[Tensor], key: tuple[int, int]) -> list[Tensor]:
-    """Ten rounds on four int64 tensors that hold 32-bit words."""
+def philox_rounds(counter: list[Tensor], key: tuple[Word, Word]) -> list[Tensor]:
+    """Ten rounds on four int64 tensors that hold 32-bit words; so may the key, word by word."""
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(ROUNDS):

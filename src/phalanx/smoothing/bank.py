@@ -22,7 +22,6 @@ from phalanx.models.fuse import can_fuse, fuse_pointwise
 from phalanx.models.hypernetwork import materialised
 from phalanx.models.inplace import reuse_buffers
 from phalanx.models.model import Model
-from phalanx.models.usercode import user_code
 from phalanx.models.validate import (
     check_wrapper,
     hooked,
@@ -31,6 +30,7 @@ from phalanx.models.validate import (
     tolerance,
 )
 from phalanx.runtime.device import full_precision
+from phalanx.runtime.usercode import user_code
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 

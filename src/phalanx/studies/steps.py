@@ -162,7 +162,7 @@ def _certifications(setting: Setting) -> Iterator[Step]:
                 folder = setting.run(name, sigma, seed)
                 models = setting.models(method.training, sigma, seed)
                 words = ["certify", *_models(models, method), "--data", study.data]
-                words += [*_places(setting, folder), "--n", str(setting.scale.n)]
+                words += [*_places(setting, folder), "--n", str(method.samples * setting.scale.n)]
                 words += ["--every", str(every), "--limit", str(images)]
                 words += ["--precision", setting.precision]
                 words += ["--each"] if method.reducers else []

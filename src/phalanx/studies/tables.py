@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
+from typing import Any
 
 from phalanx.reporting.formatting import count, cut, percent, signed, signed_interval
 from phalanx.reporting.table import Cell, Table
@@ -20,6 +21,8 @@ def tables(setting: Setting, found: Sequence[Row], envelopes: Sequence[Envelope]
         result.append(_accuracies(setting, sigma, same))
         if paired := [row for row in same if row.minus]:
             result.append(_differences(setting, sigma, paired))
+        if explained := [row for row in same if row.diagnosis]:
+            result.append(_diagnoses(sigma, explained))
     if setting.study.envelope and envelopes:
         result.append(_envelopes(setting, envelopes))
     return result
@@ -84,6 +87,41 @@ def _difference_rows(row: Row) -> list[tuple[Cell, ...]]:
             cells.append(Cell(signed(one.difference, 1, scale=100), limit))
         lines.append((Cell(row.title), Cell(row.other), Cell(str(seed)), *cells))
     return lines
+
+
+FIGURES = ("zeta", "cosine", "transfer", "margin", "gradient", "sufficient")
+"""Of a `phalanx.studies.results.diagnosis`, in the order of the columns."""
+
+
+def _diagnoses(sigma: float, found: Sequence[Row]) -> Table:
+    rows = []
+    for row in found:
+        notes = list(row.diagnosis.values())
+        cells = [Cell(_mean_of([note.get(figure) for note in notes])) for figure in FIGURES]
+        gains = zip(*(note["gain"] for note in notes), strict=True)
+        rows.append((Cell(row.title), *cells, *(Cell(_mean_of(gain)) for gain in gains)))
+    return Table(
+        title=f"Why: what the members have in common, sigma {sigma:g}",
+        columns=("method", *FIGURES, "gain predicted", "measured"),
+        rows=tuple(rows),
+        note=(
+            "Estimates by `phalanx diagnose`, means over images: zeta, the correlation of the"
+            " members' margins over noise; cosine of their margin gradients; transfer, the share"
+            " of attacks on one member that mislead another; margin, gradient and sufficient"
+            " radius of DRT's conditions for the decision; average radius of all members over"
+            " that of one, as zeta predicts it and as it was."
+        ),
+    )
+
+
+def _mean_of(values: Sequence[Any]) -> str:
+    """As `_mean`, to three digits; nothing where one is missing.
+
+    >>> _mean_of([0.25]), _mean_of([{"tight": 1.0, "paper": 0.5}]), _mean_of([0.25, None])
+    ('0.250', '1.000', '')
+    """
+    numbers = [value["tight"] if isinstance(value, Mapping) else value for value in values]
+    return "" if None in numbers else _mean(numbers, 3)
 
 
 def _envelopes(setting: Setting, found: Sequence[Envelope]) -> Table:

@@ -1,0 +1,117 @@
+"""Fast adaptive boundary attack, towards one class after another (Croce & Hein, ICML 2020)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from phalanx.attacks import Attack, Count, Length, Share, attacks
+from phalanx.attacks.objective import gap
+from phalanx.attacks.ranking import nearest_classes
+from phalanx.attacks.rows import Rows, choose
+from phalanx.attacks.siege import LEAST, Siege
+from phalanx.attacks.steps import random_start
+from phalanx.specs.geometry import onto_plane
+from phalanx.specs.threat import Threat, spread
+
+
+@dataclass
+class _Near(Rows):
+    x: Tensor
+    goal: Tensor
+
+
+@attacks.register("fab")
+class Fab(Attack):
+    """The boundary between two classes, as its linearisation has it, and the nearest point on it.
+
+    Each step goes to a point just behind the boundary, between the one nearest to where the last
+    step ended and the one nearest to the clean input; where an input is deceived, the next step
+    starts a tenth nearer to the clean one. What lies in the ball counts.
+
+    Attributes:
+        steps: gradients a class and restart; published: 100.
+        restarts: the first starts at the clean input, the others at random within half the radius.
+        targets: nearest classes; published: 9.
+        largest: weight of the clean input's point at most; published: 0.1.
+        beyond: how far a step goes past the boundary; published: 1.05.
+        back: what is left of a deceived input's move; published: 0.9.
+    """
+
+    steps: Count = 100
+    restarts: Count = 1
+    targets: Count = 9
+    largest: Share = 0.1
+    beyond: Length = 1.05
+    back: Share = 0.9
+
+    def run(self, siege: Siege) -> None:
+        """Up to two queries a point and step."""
+        every = siege.standing()
+        if not len(every):
+            return
+        goals = nearest_classes(siege, every, self.targets)
+        for target in range(goals.shape[1]):
+            for restart in range(self.restarts):
+                left = siege.now[every] > LEAST
+                every, goals = every[left], goals[left]
+                if not len(every):
+                    return
+                start = self._start(siege, every, target, restart)
+                self._approach(siege, _Near(every, start, goals[:, target]))
+
+    def _start(self, siege: Siege, at: Tensor, target: int, restart: int) -> Tensor:
+        if not restart:
+            return siege.x[at]
+        half = replace(siege.threat, eps=siege.threat.eps / 2)
+        return random_start(siege, at, "fab", target, restart, ball=half)
+
+    def _approach(self, siege: Siege, now: _Near) -> None:
+        for _ in range(self.steps):
+            slope = siege.climb(now.at, now.x, gap, goal=now.goal)
+            # A move that deceived was judged by that pass: the next one starts further back, from
+            # where the gradient is wanted.
+            crossed = slope.loss > 0
+            if bool(crossed.any()):
+                now, slope_loss, gradient = self._stepped_back(siege, now, crossed, slope.gradient)
+                loss = torch.where(crossed, slope_loss, slope.loss)
+            else:
+                loss, gradient = slope.loss, slope.gradient
+            standing = siege.now[now.at] > LEAST
+            now, loss, gradient = now.kept(standing), loss[standing], gradient[standing]
+            if not len(now):
+                return
+            now = replace(
+                now, x=self._stepped(siege.threat, siege.x[now.at], now.x, loss, gradient)
+            )
+        siege.look(now.at, now.x)
+
+    def _stepped_back(
+        self, siege: Siege, now: _Near, crossed: Tensor, gradient: Tensor
+    ) -> tuple[_Near, Tensor, Tensor]:
+        """Deceived inputs moved back, and loss and gradient where they are then."""
+        x = siege.x[now.at]
+        nearer = choose(crossed, x + self.back * (now.x - x), now.x)
+        again = siege.climb(now.at[crossed], nearer[crossed], gap, goal=now.goal[crossed])
+        loss = gradient.new_zeros(len(now)).masked_scatter(crossed, again.loss)
+        wide = crossed.view(-1, *[1] * (x.ndim - 1)).expand_as(x)
+        return replace(now, x=nearer), loss, gradient.masked_scatter(wide, again.gradient)
+
+    def _stepped(
+        self, threat: Threat, x: Tensor, moved: Tensor, loss: Tensor, gradient: Tensor
+    ) -> Tensor:
+        """Towards the plane ``loss + <gradient, z - moved> = 0``."""
+        normal = gradient.flatten(1)
+        offset = (normal * moved.flatten(1)).sum(1) - loss
+        here = self._move(threat, moved, normal, offset)
+        clean = self._move(threat, x, normal, offset)
+        far, near = (threat.length(move).clamp_min(1e-8) for move in (here, clean))
+        weight = spread((far / (far + near)).clamp(0, self.largest), x)
+        mixed = (moved + self.beyond * here) * (1 - weight) + (x + self.beyond * clean) * weight
+        return mixed.clamp(threat.low, threat.high)
+
+    def _move(self, threat: Threat, x: Tensor, normal: Tensor, offset: Tensor) -> Tensor:
+        move = onto_plane(threat.norm, x.flatten(1), normal, offset, (threat.low, threat.high))
+        return move.view_as(x)

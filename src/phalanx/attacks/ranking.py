@@ -1,0 +1,21 @@
+"""Which classes to aim at: those that the clean input comes nearest to."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from phalanx.attacks.objective import log_mean
+from phalanx.attacks.siege import Siege
+
+
+def nearest_classes(siege: Siege, at: Tensor, count: int) -> Tensor:
+    """The ``count`` most likely other classes of each clean input: ``(n, min(count, C - 1))``.
+
+    Likelihood is that of the mean prediction over outcomes; ties go to the lower class.
+    """
+    scores = siege.look(at, siege.x[at])
+    mean = log_mean(scores, siege.target.weights)
+    others = mean.scatter(1, siege.y[at, None], -torch.inf)
+    order = others.argsort(dim=1, descending=True, stable=True)
+    return order[:, : min(count, mean.shape[1] - 1)]

@@ -1,0 +1,295 @@
+"""Targets: what an attack may ask of a classifier.
+
+Every classifier is a list of *outcomes*, each with a probability: a deterministic one has one, a
+random ensemble one for each member, a defence that draws its own numbers as many as are sampled.
+Accuracy is the probability of the right answer; where the outcomes are all that can happen it is
+exact, and otherwise it says from how many draws it was estimated.
+
+Passes have one fixed number of rows, the last one padded: an answer then depends on its row and not
+on the company it is in, to the last bit.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import log_softmax
+
+from phalanx.ensembles.ensemble import Ensemble
+from phalanx.errors import ModelError, NonFiniteError, ParameterError
+from phalanx.models.model import InputSpec, Model
+from phalanx.models.usercode import user_code
+
+ROWS = {"cpu": 64, "cuda": 256}
+"""Rows of a pass, by the type of the device."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a pass showed.
+
+    Attributes:
+        scores: of every outcome ``(S, B, C)``: its class is the first largest.
+        steep: what gradients are taken of ``(S', B, C)``: the same, unless scores are flat.
+    """
+
+    scores: Tensor
+    steep: Tensor
+
+
+class Target(ABC):
+    """A classifier under attack.
+
+    Attributes:
+        inputs, classes: what it expects and what it names.
+        weights: probabilities of the outcomes, float32 ``(S,)``, in the order of `Seen.scores`.
+        steep_weights: the same for `Seen.steep`.
+        device: where its passes run.
+        rows: of a pass.
+        exact: whether the outcomes are all that can happen; else answers depend on keys.
+        fresh: whether random draws differ from query to query (or stay those of their point).
+        judged: draws from which the probability of the right answer is estimated; None: exact.
+        pooled: whether it decides by the mean prediction over its outcomes.
+        differentiable: whether gradients may be asked for.
+        members: the single classifiers it is made of, for attacks that go through one.
+    """
+
+    exact: ClassVar[bool] = True
+    fresh: ClassVar[bool] = False
+    judged: int | None = None
+    pooled: ClassVar[bool] = False
+    differentiable: bool = True
+    inputs: InputSpec
+    classes: int
+    weights: Tensor
+    device: torch.device
+    rows: int
+    name: str
+
+    @property
+    def steep_weights(self) -> Tensor:
+        """Probabilities of what gradients are taken of."""
+        return self.weights
+
+    @property
+    def members(self) -> Sequence[Target]:
+        """The classifiers it is made of; itself where it is one."""
+        return [self]
+
+    @abstractmethod
+    def see(self, x: Tensor, keys: Sequence[int]) -> Seen:
+        """One pass of inputs ``(B, *shape)``; ``keys`` are one number a row, for random draws."""
+
+    def agreement(self, scores: Tensor, y: Tensor) -> Tensor:
+        """The probability of class ``y`` that scores ``(S, B, C)`` show: float64 ``(B,)``."""
+        right = (scores.argmax(-1) == y).double()
+        if len(right) == 1:
+            return right[0]
+        return torch.einsum("s,sb->b", self.weights.double(), right)
+
+    def right(self, x: Tensor, y: Tensor, keys: Sequence[int]) -> Tensor:
+        """The probability of the right answer, from plain passes: float64 ``(B,)``.
+
+        Raises:
+            NonFiniteError: scores are NaN or infinite.
+        """
+        with torch.inference_mode():
+            scores = in_passes(lambda a, k: self.see(a, k).scores, x, keys, self.rows)
+        require_finite(scores, self.name)
+        return self.agreement(scores.clone(), y)
+
+
+def in_passes(
+    ask: Callable[[Tensor, Sequence[int]], Tensor], x: Tensor, keys: Sequence[int], rows: int
+) -> Tensor:
+    """``ask`` of all rows ``(B, ...)``, so many at a time: ``(S, B, C)``."""
+    found = []
+    for first in range(0, len(x), rows):
+        some, some_keys = x[first : first + rows], keys[first : first + rows]
+        missing = rows - len(some)
+        found.append(ask(padded(some, rows), [*some_keys, *[0] * missing])[:, : len(some)])
+    return torch.cat(found, 1)
+
+
+def padded(x: Tensor, rows: int) -> Tensor:
+    """``x`` with copies of its first row behind it, ``rows`` in all."""
+    missing = rows - len(x)
+    return x if not missing else torch.cat([x, x[:1].expand(missing, *x.shape[1:])])
+
+
+def require_finite(scores: Tensor, name: str) -> None:
+    """Refuse scores from which no class can be read.
+
+    Raises:
+        NonFiniteError: there are some.
+    """
+    broken = ~torch.isfinite(scores).all(-1)
+    if bool(broken.any()):
+        raise NonFiniteError(
+            f"{int(broken.sum())} of {broken.numel()} answers of {name} are NaN or infinite",
+            why="no class can be read from them, and no attack may call that a success",
+            repair="phalanx doctor MODEL",
+        )
+
+
+class Plain(Target):
+    """One model.
+
+    Args:
+        model: in evaluation mode.
+        rows: of a pass; by default what suits the device.
+        gradients: False: only its scores are asked for.
+    """
+
+    def __init__(self, model: Model, rows: int | None = None, *, gradients: bool = True) -> None:
+        self.model, self.inputs, self.classes = model, model.inputs, model.classes
+        self.device, self.name = device_of(model), model.card.name
+        self.rows = rows_of(self.device, rows)
+        self.weights = torch.ones(1, device=self.device)
+        self.differentiable = gradients
+
+    def see(self, x: Tensor, keys: Sequence[int]) -> Seen:
+        """Its logits, the one outcome."""
+        logits = called(self.model, x, self.name)[None]
+        return Seen(logits, logits)
+
+
+class Reduced(Target):
+    """An ensemble under a reducer: one outcome.
+
+    Where the reducer's scores are confidences, gradients are those of their logarithm, and where
+    they are votes, those of the members, each with equal probability.
+    """
+
+    def __init__(
+        self, ensemble: Ensemble, rows: int | None = None, *, gradients: bool = True
+    ) -> None:
+        self.ensemble, self.inputs, self.classes = ensemble, ensemble.inputs, ensemble.classes
+        self.device, self.name = device_of(ensemble), f"the {ensemble.reducer_name} ensemble"
+        self.rows = rows_of(self.device, rows)
+        self.weights = torch.ones(1, device=self.device)
+        self.differentiable = gradients
+
+    @property
+    def steep_weights(self) -> Tensor:
+        """Of the reduced scores, or of the members where those are flat."""
+        count = len(self.ensemble.members) if self.ensemble.reducer_name == "vote" else 1
+        return torch.full((count,), 1 / count, device=self.device)
+
+    @property
+    def members(self) -> Sequence[Target]:
+        """Each alone."""
+        return [
+            Plain(model, self.rows, gradients=self.differentiable) for model in self.ensemble.models
+        ]
+
+    def see(self, x: Tensor, keys: Sequence[int]) -> Seen:
+        """The reduced scores, and what to climb."""
+        with user_code(f"{self.name} on inputs of shape {tuple(x.shape)}"):
+            logits = self.ensemble.member_logits(x).float()
+        scores = self.ensemble.reducer(logits)[None]
+        return Seen(scores, self._steep(logits, scores))
+
+    def _steep(self, logits: Tensor, scores: Tensor) -> Tensor:
+        name, options = self.ensemble.reducer_name, self.ensemble.reducer_options
+        if name == "vote":
+            return logits
+        if name == "max-margin":
+            two = logits.softmax(-1).topk(2, dim=-1).values
+            leader = (two[..., 0] - two[..., 1]).argmax(0)
+            return logits.take_along_dim(leader.view(1, -1, 1), dim=0)
+        if name in ("softmax", "weighted"):
+            shares = logits.new_tensor(options.get("weights") or [1.0] * len(logits))
+            shares = (shares / shares.sum()).clamp_min(1e-30).log()
+            return (log_softmax(logits, -1) + shares[:, None, None]).logsumexp(0)[None]
+        return scores
+
+
+class Expected(Target):
+    """A random ensemble: a member is drawn for every answer, so accuracy is an exact mean.
+
+    Args:
+        models: the members.
+        probabilities: of each; by default all equal.
+
+    Raises:
+        ParameterError: they are not probabilities, or not one a member.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[Model],
+        probabilities: Sequence[float] | Tensor | None = None,
+        rows: int | None = None,
+        *,
+        gradients: bool = True,
+    ) -> None:
+        if not models:
+            raise ModelError("a random ensemble without members")
+        self.models, self.inputs, self.classes = list(models), models[0].inputs, models[0].classes
+        self.device, self.name = device_of(models[0]), "the random ensemble"
+        self.rows, self.differentiable = rows_of(self.device, rows), gradients
+        shares = _probabilities(probabilities, len(models))
+        self.weights = torch.tensor(shares, dtype=torch.float32, device=self.device)
+        self.shares = torch.tensor(shares, dtype=torch.float64, device=self.device)
+
+    @property
+    def members(self) -> Sequence[Target]:
+        """Each alone."""
+        return [Plain(model, self.rows, gradients=self.differentiable) for model in self.models]
+
+    def see(self, x: Tensor, keys: Sequence[int]) -> Seen:
+        """Every member's logits."""
+        logits = torch.stack([called(model, x, self.name) for model in self.models])
+        return Seen(logits, logits)
+
+    def agreement(self, scores: Tensor, y: Tensor) -> Tensor:
+        """The exact probability that the member that is drawn is right."""
+        return self.shares @ (scores.argmax(-1) == y).double()
+
+
+def _probabilities(given: Sequence[float] | Tensor | None, members: int) -> list[float]:
+    if given is None:
+        return [1 / members] * members
+    values = [float(value) for value in given]
+    total = sum(values)
+    if len(values) != members or not all(0 <= v <= 1 for v in values) or abs(total - 1) > 1e-6:
+        raise ParameterError(
+            f"the probabilities of {members} members are {values}",
+            why="there is one a member, none negative, and they sum to 1",
+        )
+    return [value / total for value in values]
+
+
+def called(model: nn.Module, x: Tensor, name: str) -> Tensor:
+    """Logits in float32.
+
+    Raises:
+        ModelError: its code fails, or returns something else than logits.
+    """
+    with user_code(f"{name} on inputs of shape {tuple(x.shape)}"):
+        logits: Tensor = model(x)
+    return logits.float()
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where its weights are."""
+    return next((p.device for p in model.parameters()), torch.device("cpu"))
+
+
+def rows_of(device: torch.device, asked: int | None) -> int:
+    """Rows of a pass, asked for or by the device.
+
+    Raises:
+        ParameterError: fewer than 1.
+    """
+    if asked is None:
+        return ROWS.get(device.type, ROWS["cuda"])
+    if type(asked) is not int or asked < 1:
+        raise ParameterError(f"{asked!r} rows in a pass", repair="a whole number from 1")
+    return asked

@@ -1,0 +1,1 @@
+"""One small intermediate representation of networks, its importers, its simplifier, its runner."""

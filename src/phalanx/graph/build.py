@@ -1,0 +1,124 @@
+"""`Builder`: nodes one by one, their shapes inferred, what is constant computed at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from phalanx.errors import GraphError
+from phalanx.graph.ir import CONSTANT, INPUT, Graph, Node
+from phalanx.graph.operators import OPERATORS
+
+LARGEST_VALUE = 1 << 28
+"""Numbers one value of one input may have; more is a mistake or an attack, not a network."""
+
+# What torch answers to operands that do not fit, on its meta device as anywhere else.
+_DOES_NOT_FIT = (RuntimeError, ValueError, IndexError, TypeError, NotImplementedError, KeyError)
+
+
+class Builder:
+    """Collects the nodes of a graph.
+
+    Args:
+        shape: of one input, without the batch axis.
+        name: what the input is called.
+    """
+
+    def __init__(self, shape: Sequence[int], name: str = INPUT) -> None:
+        self._nodes: dict[str, Node] = {}
+        self.input = self._keep(Node(self._unused(name), INPUT, (), _checked(name, tuple(shape))))
+
+    def __getitem__(self, name: str) -> Node:
+        return self._nodes[name]
+
+    def add(
+        self,
+        op: str,
+        inputs: Sequence[str],
+        *,
+        name: str = "",
+        tensors: Mapping[str, Tensor] | None = None,
+        **attributes: Any,
+    ) -> str:
+        """Append an operator and return its name; constants of constants become one constant.
+
+        Raises:
+            GraphError: it cannot be applied to these inputs; names the node.
+        """
+        name = self._unused(name or op)
+        node = Node(name, op, tuple(inputs), (), attributes, dict(tensors or {}))
+        if inputs and all(self[source].op == CONSTANT for source in inputs):
+            values = [self[source].tensors["value"].unsqueeze(0) for source in inputs]
+            return self.constant(_applied(node, values).squeeze(0), name=name)
+        operands = [_stand_in(self[source]) for source in inputs]
+        carried = {key: tensor.to("meta") for key, tensor in node.tensors.items()}
+        result = _applied(Node(name, op, node.inputs, (), attributes, carried), operands)
+        shape = _checked(name, tuple(result.shape[1:]))
+        return self._keep(Node(name, op, node.inputs, shape, attributes, node.tensors))
+
+    def constant(self, value: Tensor, *, name: str = CONSTANT) -> str:
+        """A node that is ``value`` for every input."""
+        shape = _checked(name, tuple(value.shape))
+        return self._keep(Node(self._unused(name), CONSTANT, (), shape, {}, {"value": value}))
+
+    def value(self, name: str) -> Tensor | None:
+        """What a constant node is; None for one that depends on the input."""
+        node = self[name]
+        return node.tensors["value"] if node.op == CONSTANT else None
+
+    def graph(self, output: str) -> Graph:
+        """Everything the output needs."""
+        return without_dead_ends(Graph(tuple(self._nodes.values()), output))
+
+    def _keep(self, node: Node) -> str:
+        self._nodes[node.name] = node
+        return node.name
+
+    def _unused(self, name: str) -> str:
+        if name not in self._nodes:
+            return name
+        number = 1
+        while f"{name}-{number}" in self._nodes:
+            number += 1
+        return f"{name}-{number}"
+
+
+def without_dead_ends(graph: Graph) -> Graph:
+    """The graph without the nodes its output does not depend on (the input stays)."""
+    needed = {graph.output}
+    for node in reversed(graph.nodes):
+        if node.name in needed:
+            needed.update(node.inputs)
+    kept = [node for node in graph if node.name in needed or node.op == INPUT]
+    return Graph(tuple(kept), graph.output)
+
+
+def _stand_in(node: Node) -> Tensor:
+    kind = node.tensors["value"].dtype if node.op == CONSTANT else torch.float32
+    return torch.empty((1, *node.shape), dtype=kind, device="meta")
+
+
+def _applied(node: Node, operands: Sequence[Tensor]) -> Tensor:
+    try:
+        return OPERATORS[node.op](node, *operands)
+    except _DOES_NOT_FIT as error:
+        shapes = " and ".join(str(tuple(operand.shape[1:])) for operand in operands)
+        raise GraphError(
+            f"node {node.name!r} ({node.op}) cannot be applied to {shapes or 'nothing'}",
+            why=str(error).partition("\n")[0],
+        ) from error
+
+
+def _checked(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    numbers = 1
+    for size in shape:
+        numbers *= size
+    if any(size < 0 for size in shape) or numbers > LARGEST_VALUE:
+        raise GraphError(
+            f"node {name!r} has shape {shape}",
+            why=f"values of more than {LARGEST_VALUE} numbers are not read",
+        )
+    return shape

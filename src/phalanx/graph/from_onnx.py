@@ -1,0 +1,220 @@
+"""Read an ONNX file as a `Graph`, right for any batch size."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from phalanx.errors import GraphError, MissingDependencyError
+from phalanx.graph.build import Builder
+from phalanx.graph.ir import Graph
+from phalanx.graph.onnx_rules import RULES, Call, Value
+
+LARGEST_FILE = 1 << 30
+"""Bytes of a file, and of what a compressed one unfolds into."""
+
+MOST_NODES = 100_000
+
+_RULES = ("elementwise", "layers", "layout")
+_KEPT_INTEGERS = (torch.int64, torch.int32, torch.bool)
+
+
+def from_onnx(path: Path | str) -> Graph:
+    """The graph of an ONNX file (``.onnx`` or ``.onnx.gz``) with one input and one output.
+
+    The first axis is the batch where it is symbolic or one; every operator becomes one on the
+    rows of a batch, also where the file moves that axis about (`phalanx.graph.onnx_rules`).
+
+    Raises:
+        MissingDependencyError: the package ``onnx`` is not installed.
+        GraphError: not an ONNX file, several inputs, an operator that is not read (named), weights
+            in other files, or tensors that do not fit.
+    """
+    return from_onnx_bytes(_read(Path(path)), name=str(path))
+
+
+def from_onnx_bytes(content: bytes, *, name: str = "the ONNX graph") -> Graph:
+    """`from_onnx` of what is already in memory."""
+    onnx = _onnx()
+    errors: Any = import_module("google.protobuf.message")
+
+    try:
+        model = onnx.load_model_from_string(content)
+    except (errors.DecodeError, ValueError, UnicodeDecodeError) as error:
+        raise GraphError(f"{name} is not an ONNX file", why=str(error)) from error
+    for module in _RULES:
+        import_module(f"phalanx.graph.onnx_rules.{module}")
+    return _Reader(onnx, model, name).read()
+
+
+class _Reader:
+    """One pass over the nodes of a file."""
+
+    def __init__(self, onnx: Any, model: Any, name: str) -> None:
+        self._onnx, self._graph, self._name = onnx, model.graph, name
+        domains = {entry.domain: entry.version for entry in model.opset_import}
+        self._version = domains.get("", domains.get("ai.onnx", 0))
+        self._values: dict[str, Value] = {}
+
+    def read(self) -> Graph:
+        """The whole graph."""
+        if len(self._graph.node) > MOST_NODES:
+            raise GraphError(f"{self._name} has {len(self._graph.node)} nodes")
+        initial = {tensor.name: tensor for tensor in self._graph.initializer}
+        inputs = [entry for entry in self._graph.input if entry.name not in initial]
+        if len(inputs) != 1 or len(self._graph.output) != 1:
+            raise GraphError(
+                f"{self._name} has {len(inputs)} inputs and {len(self._graph.output)} outputs",
+                why="a classifier has one of each",
+            )
+        shape = self._input_shape(inputs[0])
+        batch = 0 if len(shape) > 1 and shape[0] == 1 else None
+        builder = Builder(shape[1:] if batch == 0 else shape, inputs[0].name or "input")
+        self._values[inputs[0].name] = Value(builder.input, shape, batch)
+        for key, stored in initial.items():
+            tensor = self._tensor(stored, key)
+            self._values[key] = Value(builder.constant(tensor, name=key), tuple(tensor.shape))
+        for index, node in enumerate(self._graph.node):
+            self._translate(node, index, builder)
+        return self._finished(builder)
+
+    def _finished(self, builder: Builder) -> Graph:
+        name = self._graph.output[0].name
+        if name not in self._values:
+            raise GraphError(f"{self._name} has an output {name!r} that no node computes")
+        value = self._values[name]
+        # A batch of one on the first axis is no axis of the node, wherever it was before.
+        call = Call("output", "Output", {}, 1, self._version, builder)
+        if value.axis is not None and value.axis != 0:
+            value = call.plain(value)
+        if value.axis is None and len(value.shape) > 1 and value.shape[0] == 1:
+            value = call.batched(value)
+        graph = builder.graph(value.name)
+        if graph[graph.output].op == "constant":
+            raise GraphError(f"the output of {self._name} does not depend on its input")
+        return graph
+
+    def _translate(self, node: Any, index: int, builder: Builder) -> None:
+        name = node.name or next((n for n in node.output if n), "") or f"{node.op_type}-{index}"
+        attributes = {entry.name: self._attribute(entry, name) for entry in node.attribute}
+        call = Call(name, node.op_type, attributes, len(node.output), self._version, builder)
+        if node.domain not in ("", "ai.onnx"):
+            raise call.refusal(f"its domain is {node.domain!r}")
+        if node.op_type == "Constant":
+            tensor = next(iter(attributes.values()), None)
+            if not isinstance(tensor, Tensor):
+                tensor = torch.tensor(tensor) if isinstance(tensor, int | float | list) else None
+            if tensor is None:
+                raise call.refusal("it holds no tensor")
+            self._values[node.output[0]] = Value(
+                builder.constant(tensor, name=name), tuple(tensor.shape)
+            )
+            return
+        if node.op_type not in RULES:
+            raise call.refusal(
+                "this operator is not read",
+                f"rewrite it with one of {', '.join(sorted(RULES))}",
+            )
+        values = [self._read_value(key, call) if key else None for key in node.input]
+        results = self._applied(call, values)
+        for key, result in zip(node.output, results, strict=False):
+            self._values[key] = result
+
+    def _applied(self, call: Call, values: Sequence[Value | None]) -> list[Value]:
+        try:
+            found = RULES[call.op](call, list(values))
+        except GraphError:
+            raise
+        # A file may leave out inputs and attributes, or give them other types and sizes.
+        except (
+            TypeError,
+            ValueError,
+            IndexError,
+            AttributeError,
+            RuntimeError,
+            ArithmeticError,
+        ) as e:
+            raise call.refusal(f"its inputs or attributes do not fit: {e}") from e
+        return found if isinstance(found, list) else [found]
+
+    def _read_value(self, key: str, call: Call) -> Value:
+        if key not in self._values:
+            raise GraphError(
+                f"node {call.name!r} ({call.op}) reads {key!r}, which no earlier node computes",
+                why="nodes come in the order of their computation, without cycles",
+            )
+        return self._values[key]
+
+    def _input_shape(self, entry: Any) -> tuple[int, ...]:
+        kind = entry.type.tensor_type
+        if kind.elem_type not in (self._onnx.TensorProto.FLOAT, self._onnx.TensorProto.DOUBLE):
+            raise GraphError(
+                f"the input {entry.name!r} of {self._name} is not of type float or double",
+                repair="export the network in float32",
+            )
+        sizes = [d.dim_value if d.HasField("dim_value") else 0 for d in kind.shape.dim]
+        if sizes and sizes[0] <= 0:
+            sizes[0] = 1  # a symbolic batch
+        if not sizes or min(sizes) <= 0:
+            raise GraphError(
+                f"the input {entry.name!r} of {self._name} has no fixed shape",
+                why="only the first axis may be left open",
+                repair="export with the input's sizes",
+            )
+        return tuple(sizes)
+
+    def _tensor(self, stored: Any, name: str) -> Tensor:
+        if stored.data_location == self._onnx.TensorProto.EXTERNAL:
+            raise GraphError(
+                f"tensor {name!r} of {self._name} lies in another file",
+                repair="save the model with its weights inside",
+            )
+        try:
+            array = self._onnx.numpy_helper.to_array(stored)
+            tensor = torch.from_numpy(array.copy())
+        except (ValueError, TypeError, KeyError, RuntimeError) as error:
+            raise GraphError(f"tensor {name!r} of {self._name} cannot be read: {error}") from error
+        if tensor.is_floating_point():
+            return tensor.float() if tensor.dtype != torch.float64 else tensor
+        return tensor if tensor.dtype in _KEPT_INTEGERS else tensor.long()
+
+    def _attribute(self, entry: Any, node: str) -> Any:
+        kinds = self._onnx.AttributeProto
+        if entry.type == kinds.TENSOR:
+            return self._tensor(entry.t, node)
+        if entry.type in (kinds.INTS, kinds.FLOATS):
+            return list(entry.ints or entry.floats)
+        if entry.type == kinds.STRING:
+            return entry.s.decode("utf-8", "replace")
+        return {kinds.INT: entry.i, kinds.FLOAT: entry.f}.get(entry.type)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > LARGEST_FILE:
+            raise GraphError(f"{path} is larger than {LARGEST_FILE} bytes")
+        if path.suffix != ".gz":
+            return path.read_bytes()
+        with gzip.open(path) as file:
+            content = file.read(LARGEST_FILE + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise GraphError(f"{path} cannot be read", why=str(error)) from error
+    if len(content) > LARGEST_FILE:
+        raise GraphError(f"{path} unfolds into more than {LARGEST_FILE} bytes")
+    return content
+
+
+def _onnx() -> Any:
+    try:
+        return import_module("onnx")
+    except ImportError:
+        raise MissingDependencyError(
+            "ONNX files need the package onnx", repair="pip install 'phalanx[onnx]'"
+        ) from None

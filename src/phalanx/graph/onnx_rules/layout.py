@@ -1,0 +1,328 @@
+"""ONNX operators that move, repeat, choose or add up numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from phalanx.graph.onnx_rules import Call, Value, inner_axis, rule
+from phalanx.graph.onnx_rules.elementwise import same
+
+LARGEST_FOLDED = 1 << 24
+"""Numbers that ConstantOfShape, Expand or Tile of a constant may make."""
+
+
+@rule("Identity")
+def identity(call: Call, values: list[Value]) -> Value:
+    """The same."""
+    return values[0]
+
+
+@rule("Dropout")
+def dropout(call: Call, values: list[Value]) -> Value:
+    """Nothing, in evaluation."""
+    training = len(values) > 2 and values[2] is not None
+    if training and bool(call.needed(values[2], "training_mode").any()):
+        raise call.refusal(
+            "dropout in training mode makes the network a random function",
+            "export the network in evaluation mode",
+        )
+    return values[0]
+
+
+@rule("Cast")
+def cast(call: Call, values: list[Value]) -> Value:
+    """Between types of constants; of values only what keeps them real numbers."""
+    onnx: Any = import_module("onnx")
+
+    floats = {onnx.TensorProto.FLOAT: torch.float32, onnx.TensorProto.DOUBLE: torch.float64}
+    to = int(call.get("to"))
+    found = call.constant(values[0])
+    if found is None:
+        if to not in floats:
+            raise call.refusal("it casts what depends on the input to another type")
+        return values[0]
+    kinds = {
+        **floats,
+        onnx.TensorProto.INT64: torch.int64,
+        onnx.TensorProto.INT32: torch.int32,
+        onnx.TensorProto.BOOL: torch.bool,
+    }
+    if to not in kinds:
+        raise call.refusal(f"it casts to type {onnx.TensorProto.DataType.Name(to)}")
+    return _folded(call, found.to(kinds[to]))
+
+
+@rule("Shape")
+def shape_of(call: Call, values: list[Value]) -> Value:
+    """The sizes, the batch being one."""
+    sizes = torch.tensor(values[0].shape, dtype=torch.int64)
+    return _folded(call, sizes[call.get("start", 0) : call.get("end")])
+
+
+@rule("ConstantOfShape")
+def constant_of_shape(call: Call, values: list[Value]) -> Value:
+    """One number everywhere."""
+    sizes = _whole(call, values[0], "shape")
+    if math.prod(sizes) > LARGEST_FOLDED or min(sizes, default=0) < 0:
+        raise call.refusal(f"it makes a tensor of shape {tuple(sizes)}")
+    value: Tensor = call.get("value", torch.zeros(1))
+    return _folded(call, torch.full(sizes, value.flatten()[0].item(), dtype=value.dtype))
+
+
+@rule("Reshape")
+def reshape(call: Call, values: list[Value]) -> Value:
+    """0 keeps a size, -1 follows from the others; the batch stays where it is a one."""
+    x, sizes = values[0], _whole(call, values[1], "shape")
+    if not call.get("allowzero", 0):
+        if any(size == 0 and i >= len(x.shape) for i, size in enumerate(sizes)):
+            raise call.refusal("its shape keeps an axis that is not there")
+        sizes = [x.shape[i] if size == 0 else size for i, size in enumerate(sizes)]
+    if -1 in sizes:
+        known = math.prod(size for size in sizes if size != -1)
+        if sizes.count(-1) > 1 or not known or math.prod(x.shape) % known:
+            raise call.refusal(f"shape {x.shape} cannot become {tuple(sizes)}")
+        sizes[sizes.index(-1)] = math.prod(x.shape) // known
+    return call.reshaped(x, sizes, 0 if sizes and sizes[0] == 1 else None)
+
+
+@rule("Flatten")
+def flatten(call: Call, values: list[Value]) -> Value:
+    """Two axes: all before ``axis``, and the rest."""
+    x, axis = values[0], int(call.get("axis", 1))
+    axis = axis + len(x.shape) if axis < 0 else axis
+    sizes = (math.prod(x.shape[:axis]), math.prod(x.shape[axis:]))
+    places = [place for place in (0, 1) if sizes[place] == 1]
+    return call.reshaped(x, sizes, places[0] if places else None)
+
+
+@rule("Unsqueeze", "Squeeze")
+def squeeze(call: Call, values: list[Value]) -> Value:
+    """Axes of size one put in or taken out; they are an input from operator set 13 on."""
+    x = values[0]
+    given = values[1] if len(values) > 1 else None
+    axes = call.get("axes") if given is None else _whole(call, given, "axes")
+    # Follow the batch: the same moves on a list that says which axis it is.
+    marks = [i == x.axis for i in range(len(x.shape))]
+    sizes = list(x.shape)
+    if call.op == "Unsqueeze":
+        for axis in sorted(a % (len(sizes) + len(axes)) for a in axes):
+            sizes.insert(axis, 1)
+            marks.insert(axis, False)
+    else:
+        ones = [i for i, size in enumerate(sizes) if size == 1]
+        for axis in sorted(ones if axes is None else [a % len(sizes) for a in axes], reverse=True):
+            del sizes[axis], marks[axis]
+    return call.reshaped(x, sizes, marks.index(True) if True in marks else None)
+
+
+@rule("Transpose")
+def transpose(call: Call, values: list[Value]) -> Value:
+    """Without a permutation the axes are reversed."""
+    x = values[0]
+    return transposed(call, x, call.get("perm") or range(len(x.shape))[::-1])
+
+
+def transposed(call: Call, x: Value, axes: Sequence[int]) -> Value:
+    """Axes in another order, the batch's among them."""
+    shape = tuple(x.shape[axis] for axis in axes)
+    inner = [place for axis in axes if (place := inner_axis(x, axis)) is not None]
+    batch = None if x.axis is None else list(axes).index(x.axis)
+    if inner == sorted(inner):
+        return Value(x.name, shape, batch)
+    return call.add("transpose", [x], shape, axis=batch, permutation=tuple(inner))
+
+
+@rule("Concat")
+def concat(call: Call, values: list[Value]) -> Value:
+    """Along one axis; constants among them are the same for every input."""
+    variable = [value for value in values if call.constant(value) is None]
+    places = {value.axis for value in variable}
+    axis = int(call.get("axis")) % len(values[0].shape)
+    if len(places) != 1 or axis in places:
+        values, batch = [call.plain(value) for value in values], None
+    else:
+        batch = places.pop()
+        if batch is not None:
+            values = [v if v in variable else call.batched(v, batch) for v in values]
+    inner = axis if batch is None else axis - (axis > batch)
+    shape = list(values[0].shape)
+    shape[axis] = sum(value.shape[axis] for value in values)
+    name = call.builder.add("concat", [v.name for v in values], name=call.name, axis=inner)
+    return Value(name, tuple(shape), batch if variable else None)
+
+
+@rule("Slice")
+def cut(call: Call, values: list[Value]) -> Value:
+    """Ranges are attributes up to operator set 9, inputs from 10 on."""
+    x = values[0]
+    if call.version < 10:
+        starts, ends = call.get("starts"), call.get("ends")
+        axes, steps = call.get("axes"), None
+    else:
+        given = [*values[1:], None, None]
+        starts, ends = _whole(call, given[0], "start"), _whole(call, given[1], "end")
+        axes, steps = (None if v is None else _whole(call, v, "axis") for v in given[2:4])
+    for i, axis in enumerate(axes or range(len(starts))):
+        indices = range(x.shape[axis])[slice(*_ends(starts[i], ends[i], steps[i] if steps else 1))]
+        x = taken(call, x, axis, indices)
+    return x
+
+
+def _ends(start: int, end: int, step: int) -> tuple[int, int | None, int]:
+    """ONNX ends are clamped; below zero they count from the end, as in Python."""
+    return start, None if step < 0 and end < -(1 << 31) + 1 else end, step
+
+
+@rule("Gather")
+def gather(call: Call, values: list[Value]) -> Value:
+    """Constant indices; their axes take the place of the one they choose from."""
+    x, axis = values[0], int(call.get("axis", 0)) % len(values[0].shape)
+    indices = call.needed(values[1], "indices").long()
+    size = x.shape[axis]
+    if indices.numel() and not (-size <= int(indices.min()) and int(indices.max()) < size):
+        raise call.refusal(f"it reads outside of an axis of size {size}")
+    found = taken(call, x, axis, indices.flatten().remainder(size).tolist())
+    shape = (*found.shape[:axis], *indices.shape, *found.shape[axis + 1 :])
+    batch = found.axis
+    if batch is not None and batch > axis:
+        batch += indices.ndim - 1
+    return call.reshaped(found, shape, batch)
+
+
+@rule("Split")
+def split(call: Call, values: list[Value]) -> list[Value]:
+    """Into the given sizes, or into as many equal parts as there are outputs."""
+    x, axis = values[0], int(call.get("axis", 0))
+    axis %= len(x.shape)
+    size = x.shape[axis]
+    parts = call.get("split")
+    if len(values) > 1 and values[1] is not None:
+        parts = _whole(call, values[1], "sizes")
+    if parts is None:
+        part = math.ceil(size / call.outputs)
+        parts = [min(part, size - i * part) for i in range(call.outputs)]
+    ends = [sum(parts[: i + 1]) for i in range(len(parts))]
+    return [
+        taken(call, x, axis, range(end - part, end)) for part, end in zip(parts, ends, strict=True)
+    ]
+
+
+@rule("Upsample", "Resize")
+def upsample(call: Call, values: list[Value]) -> Value:
+    """Nearest neighbour, by whole factors: every entry repeated."""
+    if call.get("mode", "nearest") != "nearest":
+        raise call.refusal(f"mode {call.get('mode')!r}", "use nearest neighbour")
+    x = values[0]
+    scales = call.get("scales") or _floats(call, values[2 if call.op == "Resize" else 1])
+    if call.op == "Resize" and len(values) > 3 and values[3] is not None:
+        sizes = _whole(call, values[3], "sizes")
+        scales = [new / old for new, old in zip(sizes, x.shape, strict=True)]
+    for axis, factor in enumerate(scales or ()):
+        if factor < 1 or factor != int(factor):
+            raise call.refusal(f"it scales by {factor:g}", "scale by whole numbers")
+        if factor > 1:
+            x = taken(call, x, axis, [i // int(factor) for i in range(x.shape[axis] * int(factor))])
+    return x
+
+
+@rule("Pad")
+def pad(call: Call, values: list[Value]) -> Value:
+    """Around the tensor; a mirrored or repeated edge is a choice of entries."""
+    x, mode, rank = values[0], call.get("mode", "constant"), len(values[0].shape)
+    given = values[1] if len(values) > 1 else None
+    pads = call.get("pads") if given is None else _whole(call, given, "padding")
+    filler = call.get("value", 0.0)
+    if len(values) > 2 and values[2] is not None:
+        filler = call.needed(values[2], "value").item()
+    if x.axis is not None and (pads[x.axis] or pads[rank + x.axis]):
+        x = call.plain(x)
+    if mode in ("edge", "reflect"):
+        for axis in range(rank):
+            last = x.shape[axis] - 1
+            wanted = range(-pads[axis], last + 1 + pads[rank + axis])
+            if mode == "edge":
+                x = taken(call, x, axis, [min(max(i, 0), last) for i in wanted])
+            else:
+                x = taken(call, x, axis, [last - abs(last - abs(i)) for i in wanted])
+        return x
+    inner = [axis for axis in range(rank) if axis != x.axis]
+    return call.add(
+        "pad",
+        [x],
+        axis=x.axis,
+        value=float(filler),
+        before=tuple(pads[a] for a in inner),
+        after=tuple(pads[rank + a] for a in inner),
+    )
+
+
+@rule("ReduceSum", "ReduceMean")
+def reduce(call: Call, values: list[Value]) -> Value:
+    """Sum or mean over axes; they are an input of ReduceSum from operator set 13 on."""
+    x = values[0]
+    given = values[1] if len(values) > 1 else None
+    axes = call.get("axes") if given is None else _whole(call, given, "axes")
+    if axes is None and call.get("noop_with_empty_axes", 0):
+        return x
+    axes = sorted(a % len(x.shape) for a in (range(len(x.shape)) if axes is None else axes))
+    inner = tuple(place for axis in axes if (place := inner_axis(x, axis)) is not None)
+    shape = tuple(1 if i in axes else size for i, size in enumerate(x.shape))
+    count = math.prod(x.shape[axis] for axis in axes)
+    x = call.add("reduce-sum", [x], shape, axis=x.axis, axes=inner)
+    if call.op == "ReduceMean":
+        x = same(call, "scale", x, tensors={"weight": torch.tensor(1 / count)})
+    if call.get("keepdims", 1):
+        return x
+    kept = [i for i in range(len(shape)) if i not in axes]
+    batch = kept.index(x.axis) if x.axis in kept else None
+    return call.reshaped(x, [shape[i] for i in kept], batch)
+
+
+@rule("Expand")
+def expand(call: Call, values: list[Value]) -> Value:
+    """Broadcast against a shape."""
+    x, wanted = values[0], _whole(call, values[1], "shape")
+    shape = torch.broadcast_shapes(x.shape, tuple(wanted))
+    if math.prod(shape) > LARGEST_FOLDED:
+        raise call.refusal(f"it makes a tensor of shape {tuple(shape)}")
+    same_batch = x.axis is not None and len(shape) == len(x.shape) and shape[x.axis] == 1
+    x = x if same_batch else call.plain(x)
+    inner = tuple(size for i, size in enumerate(shape) if i != x.axis)
+    name = call.builder.add("expand", [x.name], name=call.name, shape=inner)
+    return Value(name, tuple(shape), x.axis)
+
+
+def taken(call: Call, x: Value, axis: int, indices: Sequence[int]) -> Value:
+    """Entries of one axis; all of them in order are the value itself."""
+    axis %= len(x.shape)
+    indices = list(indices)
+    if indices == list(range(x.shape[axis])):
+        return x
+    place = inner_axis(x, axis)
+    if place is None:
+        x = call.plain(x)
+        place = axis
+    tensors = {"indices": torch.tensor(indices, dtype=torch.int64)}
+    name = call.builder.add("take", [x.name], name=call.name, tensors=tensors, axis=place)
+    shape = (*x.shape[:axis], len(indices), *x.shape[axis + 1 :])
+    return Value(name, shape, x.axis)
+
+
+def _folded(call: Call, tensor: Tensor) -> Value:
+    return Value(call.builder.constant(tensor, name=call.name), tuple(tensor.shape))
+
+
+def _whole(call: Call, value: Value | None, what: str) -> list[int]:
+    return [int(n) for n in call.needed(value, what).flatten().tolist()]
+
+
+def _floats(call: Call, value: Value | None) -> list[float] | None:
+    if value is None:
+        return None
+    return [float(n) for n in call.needed(value, "scale").flatten().tolist()]

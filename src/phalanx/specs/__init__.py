@@ -1,0 +1,1 @@
+"""Specifications: what an attacker may do, and what must hold."""

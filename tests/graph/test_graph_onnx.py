@@ -1,0 +1,153 @@
+"""Every operator that is read, beside onnxruntime; what is not read is refused by name."""
+
+from __future__ import annotations
+
+import gzip
+from contextlib import suppress
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+from graph_helpers import content, gap, inputs, model, node, reference
+from onnx import TensorProto, helper
+from onnx_cases import CASES
+
+from phalanx.errors import GraphError
+from phalanx.graph.from_onnx import from_onnx, from_onnx_bytes
+from phalanx.graph.onnx_rules import RULES
+from phalanx.graph.run import GraphNetwork, run
+from phalanx.graph.simplify import simplify
+
+FAMILIES = (
+    "acasxu/onnx/ACASXU_run2a_1_2_batch_2000.onnx.gz",
+    "cifar10_resnet/onnx/resnet_2b.onnx",
+    "collins_rul_cnn/onnx/NN_rul_small_window_20.onnx.gz",
+    "dist_shift/onnx/mnist_concat.onnx.gz",
+    "eran/onnx/ffnnSIGMOID__Point_6x200.onnx",
+    "linearizenn/onnx/AllInOne_10_10.onnx.gz",
+    "ml4acopf/onnx/14_ieee_ml4acopf-linear-residual.onnx.gz",
+    "mnist_fc/onnx/mnist-net_256x2.onnx.gz",
+    "nn4sys/onnx/lindex.onnx.gz",
+    "oval21/onnx/cifar_base_kw.onnx.gz",
+    "reach_prob_density/onnx/vdp.onnx.gz",
+    "rl_benchmarks/onnx/cartpole.onnx.gz",
+    "safenlp/onnx/medical_perturbations_0.onnx.gz",
+    "sri_resnet_a/onnx/resnet_3b2_bn_mixup_adv_4.0_bs128_lr-1.onnx.gz",
+    "tllverifybench/onnx/tllBench_n=2_N=M=8_m=1_instance_0_1.onnx.gz",
+    "verivital/onnx/Convnet_avgpool.onnx",
+    "verivital/onnx/Convnet_maxpool.onnx",
+)
+
+
+def compare(file: bytes, graph) -> None:
+    x = inputs(graph.input.shape)
+    expected = reference(file, x)
+    assert gap(run(graph, x), expected) < 1e-5
+    assert gap(run(simplify(graph), x), expected) < 1e-5
+    assert gap(GraphNetwork(graph)(x), expected) < 1e-5
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_operator(case: str) -> None:
+    shape, file = CASES[case]
+    graph = from_onnx_bytes(file)
+    assert graph.input.shape == shape
+    compare(file, graph)
+
+
+def test_every_rule_has_a_case() -> None:
+    untested = {"Less", "Greater", "And", "Or", "Resize", "Cast", "Shape"}
+    assert set(RULES) - {case.partition("-")[0] for case in CASES} <= untested
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("path", FAMILIES)
+def test_a_network_of_each_family(path: str, shared) -> None:
+    compare(content(shared / "vnncomp" / path), from_onnx(shared / "vnncomp" / path))
+
+
+@pytest.mark.slow
+@pytest.mark.shared
+def test_every_network(shared) -> None:
+    paths = sorted((shared / "vnncomp").glob("*/onnx/*"))
+    assert len(paths) > 50
+    for path in paths:
+        compare(content(path), from_onnx(path))
+
+
+def test_a_batch_is_its_rows() -> None:
+    shape, file = CASES["MatMul-column"]
+    graph, x = from_onnx_bytes(file), inputs(shape, 5)
+    alone = torch.cat([run(graph, row[None]) for row in x])
+    torch.testing.assert_close(run(graph, x), alone)
+
+
+def test_a_compressed_file_is_the_file(tmp_path) -> None:
+    _, file = CASES["Relu"]
+    (tmp_path / "net.onnx.gz").write_bytes(gzip.compress(file))
+    assert len(from_onnx(tmp_path / "net.onnx.gz").nodes) == 2
+
+
+REFUSED = {
+    "operator": (model([node("Erf", "x")], (3,)), r"'y' \(Erf\).*rewrite it with one of Abs"),
+    "random": (model([node("RandomNormalLike", "x")], (3,)), "RandomNormalLike"),
+    "domain": (model([node("Relu", "x", domain="com.example")], (3,)), "domain"),
+    "cycle": (model([node("Relu", "z"), node("Relu", "y", "z")], (3,)), "no earlier node"),
+    "shape": (model([node("MatMul", "x w")], (3,), {"w": np.ones((4, 2), np.float32)}), "cannot"),
+    "huge": (
+        model([node("Expand", "x s")], (1,), {"s": np.array([1 << 40, 1])}), "shape",
+    ),
+    "huge input": (model([node("Relu", "x")], (1 << 40,)), "more than"),
+    "dropout": (
+        model([node("Dropout", "x r t")], (3,), {"r": np.float32(0.5), "t": np.bool_(True)}),
+        "evaluation mode",
+    ),
+    "batch statistics": (
+        model([node("BatchNormalization", "x g g g g", training_mode=1)], (2, 4, 4),
+              {"g": np.ones(2, np.float32)}, version=15),
+        "evaluation mode",
+    ),
+    "missing input": (model([node("Gather", "x")], (3,)), "do not fit"),
+    "constant": (model([node("Neg", "c")], (3,), {"c": np.ones(2, np.float32)}), "depend on its"),
+    "two outputs": (model([node("Split", "x", "y z")], (4,), outputs=("y", "z")), "2 outputs"),
+    "noise": (b"\x00\xffnot a model", "ONNX"),
+    "empty": (b"", "inputs"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refusal(case: str) -> None:
+    file, says = REFUSED[case]
+    with pytest.raises(GraphError, match=says):
+        from_onnx_bytes(file)
+
+
+def test_weights_in_other_files_are_refused() -> None:
+    tensor = helper.make_tensor("w", TensorProto.FLOAT, [1], [1.0])
+    tensor.data_location = TensorProto.EXTERNAL
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 1])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    graph = helper.make_graph([node("Add", "x w")], "net", [x], [y], [tensor])
+    with pytest.raises(GraphError, match="another file"):
+        from_onnx_bytes(helper.make_model(graph).SerializeToString())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_mutated_files_are_read_or_refused(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    files = [file for _, file in CASES.values()]
+    for _ in range(100):
+        broken = bytearray(files[rng.integers(len(files))])
+        for place in rng.integers(len(broken), size=rng.integers(1, 4)):
+            broken[place] = rng.integers(256)
+        with suppress(GraphError):
+            from_onnx_bytes(bytes(broken))
+
+
+def test_a_missing_file_is_a_typed_error(tmp_path) -> None:
+    with pytest.raises(GraphError, match="cannot be read"):
+        from_onnx(tmp_path / "absent.onnx")
