@@ -20,7 +20,7 @@ from phalanx.diagnostics.latency import Latency, latencies
 from phalanx.ensembles.ensemble import Ensemble
 from phalanx.ensembles.random_ensemble import RandomEnsemble
 from phalanx.errors import ParameterError
-from phalanx.models.hypernetwork import Generated, materialised
+from phalanx.models.hypernetwork import Generated, cached
 from phalanx.models.model import Model
 
 Progress = Callable[[int, int], None]
@@ -134,10 +134,10 @@ def forms_of(members: Sequence[Model], x: Tensor, options: Options) -> list[Form
     stored = parameters(members[:1]), parameters(members)
     if not any(isinstance(member.network, Generated) for member in members):
         return _forms(members, x, options, stored, "")
-    cached = [cached_member(member) for member in members]
+    quick = [cached(member) for member in members]
     return [
         *_forms(members, x, options, stored, ", uncached"),
-        *_forms(cached, x, options, stored, ", cached"),
+        *_forms(quick, x, options, stored, ", cached"),
     ]
 
 
@@ -227,11 +227,6 @@ def _agree(logits: Tensor) -> Tensor:
     return (answers == answers[0]).all(0) & torch.isfinite(logits).all(-1).all(0)
 
 
-def cached_member(member: Model) -> Model:
-    """A copy of ``member`` with its kernels stored."""
-    return Model(materialised(member.network), member.inputs, member.classes, member.card).eval()
-
-
 def parameters(members: Iterable[nn.Module]) -> int:
     """Parameters of some members together; one that several share counts once.
 
@@ -246,7 +241,7 @@ def products(member: Model, x: Tensor) -> float:
     """Multiplications with addition of convolutions and matrices for one input, without those
     that generate kernels.
     """
-    return _counted(cached_member(member), x)
+    return _counted(cached(member), x)
 
 
 def generation(member: Model, x: Tensor) -> float:
