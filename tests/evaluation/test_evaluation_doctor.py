@@ -70,6 +70,11 @@ def test_noise_it_was_not_trained_for():
     assert "of noisy copies keep" in found.says
 
 
+def test_training_without_noise_is_called_that():
+    found = {f.check: f for f in examine(linear(sigma=0.0), X, Y)}["smoothing"]
+    assert found.says == "trained without noise"
+
+
 def broken_weights(model):
     model.network.weight.data[0, 0] = float("nan")
 

@@ -19,6 +19,7 @@ from phalanx.models.hypernetwork import (
     GeneratedConv2d,
     Hypernetwork,
     Sizes,
+    cached,
     materialised,
     share,
 )
@@ -237,6 +238,25 @@ def test_members_that_do_not_share_keep_their_own():
     models = [model(key=key) for key in range(2)]
     assert share([one.network for one in models]) == 0
     assert models[0].network.hypernetwork is not models[1].network.hypernetwork
+
+
+def test_the_cached_member_is_a_plain_model_that_can_be_saved(tmp_path, x):
+    member = model()
+    plain = cached(member)
+    loaded = load(save(plain, tmp_path / "plain"))
+    assert loaded.card.options == {}
+    assert model_identity(loaded)["code"] is None
+    assert model_identity(loaded) != model_identity(member)
+    assert torch.equal(loaded(x), member(x))
+    assert cached(plain) is plain
+
+
+def test_certification_leaves_a_hooked_network_as_it_is(x):
+    one = model()
+    part = next(m for m in one.network.modules() if isinstance(m, GeneratedConv2d))
+    part.register_forward_hook(lambda module, given, output: output * 2)
+    logits = MemberBank([one], Layout(), torch.device("cpu")).logits(x)
+    torch.testing.assert_close(logits[0], one(x), rtol=1e-3, atol=1e-4)
 
 
 def test_certification_runs_the_stored_form(x):

@@ -66,19 +66,19 @@ class Answers:
 
     def every(self) -> Bools:
         """No input was found that some member is wrong on: who may ask again finds him."""
-        return self.right.all((0, 1))
+        return np.asarray(self.right.all((0, 1)))
 
     def some(self) -> Bools:
         """On every input that was found some member is right."""
-        return self.right.any(1).all(0)
+        return np.asarray(self.right.any(1).all(0))
 
     def together(self, protocols: Sequence[str] | None = None) -> Bools:
         """The averaged members are right on all inputs of some protocols (None: all)."""
-        return self.averaged[self._at(protocols)].all(0)
+        return np.asarray(self.averaged[self._at(protocols)].all(0))
 
     def alone(self) -> Bools:
         """Each member is right on all inputs that were found: ``(M, B)``."""
-        return self.right.all(0)
+        return np.asarray(self.right.all(0))
 
     def transfer(self, protocols: Sequence[str]) -> Floats:
         """Of the images that an attack on member i took from it, the share that it took from j.
@@ -135,19 +135,19 @@ class Figure:
         return {"value": self.value, "interval": list(self.interval)}
 
 
-def figures(answers: Answers, published: str) -> dict[str, Figure]:
+def figures(answers: Answers, published: Sequence[str]) -> dict[str, Figure]:
     """What the audit reports, by name.
 
     Args:
         answers: see `Answers`.
-        published: the protocol that attacks the module that draws, and scores one fresh draw:
-            on average the expected accuracy of what it found.
+        published: the protocols that attack the module that draws, and score one fresh draw: on
+            average the expected accuracy of what they found. The lowest of them counts.
 
     ``alone`` is the best member's own worst case; ``published - worst`` and ``averaged - worst``
     are paired differences.
     """
     worst, together = answers.expected(), answers.together()
-    style = answers.scored(published)
+    style = min((answers.scored(name) for name in published), key=lambda one: float(one.mean()))
     alone = answers.alone()
     return {
         "clean, expected": Figure.of(answers.scored(CLEAN)),

@@ -207,7 +207,7 @@ def _smoothing(model: Model, x: Tensor | None) -> Finding:
     if model.sigma is None:
         says = "its card names no sigma: the noise it was trained for is not known"
         return Finding("smoothing", Level.WARNING, says, "certify with --sigma S")
-    says = f"trained for sigma {model.sigma:g}"
+    says = f"trained for sigma {model.sigma:g}" if model.sigma else "trained without noise"
     if x is None or not model.sigma:
         return Finding("smoothing", Level.OK, says)
     kept = _kept_under_noise(model, x, model.sigma)

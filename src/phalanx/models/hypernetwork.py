@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
 from phalanx.errors import ModelError, ParameterError
+from phalanx.models.model import Model
 
 OPTION = "hypernetwork"
 """The network option that asks for this, beside the network's own."""
@@ -224,6 +226,19 @@ def materialised(network: nn.Module) -> nn.Module:
         if isinstance(part, GeneratedConv2d):
             _put(inner, name, part.stored())
     return inner
+
+
+def cached(model: Model) -> Model:
+    """A copy with stored kernels, which is a model of the plain architecture and can be saved.
+
+    Its mode is that of ``model``.
+    """
+    network = materialised(model.network)
+    if network is model.network:
+        return model
+    options = {key: value for key, value in model.card.options.items() if key != OPTION}
+    card = replace(model.card, options=options, digest="")
+    return Model(network, model.inputs, model.classes, card)
 
 
 def share(networks: Sequence[nn.Module]) -> int:

@@ -22,7 +22,13 @@ from phalanx.models.fuse import can_fuse, fuse_pointwise
 from phalanx.models.hypernetwork import materialised
 from phalanx.models.inplace import reuse_buffers
 from phalanx.models.model import Model
-from phalanx.models.validate import check_wrapper, keyed_inputs, relative_gap, tolerance
+from phalanx.models.validate import (
+    check_wrapper,
+    hooked,
+    keyed_inputs,
+    relative_gap,
+    tolerance,
+)
 from phalanx.runtime.device import full_precision
 from phalanx.runtime.usercode import user_code
 
@@ -129,7 +135,7 @@ class MemberBank:
                 why="members are run as copies, and a hook or a function in it reads the original",
                 repair="let hooks and functions reach the network through their arguments",
             )
-        network = materialised(model.network)  # kernels are generated once, not with every batch
+        network = _rewritten(model.network, _kernels_once, z, found)
         if self.layout.fold:
             network = _rewritten(network, fold_batchnorm, z, found)
         fused = network
@@ -158,6 +164,14 @@ class MemberBank:
                 repair="declare the right number with --classes",
             )
         return logits.float()
+
+
+def _kernels_once(network: nn.Module) -> tuple[nn.Module, int]:
+    """A network with its generated kernels stored; one with hooks, which that loses, as it is."""
+    if any(map(hooked, network.modules())):
+        return network, 0
+    stored = materialised(network)
+    return stored, int(stored is not network)
 
 
 def _rewritten(network: nn.Module, rewrite: Rewrite, z: Tensor, expected: Tensor) -> nn.Module:
