@@ -29,11 +29,6 @@ def log_mean_softmax(logits: Tensor) -> Tensor:
     return log_softmax(logits, dim=-1).logsumexp(0) - math.log(len(logits))
 
 
-def under(x: Tensor, noises: Sequence[Tensor]) -> Tensor:
-    """``x`` under every noise, one after another: ``(len(noises) * B, *shape)``."""
-    return torch.cat([x + noise for noise in noises])
-
-
 @dataclass(frozen=True)
 class Smoothed:
     """A member under some noises, its loss to be raised by moving the images.
@@ -58,7 +53,8 @@ class Smoothed:
         """
         with evaluating(self.member), torch.enable_grad():
             moved = x.detach().requires_grad_()
-            logits = self.member(under(moved, self.noises)).float()
+            noisy = torch.cat([moved + noise for noise in self.noises])
+            logits = self.member(noisy).float()
             logits = logits.unflatten(0, (len(self.noises), len(x)))
             likelihood = log_mean_softmax(logits).gather(1, self.y[:, None])
             (gradient,) = torch.autograd.grad(-likelihood.sum(), moved)
