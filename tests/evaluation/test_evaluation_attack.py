@@ -194,6 +194,26 @@ def test_other_runs_are_no_attack_runs(request_of) -> None:
         summarise_attack(certified(request_of(images=1)))
 
 
+def test_an_attack_run_is_shown_and_listed_and_certifies_nothing(
+    command, model_of, data, tmp_path
+) -> None:
+    folder = tmp_path / "run"
+    run([model_of(0)], data, folder).close()
+    code, out, _ = command("runs", "show", folder)
+    assert code == 0
+    assert "robust" in out
+    code, out, _ = command("runs", "show", folder, "--json")
+    assert json.loads(out)["points"] == 12
+    code, out, _ = command("runs", "list", "--root", tmp_path, "--json")
+    (entry,) = json.loads(out)["runs"]
+    assert (entry["kind"], entry["images"], entry["problem"]) == ("attack", 12, None)
+    for words in (["recheck"], ["explain"], ["report"], ["compare"]):
+        more = {"explain": ["3"], "compare": [folder]}.get(words[0], [])
+        code, _, err = command("runs", *words, folder, *more)
+        assert code == 3, words
+        assert "certifies nothing" in err
+
+
 MODELS = """
 import torch
 from torch import nn

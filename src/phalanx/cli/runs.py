@@ -14,6 +14,7 @@ from phalanx.errors import ParameterError, RunError
 if TYPE_CHECKING:
     from phalanx.runs.compare import Side
     from phalanx.runs.recheck import RecheckReport
+    from phalanx.runs.store import RunStore
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder, or a bundle")]
 AnyRun = Annotated[
@@ -65,13 +66,20 @@ def list_(
 
 
 def show(run: Run, classifier: Classifier = None, radii: Radii = None, json: Json = False) -> None:
-    """Certified accuracy at radii with 95% intervals, average certified radius, abstentions."""
+    """Certified accuracy at radii with 95% intervals, average certified radius, abstentions.
+
+    Of a run of attacks: accuracy before and after.
+    """
     from phalanx.reporting.tables import NARROW, chosen_radii, summary_rows, summary_table
     from phalanx.runs.bundle import open_run
+    from phalanx.runs.manifest import ATTACK
     from phalanx.runs.query import summarise
 
     asked = _radii(radii)
     with open_run(run) as store:
+        if store.manifest.kind == ATTACK:
+            _show_attack(store, json=json)
+            return
         if json:
             answer_json(summarise(store, classifier, asked).as_json())
             return
@@ -264,6 +272,16 @@ def import_(
 
 def _radii(text: str | None) -> list[float] | None:
     return None if text is None else [number(part.strip()) for part in text.split(",")]
+
+
+def _show_attack(store: RunStore, *, json: bool) -> None:
+    from phalanx.reporting.attacked import attack_table
+    from phalanx.runs.attacked import summarise_attack
+
+    if json:
+        answer_json(summarise_attack(store).as_json())
+    else:
+        answer(attack_table(store).text())
 
 
 def _side(text: str, opened: Any) -> Side:

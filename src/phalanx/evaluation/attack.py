@@ -30,8 +30,8 @@ from phalanx.models.model import Model
 from phalanx.models.usercode import import_factory
 from phalanx.models.validate import validate
 from phalanx.runs.adversaries import Adversary, digest, keep
-from phalanx.runs.attacked import ATTACK
 from phalanx.runs.claims import owner_id
+from phalanx.runs.manifest import ATTACK
 from phalanx.runs.provenance import digest_of, environment, file_digest, utc_now
 from phalanx.runs.schema import CertificateRecord, ClassifierRecord, Manifest, SampleRecord
 from phalanx.runs.store import RunStore

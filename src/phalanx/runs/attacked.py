@@ -1,4 +1,8 @@
-"""What an attack run says: robust accuracy, its interval, and by which part points were broken."""
+"""What an attack run says: robust accuracy, its interval, and by which part points were broken.
+
+Its records are certificates' rows without a radius: falsified where an input was run again that is
+never answered rightly; what was found (before, after, distance, queries, seed) is in the details.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phalanx.errors import RunError
+from phalanx.runs.manifest import ATTACK
 from phalanx.runs.statistics import Interval, bootstrap_mean, clopper_pearson
 from phalanx.runs.store import RunStore
 from phalanx.verdicts import Verdict
 
-ATTACK = "attack"
-"""Kind of a run that attacks; its records say before, after, distance, queries, seed in details."""
 Floats = NDArray[np.float64]
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from phalanx.errors import RunError
 from phalanx.runs.choices import top_of
+from phalanx.runs.manifest import require_certifying
 from phalanx.runs.query import (
     certified_radii,
     check_radii,
@@ -38,8 +39,9 @@ class Side:
         """The side of a run's classifier (None: the primary one).
 
         Raises:
-            RunError: the run has no such classifier.
+            RunError: the run has no such classifier, or is one of attacks.
         """
+        require_certifying(run.manifest, run.folder)
         chosen = require_classifier(run, classifier)
         folder = run.folder.name if run.folder else "run"
         return cls(run, chosen, name or f"{folder}:{chosen}")

@@ -14,6 +14,7 @@ from phalanx.runs.evidence import Evidence, evidence_of, phases_of
 from phalanx.runs.export import truncated
 from phalanx.runs.gradient import slope_limit
 from phalanx.runs.lattice import NOTHING, Charges, charges, coverage
+from phalanx.runs.manifest import require_certifying
 from phalanx.runs.query import cap_of, require_classifier
 from phalanx.runs.radii import certified_radius
 from phalanx.runs.schema import (
@@ -191,6 +192,7 @@ def explain(run: RunStore, image: int, classifier: str | None = None) -> Explana
     Raises:
         RunError: no such classifier, or no certificate for that image.
     """
+    require_certifying(run.manifest, run.folder)
     name = require_classifier(run, classifier)
     found = run.certificates(name, image)
     if not found:

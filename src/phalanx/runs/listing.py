@@ -9,7 +9,7 @@ from typing import Any
 from phalanx.errors import PhalanxError, RunError
 from phalanx.runs.export import truncated
 from phalanx.runs.folder import RECORDS
-from phalanx.runs.manifest import FILE_NAME, read_manifest
+from phalanx.runs.manifest import ATTACK, FILE_NAME, read_manifest
 from phalanx.runs.query import primary, summarise
 from phalanx.runs.schema import Manifest
 from phalanx.runs.store import RunStore
@@ -24,7 +24,7 @@ class Entry:
     Attributes:
         folder: its path.
         manifest: None where it cannot be read.
-        images: certified images of the primary classifier.
+        images: certified (or attacked) images of the primary classifier.
         average_certified_radius: None without certificates or labels.
         problem: why the run cannot be read, or nothing.
     """
@@ -87,8 +87,9 @@ def _entry(folder: Path) -> Entry:
             return Entry(folder, manifest)
         with RunStore.open(folder) as store:
             name = primary(manifest).name
-            if not store.certificates(name):
-                return Entry(folder, manifest)
+            records = store.certificates(name)
+            if not records or manifest.kind == ATTACK:
+                return Entry(folder, manifest, len(records))
             summary = summarise(store, name, radii=[0.0])
             return Entry(folder, manifest, summary.images, summary.average_certified_radius)
     except PhalanxError as error:

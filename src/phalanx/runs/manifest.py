@@ -15,6 +15,8 @@ from phalanx.runs.schema import SCHEMA_VERSION, ClassifierRecord, Manifest
 
 FILE_NAME = "run.json"
 TEMPORARY_PREFIX = f".{FILE_NAME}."
+ATTACK = "attack"
+"""Kind of a run whose records say what an attack found (`phalanx.runs.attacked`)."""
 
 
 def manifest_json(manifest: Manifest) -> dict[str, Any]:
@@ -125,4 +127,17 @@ def require_same(stored: Manifest, asked: Manifest, where: Path | str) -> None:
             f"the run in {where} was made with another configuration",
             why="stored -> asked: " + "; ".join(found),
             repair="ask for the stored values, or give another --out",
+        )
+
+
+def require_certifying(manifest: Manifest, where: Path | str | None) -> None:
+    """Refuse the run of an attack where certificates are asked for.
+
+    Raises:
+        RunError: it is one.
+    """
+    if manifest.kind == ATTACK:
+        raise RunError(
+            f"{where or 'the run'} is a run of attacks, which certifies nothing",
+            repair=f"phalanx runs show {where or 'RUN'}",
         )

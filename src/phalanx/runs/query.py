@@ -14,6 +14,7 @@ from phalanx.errors import ParameterError, RunError
 from phalanx.runs.choices import measured
 from phalanx.runs.folder import ASKED
 from phalanx.runs.lattice import charges
+from phalanx.runs.manifest import require_certifying
 from phalanx.runs.radii import GAUSSIAN, RULES, certified_radius
 from phalanx.runs.schema import CertificateRecord, ClassifierRecord, Manifest
 from phalanx.runs.sequential import fewest_others, largest_bound
@@ -262,6 +263,7 @@ def check_radii(radii: Sequence[float]) -> list[float]:
 
 
 def _summarise(run: RunStore, name: str, radii: Sequence[float]) -> Summary:
+    require_certifying(run.manifest, run.folder)
     records = run.certificates(name)
     if not records:
         raise RunError(

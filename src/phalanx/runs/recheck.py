@@ -25,6 +25,7 @@ from phalanx.runs.imports import KIND as IMPORT
 from phalanx.runs.imports import beyond_cap
 from phalanx.runs.lattice import LATTICE, REAL, unstated
 from phalanx.runs.lattice import problems as lattice_problems
+from phalanx.runs.manifest import require_certifying
 from phalanx.runs.provenance import digest_of
 from phalanx.runs.radii import (
     GAUSSIAN,
@@ -135,6 +136,7 @@ def recheck(run: RunStore) -> RecheckReport:
     the stored halves of the noise (`phalanx.runs.gradient`); that these are sums over the noise of
     the votes is not seen here, where no noise is drawn.
     """
+    require_certifying(run.manifest, run.folder)
     config = run.manifest.config
     records = run.certificates()
     problems = (
