@@ -13,12 +13,18 @@ from phalanx.errors import AttackError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-SLOW = ("autoattack",)
-CASES = [
-    pytest.param(name, norm, marks=[pytest.mark.slow] if name in SLOW else [])
-    for name in attacks.names()
-    for norm in attacks.get(name).norms
-]
+LONG = ("autoattack",)
+EVERY_NORM = ("pgd", "apgd-ce", "fab", "fgsm")
+"""Attacks whose checks are quick in every norm; the others' are in their first."""
+
+
+def _case(name: str, norm: str) -> object:
+    first = norm == attacks.get(name).norms[0]
+    quick = name not in LONG and (first or name in EVERY_NORM)
+    return pytest.param(name, norm, marks=[] if quick else [pytest.mark.slow])
+
+
+CASES = [_case(name, norm) for name in attacks.names() for norm in attacks.get(name).norms]
 
 
 @pytest.mark.parametrize("check", checks_attacks.CHECKS, ids=lambda check: check.__name__)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor
 
 from phalanx.attacks import Attack, Count, Length, Share, attacks
-from phalanx.attacks.objective import gap
+from phalanx.attacks.objective import gap, margin
 from phalanx.attacks.ranking import nearest_classes
 from phalanx.attacks.rows import Rows, choose
 from phalanx.attacks.siege import LEAST, Siege
@@ -48,7 +47,7 @@ class Fab(Attack):
     back: Share = 0.9
 
     def run(self, siege: Siege) -> None:
-        """Up to two queries a point and step."""
+        """A gradient and a look a point and step."""
         every = siege.standing()
         if not len(every):
             return
@@ -71,33 +70,15 @@ class Fab(Attack):
     def _approach(self, siege: Siege, now: _Near) -> None:
         for _ in range(self.steps):
             slope = siege.climb(now.at, now.x, gap, goal=now.goal)
-            # A move that deceived was judged by that pass: the next one starts further back, from
-            # where the gradient is wanted.
-            crossed = slope.loss > 0
-            if bool(crossed.any()):
-                now, slope_loss, gradient = self._stepped_back(siege, now, crossed, slope.gradient)
-                loss = torch.where(crossed, slope_loss, slope.loss)
-            else:
-                loss, gradient = slope.loss, slope.gradient
-            standing = siege.now[now.at] > LEAST
-            now, loss, gradient = now.kept(standing), loss[standing], gradient[standing]
+            x, loss, gradient = siege.x[now.at], slope.loss, slope.gradient
+            now = replace(now, x=self._stepped(siege.threat, x, now.x, loss, gradient))
+            scores = siege.look(now.at, now.x)
+            crossed = margin(scores, siege.target.weights, siege.y[now.at]) > 0
+            # A move that deceived was judged by that look: the next one starts further back.
+            nearer = choose(crossed, x + self.back * (now.x - x), now.x)
+            now = replace(now, x=nearer).standing(siege)
             if not len(now):
                 return
-            now = replace(
-                now, x=self._stepped(siege.threat, siege.x[now.at], now.x, loss, gradient)
-            )
-        siege.look(now.at, now.x)
-
-    def _stepped_back(
-        self, siege: Siege, now: _Near, crossed: Tensor, gradient: Tensor
-    ) -> tuple[_Near, Tensor, Tensor]:
-        """Deceived inputs moved back, and loss and gradient where they are then."""
-        x = siege.x[now.at]
-        nearer = choose(crossed, x + self.back * (now.x - x), now.x)
-        again = siege.climb(now.at[crossed], nearer[crossed], gap, goal=now.goal[crossed])
-        loss = gradient.new_zeros(len(now)).masked_scatter(crossed, again.loss)
-        wide = crossed.view(-1, *[1] * (x.ndim - 1)).expand_as(x)
-        return replace(now, x=nearer), loss, gradient.masked_scatter(wide, again.gradient)
 
     def _stepped(
         self, threat: Threat, x: Tensor, moved: Tensor, loss: Tensor, gradient: Tensor
