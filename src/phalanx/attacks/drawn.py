@@ -15,8 +15,8 @@ from phalanx.models.model import InputSpec
 from phalanx.models.usercode import user_code
 from phalanx.runtime.keys import noise_key
 
-KEPT = 2048
-"""Points whose noise is kept for the next query."""
+KEPT = 1 << 26
+"""Values of noise that are kept for the next query of their points."""
 
 
 class Scorer(Protocol):
@@ -115,7 +115,7 @@ class SmoothedTarget(Target):
 
     def _noise_of(self, key: int, like: Tensor) -> Tensor:
         if key not in self._noise:
-            if len(self._noise) >= KEPT:
+            if len(self._noise) * self.draws * like.numel() >= KEPT:
                 self._noise.clear()
             self._noise[key] = self._drawn(key, self.draws, like)
         return self._noise[key]
