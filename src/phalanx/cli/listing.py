@@ -18,6 +18,7 @@ KINDS = {
     "networks": "phalanx.models.build:networks",
     "reducers": "phalanx.ensembles.ensemble:reducers",
     "losses": "phalanx.losses:losses",
+    "attacks": "phalanx.attacks:attacks",
     "noise": "phalanx.noise.distributions:distributions",
     "bounds": "phalanx.smoothing.confidence:bounds",
     "radii": "phalanx.smoothing.radii:radii",

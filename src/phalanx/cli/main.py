@@ -19,6 +19,7 @@ COMMANDS = (
     "data",
     "train",
     "certify",
+    "attack",
     "audit",
     "diagnose",
     "footprint",
