@@ -9,10 +9,11 @@ from bounds_nets import CASES, CURVES, LAYERS, Net, around, network, untested
 
 from phalanx.bounds.compute import compute
 from phalanx.bounds.ops import Box, Curve, Lines, rows
-from phalanx.bounds.problem import methods
-from phalanx.bounds.region import Region
+from phalanx.bounds.problem import Options, methods
+from phalanx.bounds.region import Region, box
 
 METHODS = methods.names()
+BY_LAYERS = Options(layers="layers")
 SIZES = (1e-8, 0.05, 0.5)
 
 
@@ -53,12 +54,28 @@ def test_balls(norm: str, case: str) -> None:
             assert (found.lower >= wider.lower - 1e-9).all()
 
 
-@pytest.mark.parametrize("case", ["relu", "leaky-relu", "abs", "conv", "max-pool", "add", "linear"])
+INTERVAL = ("crown", "fast-lin", "crown-ibp", "forward", "zonotope", "alpha-crown")
+
+
+@pytest.mark.parametrize("case", ["relu", "sigmoid", "abs", "conv", "max-pool", "add", "matmul"])
 def test_tighter_is_never_looser(case: str) -> None:
-    for seed in range(3):
+    for seed in range(2):
         graph = network(case, seed)
-        tighter(graph, around(graph, 0.3, seed), (("crown", "interval"), ("fast-lin", "interval"),
-                                                  ("crown-ibp", "interval")))  # fmt: skip
+        pairs = [(method, "interval") for method in INTERVAL]
+        tighter(graph, around(graph, 0.3, seed), [*pairs, ("alpha-crown", "crown")])
+
+
+def test_optimised_layers_help() -> None:
+    graph = network("relu", 2)
+    region = around(graph, 0.6, 2)
+    plain, final, layers = (
+        compute(graph, region, method=method, options=Options(layers=which)).lower
+        for method, which in (("crown", "none"), ("alpha-crown", "none"), ("alpha-crown", "layers"))
+    )
+    assert (final >= plain - 1e-9).all()
+    assert final.mean() > plain.mean() + 1e-6
+    assert layers.mean() > final.mean() + 1e-6
+    contains(graph, region, compute(graph, region, method="alpha-crown", options=BY_LAYERS))
 
 
 def test_one_hidden_layer_is_exact_where_no_sign_is_open_and_close_elsewhere() -> None:
@@ -105,15 +122,18 @@ RELU = rows.get("relu")
 
 
 def test_a_relaxation_that_is_one_percent_too_tight_is_caught() -> None:
-    graph = Net(1, (3,)).dense(4, 3.0).add("relu").graph()
-    region = around(graph, 0.8, 1)
-    rows.register("relu")(TooTight())
-    try:
-        with pytest.raises(AssertionError):
-            contains(graph, region, compute(graph, region, method="crown"))
-    finally:
-        rows.register("relu")(RELU)
-    contains(graph, region, compute(graph, region, method="crown"))
+    line = {"weight": torch.ones(1, 1).double(), "bias": torch.zeros(1).double()}
+    region = box(-torch.ones(1, 1).double(), torch.ones(1, 1).double())
+    net = Net(1, (1,)).add("linear", tensors=line).add("relu").add("linear", tensors=line)
+    graph = net.builder.graph(net.last)
+    for method in ("crown", "zonotope"):
+        contains(graph, region, compute(graph, region, method=method))
+        rows.register("relu")(TooTight())
+        try:
+            with pytest.raises(AssertionError):
+                contains(graph, region, compute(graph, region, method=method))
+        finally:
+            rows.register("relu")(RELU)
 
 
 @pytest.mark.parametrize("case", [*CURVES, *LAYERS])

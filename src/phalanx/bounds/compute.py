@@ -70,6 +70,8 @@ def compute(
     """
     region = _region(threat, x)
     shape = tuple(region.lower.shape[1:])
+    if isinstance(model, Model) and model.inputs.shape not in (None, shape):
+        raise DataError(f"inputs of shape {shape} for a model of inputs {model.inputs.shape}")
     graph = model if isinstance(model, Graph) else graph_of(model, shape)
     if graph.input.shape != shape:
         raise DataError(f"inputs of shape {shape} for a network of inputs {graph.input.shape}")

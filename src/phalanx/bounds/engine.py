@@ -72,12 +72,13 @@ class Engine:
     def bound_all(self) -> None:
         """Boxes of all nodes, in order."""
         for node in self.graph:
-            box = self._forward(node)
+            box = self.interval(node)
             self.boxes[node.name] = box
             if self.settings.backward and node.name not in self._exact:
                 self.boxes[node.name] = self.tightened(node, box)
 
-    def _forward(self, node: Node) -> Box:
+    def interval(self, node: Node) -> Box:
+        """The box of a node from the boxes of its inputs."""
         if node.op == INPUT:
             return Box(self.region.lower, self.region.upper)
         box = self.rows[node.name].interval(node, *(self.boxes[name] for name in node.inputs))
@@ -227,9 +228,9 @@ class Engine:
             row, box = self.rows[node.name], self.boxes[node.inputs[0]]
             if not isinstance(row, Curve):
                 raise TypeError(f"{node.op} is no curve")
-            place = row.start(node, box, parallel=True) if self.settings.parallel else None
-            if place is not None:
-                place = place[:, 0]
+            place = None
+            if self.settings.parallel and row.parameters:
+                place = row.start(node, box, parallel=True)[:, 0]
             self._lines[node.name] = row.lines(node, *box, place)
         return self._lines[node.name]
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 
 from phalanx.bounds.ops import rows
-from phalanx.errors import GraphError
+from phalanx.errors import GraphError, NonFiniteError
 from phalanx.graph.ir import INPUT, Graph, Node
 from phalanx.graph.simplify import simplify
 
@@ -28,7 +28,8 @@ def prepare(graph: Graph) -> Graph:
     exponential of anything but differences.
 
     Raises:
-        GraphError: an operator has no row; names the node.
+        GraphError: an operator has no row; names the node. NonFiniteError: a weight is NaN or
+            infinite.
     """
     graph = simplify(_without_softmax(simplify(graph)))
     shapes = {node.name: node.shape for node in graph}
@@ -41,11 +42,21 @@ def prepare(graph: Graph) -> Graph:
                 why="no row of phalanx.bounds.ops says how",
                 repair=f"rewrite it with {', '.join(sorted(known))}",
             )
+        _check_finite(node)
         inputs = tuple(shapes[name] for name in node.inputs)
         seen = {"inputs": inputs, "input": inputs[0]} if inputs else {}
         tensors = {**node.tensors, "zero": torch.zeros(())} if node.op == "pad" else node.tensors
         nodes.append(replace(node, attributes={**node.attributes, **seen}, tensors=tensors))
     return Graph(tuple(nodes), graph.output)
+
+
+def _check_finite(node: Node) -> None:
+    for key, tensor in node.tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise NonFiniteError(
+                f"node {node.name!r} ({node.op}) has a {key} with NaN or infinite numbers",
+                why="its value could be NaN, of which no bound speaks",
+            )
 
 
 def _without_softmax(graph: Graph) -> Graph:
