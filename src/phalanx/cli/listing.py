@@ -23,6 +23,8 @@ KINDS = {
     "bounds": "phalanx.smoothing.confidence:bounds",
     "radii": "phalanx.smoothing.radii:radii",
     "stopping": "phalanx.smoothing.stopping:rules",
+    "bounding": "phalanx.bounds.problem:methods",
+    "operators": "phalanx.bounds.ops:rows",
 }
 """Where the registry of each kind is; it is imported when the kind is asked for."""
 

@@ -114,7 +114,7 @@ def plan_training(
     return {
         "recipe": recipe.name,
         "sigma": recipe.sigma,
-        "noise": recipe.noise.name,
+        **({"noise": recipe.noise.name} if recipe.sigma else {}),
         "members": recipe.members,
         "parameters_each": parameters,
         "images": len(dataset),
