@@ -6,8 +6,10 @@ shared by several processes, and its records are the same.
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -210,26 +212,28 @@ class AttackSweep:
     ) -> None:
         self.request, self.store, self.owner = request, store, owner_id()
         self.progress = progress or (lambda done, points: None)
-        self._beat = time.monotonic()
 
     def run(self) -> None:
         """Work until every point of the request has a record, here or from another process."""
         wanted = set(self.request.indices)
         self._recognise(wanted & self.store.finished())
         try:
-            while True:
-                batch = self.request.batch
-                taken = self.store.claim(self.request.indices, self.owner, batch)
-                if taken:
-                    self._attack(taken)
-                done = len(wanted & self.store.finished())
-                self.progress(done, len(wanted))
-                if done == len(wanted):
-                    return
-                if not taken:
-                    time.sleep(WAIT_SECONDS)  # another process holds the last ones; it may die
+            with self._beating():
+                self._work(wanted)
         finally:
             self.store.release(self.owner)
+
+    def _work(self, wanted: set[int]) -> None:
+        while True:
+            taken = self.store.claim(self.request.indices, self.owner, self.request.batch)
+            if taken:
+                self._attack(taken)
+            done = len(wanted & self.store.finished())
+            self.progress(done, len(wanted))
+            if done == len(wanted):
+                return
+            if not taken:
+                time.sleep(WAIT_SECONDS)  # another process holds the last ones; it may die
 
     def _recognise(self, known: set[int]) -> None:
         """See that the points a run has finished are those asked for.
@@ -275,13 +279,24 @@ class AttackSweep:
             seed=request.seed,
             samples=points,
             batch=len(points),
-            progress=lambda done, every: self._heartbeat(),
         )
 
-    def _heartbeat(self) -> None:
-        if time.monotonic() - self._beat > HEARTBEAT_SECONDS:
-            self.store.heartbeat(self.owner)
-            self._beat = time.monotonic()
+    @contextmanager
+    def _beating(self) -> Iterator[None]:
+        """Say now and then that the claimed points are worked on: a batch may take minutes."""
+        over = threading.Event()
+
+        def beat() -> None:
+            while not over.wait(HEARTBEAT_SECONDS):
+                self.store.heartbeat(self.owner)
+
+        thread = threading.Thread(target=beat, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
     def _commit(self, points: Sequence[int], found: Outcome, seconds: float) -> None:
         inputs = found.adversarial.numpy()
