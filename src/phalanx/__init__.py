@@ -9,6 +9,7 @@ __version__ = "0.1.0"
 
 _FACADE = {
     "ABSTAIN": "phalanx.verdicts",
+    "AttackResult": "phalanx.attacking",
     "CertifyResult": "phalanx.api",
     "Ensemble": "phalanx.ensembles.ensemble",
     "InputSpec": "phalanx.models.model",
@@ -16,6 +17,7 @@ _FACADE = {
     "RunStore": "phalanx.runs.store",
     "Smoothed": "phalanx.api",
     "Verdict": "phalanx.verdicts",
+    "attack": "phalanx.attacking",
     "certify": "phalanx.api",
     "load": "phalanx.api",
     "load_data": "phalanx.data.locate:load",
@@ -24,6 +26,7 @@ _FACADE = {
 
 __all__ = [
     "ABSTAIN",
+    "AttackResult",
     "CertifyResult",
     "Ensemble",
     "InputSpec",
@@ -32,6 +35,7 @@ __all__ = [
     "Smoothed",
     "Verdict",
     "__version__",
+    "attack",
     "certify",
     "load",
     "load_data",
@@ -39,6 +43,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from phalanx.api import CertifyResult, Smoothed, certify, load
+    from phalanx.attacking import AttackResult, attack
     from phalanx.data.locate import load as load_data
     from phalanx.ensembles.ensemble import Ensemble
     from phalanx.models.model import InputSpec, Model

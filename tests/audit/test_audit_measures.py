@@ -31,7 +31,7 @@ def test_every_figure_is_a_count(answers):
     assert answers.some().tolist() == [True, False, True, True]
     assert answers.together().tolist() == [True, False, True, True]
     assert answers.alone().tolist() == [[False, False, True, False], [False, False, True, True]]
-    found = figures(answers, "drawn")
+    found = figures(answers, ["drawn"])
     assert {name: one.value for name, one in found.items()} == {
         "clean, expected": 0.875,
         "clean, averaged": 1.0,

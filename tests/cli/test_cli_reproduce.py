@@ -30,7 +30,7 @@ def test_a_plan_prints_commands_and_runs_nothing(command, monkeypatch, tmp_path)
 def test_an_empty_table_says_so(command, tmp_path):
     code, said, err = command("reproduce", "drt-mnist", "--table-only", "--out", tmp_path / "new")
     assert code == 0
-    assert "nothing is certified yet" in said
+    assert "nothing is finished yet" in said
     assert err.splitlines()[-1] == str(tmp_path / "new" / "study.json")
 
 

@@ -115,7 +115,7 @@ def test_from_data_to_table(setting, in_this_process):
     zeta = float(why.rows[1][1].text)
     assert zeta == pytest.approx(by_title["coupled, mean", 0.5].diagnosis[0]["zeta"], abs=1e-3)
 
-    values = result(setting, found, list(best.values()))
+    values = result(setting, {"rows": [row.as_json(STUDY.radii) for row in found]})
     keep(setting, values)
     kept = json.loads((setting.out / RESULT).read_text())
     assert kept == json.loads(json.dumps(values))

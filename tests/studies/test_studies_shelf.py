@@ -23,7 +23,8 @@ def images(monkeypatch):
 def test_the_promised_studies_are_there():
     wanted = {f"{kind}-{data}" for kind in ("drt", "smoothing", "ensembles") for data in
               ("mnist", "cifar10", "imagenet")}  # fmt: skip
-    assert wanted | {"leaderboard-mnist"} == set(study_names())
+    others = {"leaderboard-mnist", "red-audit", "red-audit-cifar10"}
+    assert wanted | others == set(study_names())
 
 
 @pytest.mark.parametrize("scale", ["smoke", "small", "full"])
@@ -60,7 +61,7 @@ def test_every_ensemble_has_its_members_and_every_first_stage_exists(study):
         recipe = load_recipe(training.recipe, changes_of(training, sigma, 0, scale))
         members = method.members or recipe.members
         assert members <= recipe.members
-        assert (members > 1) == bool(method.reducers)
+        assert (members > 1) == bool(method.reducers or study.audit)
         assert method.stage is None or recipe.pretrain is not None
 
 

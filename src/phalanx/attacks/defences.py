@@ -11,11 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from phalanx.attacks.drawn import Sampled, SmoothedTarget, from_torch_state
-from phalanx.attacks.target import Expected, Plain, Reduced, Target, device_of
+from phalanx.attacks.target import Expected, Plain, Reduced, Subsets, Target, device_of
 from phalanx.ensembles.ensemble import Ensemble
+from phalanx.ensembles.random_ensemble import RandomEnsemble
 from phalanx.errors import ModelError, ParameterError
 from phalanx.models.model import Model
 from phalanx.models.usercode import user_code
+from phalanx.models.validate import COMPANY_TOLERANCE_FP32, relative_gap
 
 RANDOM_MEMBER = "random-member"
 """The reducer's name of a random ensemble; ``random-member:1,2,1`` weighs its members."""
@@ -48,7 +50,7 @@ class Settings:
 
 
 def target_of(
-    model: Model | Ensemble | Sequence[Model],
+    model: Model | Ensemble | RandomEnsemble | Sequence[Model],
     settings: Settings,
     *,
     reducer: str = "mean",
@@ -66,6 +68,8 @@ def target_of(
     Raises:
         ModelError: it is random, and does not say how. ParameterError: settings that do not fit it.
     """
+    if isinstance(model, RandomEnsemble):
+        return Subsets(model, settings.rows, gradients=settings.gradients)
     if isinstance(model, Ensemble):
         members: list[Model] = list(model.models)
     else:
@@ -167,9 +171,8 @@ def is_random(model: Model, x: Tensor) -> bool:
     with torch.inference_mode(), user_code(f"{model.card.name} on {tuple(x.shape)}"):
         first, *others = [model(x) for _ in range(PASSES)]
     # GPUs may add in another order; a CPU has no such excuse.
-    if x.device.type == "cpu":
-        return any(not torch.equal(first, other) for other in others)
-    return any(not torch.allclose(first, other, rtol=1e-3, atol=1e-3) for other in others)
+    allowed = 0.0 if x.device.type == "cpu" else COMPANY_TOLERANCE_FP32
+    return any(relative_gap(other, first) > allowed for other in others)
 
 
 def _undeclared(model: Model) -> ModelError:

@@ -96,14 +96,16 @@ def dlr_targeted(scores: Tensor, weights: Tensor, y: Tensor, goal: Tensor) -> Te
     """The gap to one class a row, in units of logits that belong to neither it nor ``y``.
 
     Croce & Hein (ICML 2020), equation 7: the largest logit less the mean of the third and fourth.
-    With three classes the scale is the gap to the third, with two there is none.
+    With three classes it is less the mean of the second and third (else the ratio to the third
+    would be -1 everywhere), with two there is no scale.
     """
     value = score_of(scores, goal) - score_of(scores, y)
     classes = scores.shape[-1]
     if classes < 3:
         return weighed(value, weights)
     ranked = scores.topk(min(4, classes), dim=-1).values
-    scale = ranked[..., 0] - ranked[..., 2:].mean(-1) + TINY
+    below = ranked[..., 2:] if classes > 3 else ranked[..., 1:]
+    scale = ranked[..., 0] - below.mean(-1) + TINY
     return weighed(value / scale, weights)
 
 

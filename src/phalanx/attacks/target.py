@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
 from phalanx.ensembles.ensemble import Ensemble
+from phalanx.ensembles.random_ensemble import RandomEnsemble, subsets_of
 from phalanx.errors import ModelError, NonFiniteError, ParameterError
 from phalanx.models.model import InputSpec, Model
 from phalanx.models.usercode import user_code
@@ -251,6 +252,45 @@ class Expected(Target):
     def agreement(self, scores: Tensor, y: Tensor) -> Tensor:
         """The exact probability that the member that is drawn is right."""
         return self.shares @ (scores.argmax(-1) == y).double()
+
+
+class Subsets(Target):
+    """A random ensemble of which some members answer together: every subset is an outcome.
+
+    Args:
+        random: the members, how many are drawn, and the reducer of those.
+
+    Raises:
+        ParameterError: there are too many subsets to go through.
+    """
+
+    def __init__(
+        self, random: RandomEnsemble, rows: int | None = None, *, gradients: bool = True
+    ) -> None:
+        ensemble = random.ensemble
+        self.random, self.inputs, self.classes = random, ensemble.inputs, ensemble.classes
+        self.device, self.name = device_of(ensemble), "the random ensemble"
+        self.rows, self.differentiable = rows_of(self.device, rows), gradients
+        self.subsets = subsets_of(len(ensemble.models), random.drawn)
+        count = len(self.subsets)
+        self.weights = torch.full((count,), 1 / count, device=self.device)
+
+    @property
+    def members(self) -> Sequence[Target]:
+        """Each alone."""
+        models = self.random.ensemble.models
+        return [Plain(model, self.rows, gradients=self.differentiable) for model in models]
+
+    def see(self, x: Tensor, keys: Sequence[int]) -> Seen:
+        """The reduced scores of every subset; members run once."""
+        ensemble = self.random.ensemble
+        logits = torch.stack([called(model, x, self.name) for model in ensemble.models])
+        scores = torch.stack([ensemble.reducer(logits[list(some)]) for some in self.subsets])
+        return Seen(scores, scores)
+
+    def agreement(self, scores: Tensor, y: Tensor) -> Tensor:
+        """The exact share of subsets that are right."""
+        return (scores.argmax(-1) == y).double().mean(0)
 
 
 def _probabilities(given: Sequence[float] | Tensor | None, members: int) -> list[float]:

@@ -147,7 +147,8 @@ def read(path: Path) -> Found:
         RunError: it is missing or damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        # A file of our own to close: numpy leaves one open that it cannot read.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             tensors = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
         return Found(tensors["adversarial"], tensors["queries"], tensors["flat"])
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:

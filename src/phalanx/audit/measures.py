@@ -135,19 +135,19 @@ class Figure:
         return {"value": self.value, "interval": list(self.interval)}
 
 
-def figures(answers: Answers, published: str) -> dict[str, Figure]:
+def figures(answers: Answers, published: Sequence[str]) -> dict[str, Figure]:
     """What the audit reports, by name.
 
     Args:
         answers: see `Answers`.
-        published: the protocol that attacks the module that draws, and scores one fresh draw:
-            on average the expected accuracy of what it found.
+        published: the protocols that attack the module that draws, and score one fresh draw: on
+            average the expected accuracy of what they found. The lowest of them counts.
 
     ``alone`` is the best member's own worst case; ``published - worst`` and ``averaged - worst``
     are paired differences.
     """
     worst, together = answers.expected(), answers.together()
-    style = answers.scored(published)
+    style = min((answers.scored(name) for name in published), key=lambda one: float(one.mean()))
     alone = answers.alone()
     return {
         "clean, expected": Figure.of(answers.scored(CLEAN)),

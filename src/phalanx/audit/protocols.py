@@ -94,13 +94,19 @@ def suite(members: int, effort: Effort) -> tuple[Protocol, ...]:
         Protocol("fgsm", RANDOM, "fgsm", "one-step"),
         Protocol("pgd-10", RANDOM, "pgd", "gradient", ten),
         Protocol("pgd, expected loss", RANDOM, "pgd", "gradient", steps),
-        Protocol("pgd, expected margin", RANDOM, "pgd", "gradient", steps | {"objective": "margin"}),
+        Protocol(
+            "pgd, expected margin", RANDOM, "pgd", "gradient", steps | {"objective": "margin"}
+        ),
         Protocol(WHOLE, RANDOM, "apgd-ce", "gradient", steps),
         Protocol("apgd-dlr", RANDOM, "apgd-dlr", "gradient", steps),
         Protocol("arc", RANDOM, "arc", "gradient"),
         Protocol("greedy", RANDOM, "greedy", "gradient", steps),
         Protocol(
-            "apgd-ce, restarted", RANDOM, "apgd-ce", "restarts", steps | {"restarts": effort.restarts}
+            "apgd-ce, restarted",
+            RANDOM,
+            "apgd-ce",
+            "restarts",
+            steps | {"restarts": effort.restarts},
         ),
         Protocol("through each member", RANDOM, "transfer", "transfer", steps),
         *(Protocol(alone(i), i, "apgd-ce", "transfer", steps) for i in range(members)),

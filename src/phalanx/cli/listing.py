@@ -18,10 +18,13 @@ KINDS = {
     "networks": "phalanx.models.build:networks",
     "reducers": "phalanx.ensembles.ensemble:reducers",
     "losses": "phalanx.losses:losses",
+    "attacks": "phalanx.attacks:attacks",
     "noise": "phalanx.noise.distributions:distributions",
     "bounds": "phalanx.smoothing.confidence:bounds",
     "radii": "phalanx.smoothing.radii:radii",
     "stopping": "phalanx.smoothing.stopping:rules",
+    "bounding": "phalanx.bounds.problem:methods",
+    "operators": "phalanx.bounds.ops:rows",
 }
 """Where the registry of each kind is; it is imported when the kind is asked for."""
 

@@ -19,6 +19,8 @@ COMMANDS = (
     "data",
     "train",
     "certify",
+    "attack",
+    "audit",
     "diagnose",
     "footprint",
     "weigh",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -89,18 +89,34 @@ def _plan(setting: Setting, *, json: bool) -> None:
 
 
 def _answer(setting: Setting, *, json: bool) -> None:
-    from phalanx.studies.carry_out import RESULT, keep, result
+    from phalanx.studies.carry_out import RESULT, keep
+
+    values, texts = _audited(setting) if setting.study.audit else _certified(setting)
+    keep(setting, values)
+    if json:
+        answer_json(values)
+    else:
+        answer("\n\n".join(texts) or "nothing is finished yet")
+    log(str(setting.out / RESULT))
+
+
+def _certified(setting: Setting) -> tuple[dict[str, Any], list[str]]:
+    from phalanx.studies.carry_out import result
     from phalanx.studies.results import envelopes, rows
     from phalanx.studies.tables import sources, tables
 
     found = rows(setting)
     best = envelopes(setting, found)
-    values = result(setting, found, best)
-    keep(setting, values)
-    if json:
-        answer_json(values)
-    else:
-        texts = [table.text() for table in tables(setting, found, best)]
-        texts += ["\n".join(sources(found))] if sources(found) else []
-        answer("\n\n".join(texts) or "nothing is certified yet")
-    log(str(setting.out / RESULT))
+    texts = [table.text() for table in tables(setting, found, best)]
+    texts += ["\n".join(sources(found))] if sources(found) else []
+    parts = {"rows": [row.as_json(setting.study.radii) for row in found]}
+    return result(setting, parts | {"envelopes": [one.as_json() for one in best]}), texts
+
+
+def _audited(setting: Setting) -> tuple[dict[str, Any], list[str]]:
+    from phalanx.studies.audits import audit_rows, audit_table
+    from phalanx.studies.carry_out import result
+
+    found = audit_rows(setting)
+    texts = [audit_table(setting, found).text()] if found else []
+    return result(setting, {"rows": [row.as_json() for row in found]}), texts

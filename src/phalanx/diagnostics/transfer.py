@@ -20,12 +20,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from phalanx.attacks.smoothed import Smoothed, ascended
 from phalanx.data.dataset import Dataset
 from phalanx.ensembles.ensemble import Ensemble
 from phalanx.errors import ParameterError
 from phalanx.evaluation.request import check_models
-from phalanx.losses import Batch
-from phalanx.losses._adversary import Adversary
 from phalanx.models.model import Model
 from phalanx.noise.distributions.gaussian import Gaussian
 from phalanx.noise.stream import NormalStream
@@ -145,13 +144,12 @@ def transfer(
         )
     check_models(list(ensemble.models), dataset, indices, sigma)
     report = _empty(members, len(indices), eps, samples)
-    adversary = Adversary(eps=eps, num_steps=STEPS, warmup_epochs=0)
+    box = dataset.card.value_range
     draws = _Draws(ensemble, sigma, seed, samples)
     for first in range(0, len(indices), IMAGES):
         some = list(indices[first : first + IMAGES])
         x, y = dataset.images(some).to(draws.device), dataset.labels(some).to(draws.device)
-        batch = Batch(x, y, _none, value_range=dataset.card.value_range)
-        _count(report, ensemble, adversary, draws.at(some, x), batch)
+        _count(report, ensemble, draws.at(some, x), x, y, box=box)
         if progress is not None:
             progress(first + len(some), len(indices))
     return report
@@ -160,17 +158,19 @@ def transfer(
 def _count(
     report: TransferReport,
     ensemble: Ensemble,
-    adversary: Adversary,
     noises: tuple[list[Tensor], list[Tensor]],
-    batch: Batch,
+    x: Tensor,
+    y: Tensor,
+    *,
+    box: tuple[float, float],
 ) -> None:
     """Add some images to the counts."""
     attack, decide = noises
     models = ensemble.models
-    right = torch.stack([_right(model, batch.x, batch.y, decide) for model in models])
+    right = torch.stack([_right(model, x, y, decide) for model in models])
     for i, model in enumerate(models):
-        moved = adversary.move(model, batch, attack)
-        wrong = torch.stack([~_right(other, moved, batch.y, decide) for other in models])
+        moved = ascended(Smoothed(model, y, attack), x, report.eps, STEPS, box)
+        wrong = torch.stack([~_right(other, moved, y, decide) for other in models])
         turned = right[i] & wrong[i]
         report.right[i] += int(right[i].sum())
         report.deceived[i] += int(turned.sum())
@@ -209,7 +209,3 @@ class _Draws:
 def _empty(members: int, images: int, eps: float, samples: int) -> TransferReport:
     one, two = np.zeros(members, np.int64), np.zeros((members, members), np.int64)
     return TransferReport(images, eps, samples, one, one.copy(), two, two.copy())
-
-
-def _none(draw: int) -> Tensor:
-    raise ParameterError(f"noise {draw} was not drawn")

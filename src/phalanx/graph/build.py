@@ -54,7 +54,7 @@ class Builder:
             values = [self[source].tensors["value"].unsqueeze(0) for source in inputs]
             return self.constant(_applied(node, values).squeeze(0), name=name)
         operands = [_stand_in(self[source]) for source in inputs]
-        carried = {key: tensor.to("meta") for key, tensor in node.tensors.items()}
+        carried = {key: _shadow(tensor) for key, tensor in node.tensors.items()}
         result = _applied(Node(name, op, node.inputs, (), attributes, carried), operands)
         shape = _checked(name, tuple(result.shape[1:]))
         return self._keep(Node(name, op, node.inputs, shape, attributes, node.tensors))
@@ -97,8 +97,15 @@ def without_dead_ends(graph: Graph) -> Graph:
 
 
 def _stand_in(node: Node) -> Tensor:
-    kind = node.tensors["value"].dtype if node.op == CONSTANT else torch.float32
-    return torch.empty((1, *node.shape), dtype=kind, device="meta")
+    if node.op == CONSTANT:
+        return _shadow(node.tensors["value"]).unsqueeze(0)
+    return torch.empty((1, *node.shape), device="meta")
+
+
+def _shadow(tensor: Tensor) -> Tensor:
+    """A tensor without numbers; all floating-point types count as one."""
+    kind = torch.get_default_dtype() if tensor.is_floating_point() else tensor.dtype
+    return torch.empty(tensor.shape, dtype=kind, device="meta")
 
 
 def _applied(node: Node, operands: Sequence[Tensor]) -> Tensor:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from phalanx.attacks.smoothed import (
+    TINY,
+    Smoothed,
+    ascended,
+    decoupled,
+    norms,
+    shortened,
+    spread,
+    unit,
+)
 from phalanx.losses import Batch
 from phalanx.losses._member import Count, Weight, warmed_up
-from phalanx.losses._smoothed import Smoothed
 
-GREYS = 256
-TINY = 1e-12
+__all__ = ["TINY", "Adversary", "norms", "shortened", "spread", "unit"]
 
 
 class Adversary(BaseModel):
@@ -49,63 +55,7 @@ class Adversary(BaseModel):
         """
         eps = self.eps * warmed_up(batch, self.warmup_epochs)
         smoothed = Smoothed(member, batch.y, noises)
+        box = batch.value_range
         if self.attack == "ddn":
-            return decoupled(smoothed, batch, eps, self.num_steps, gamma=self.gamma)
-        x = batch.x
-        for _ in range(self.num_steps):
-            gradient, _ = smoothed.gradient(x)
-            x = (x + 2 * eps / self.num_steps * unit(gradient)).clamp(*batch.value_range)
-            x = batch.x + shortened(x - batch.x, eps)
-        return x
-
-
-def decoupled(smoothed: Smoothed, batch: Batch, eps: float, steps: int, *, gamma: float) -> Tensor:
-    """Decoupled direction and norm (Rony et al., CVPR 2019), the norm starting at ``eps``.
-
-    As in SmoothAdv's code a majority of the noises decides whether the member is wrong, the
-    images are rounded to 256 greys (in the end too, so the ball is left by half a grey at
-    most), and the direction is followed with a rate that falls along a cosine from 1 to 0.01.
-    """
-    low, high = batch.value_range
-    grey = (high - low) / (GREYS - 1)
-    furthest = norms(torch.maximum(batch.x - low, high - batch.x))
-    delta, kept = torch.zeros_like(batch.x), torch.zeros_like(batch.x)
-    norm, smallest = torch.full_like(furthest, eps), furthest.clone()
-    for step in range(steps):
-        gradient, logits = smoothed.gradient(batch.x + delta)
-        wrong = logits.argmax(-1).mode(0).values != batch.y
-        length = norms(delta)
-        better = wrong & (length < smallest)
-        smallest = torch.where(better, length, smallest)
-        kept = torch.where(spread(better, delta), delta, kept)
-        rate = 0.01 + 0.99 * (1 + math.cos(math.pi * (step + 1) / steps)) / 2
-        norm = (norm * torch.where(wrong, 1 - gamma, 1 + gamma)).minimum(furthest)
-        delta = spread(norm, delta) * unit(delta + rate * unit(gradient))
-        moved = low + ((batch.x + delta - low) / grey).round() * grey
-        delta = moved.clamp(low, high) - batch.x
-    kept = (shortened(kept, eps) / grey).round() * grey
-    return (batch.x + kept).clamp(low, high)
-
-
-def norms(x: Tensor) -> Tensor:
-    """Euclidean norm of every row: ``(B, *shape)`` to ``(B,)``."""
-    return x.flatten(1).norm(dim=1)
-
-
-def spread(values: Tensor, like: Tensor) -> Tensor:
-    """One value a row, with the axes of ``like``."""
-    return values.view(-1, *[1] * (like.ndim - 1))
-
-
-def unit(x: Tensor) -> Tensor:
-    """Every row divided by its norm; a row of zeros stays one."""
-    return x / spread(norms(x).clamp_min(TINY), x)
-
-
-def shortened(x: Tensor, longest: float) -> Tensor:
-    """Every row at most ``longest`` long.
-
-    >>> shortened(torch.tensor([[3.0, 4.0], [0.3, 0.4]]), 1.0).tolist()
-    [[0.6000000238418579, 0.800000011920929], [0.30000001192092896, 0.4000000059604645]]
-    """
-    return x * spread((longest / norms(x).clamp_min(TINY)).clamp_max(1.0), x)
+            return decoupled(smoothed, batch.x, eps, self.num_steps, box=box, gamma=self.gamma)
+        return ascended(smoothed, batch.x, eps, self.num_steps, box)

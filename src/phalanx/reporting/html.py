@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -10,6 +10,7 @@ from string import Template
 
 from phalanx.errors import ParameterError
 from phalanx.reporting import sections
+from phalanx.reporting.audit import NOTE, audit_header, audit_sections
 from phalanx.reporting.sections import Findings, title_of
 from phalanx.runs.files import write_atomically
 from phalanx.runs.folder import REPORT
@@ -61,16 +62,28 @@ def write_report(store: RunStore, path: Path | None = None) -> Path:
 
 def render(store: RunStore) -> str:
     """The report as a string: inline CSS, inline SVG, images as data URIs."""
+    if (audited := store.get_meta(NOTE)) is not None:
+        data = str(store.manifest.data.get("name", ""))
+        return _page(
+            "audit of a random ensemble", audit_header(audited, data), audit_sections(audited)
+        )
     findings = Findings.of(store)
     chosen = (*RESULTS, *ALWAYS) if findings.found else ALWAYS
-    parts = [f"<header>\n{sections.headline(findings)}\n</header>"]
-    for heading, section in chosen:
-        if inner := section(findings):
+    found = [(heading, section(findings)) for heading, section in chosen]
+    title = f"{title_of(findings)}: certified robustness"
+    return _page(title, sections.headline(findings), found)
+
+
+def _page(title: str, header: str, found: Sequence[tuple[str, str]]) -> str:
+    """Header and sections (headings and HTML; empty ones are left out) as one page."""
+    parts = [f"<header>\n{header}\n</header>"]
+    for heading, inner in found:
+        if inner:
             parts.append(f"<section>\n<h2>{escape(heading)}</h2>\n{inner}\n</section>")
     author = f"Phalanx {installed_version('phalanx') or ''}".strip()
     parts.append(f"<footer>Written by {escape(author)} from the run's records.</footer>")
     return Template(_resource("report.html")).substitute(
-        title=escape(f"{title_of(findings)}: certified robustness"),
+        title=escape(title),
         css=_resource("report.css"),
         body="\n".join(parts),
     )

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
 
 from phalanx.errors import Interrupted, RunError
 from phalanx.runs.database import typed_errors
 from phalanx.runs.manifest import write_atomically
-from phalanx.studies.results import Envelope, Row
 from phalanx.studies.steps import Setting, Step, steps
 
 RESULT = "study.json"
@@ -74,15 +73,13 @@ def _require(code: int, step: Step) -> None:
         )
 
 
-def result(setting: Setting, found: Sequence[Row], best: Sequence[Envelope]) -> dict[str, Any]:
-    """What was found, as JSON values."""
-    radii = setting.study.radii
+def result(setting: Setting, found: Mapping[str, Any]) -> dict[str, Any]:
+    """What was found, as JSON values, with what was asked for."""
     return {
         "study": setting.study.name,
         "scale": setting.scale.model_dump(),
         "seeds": list(setting.seeds),
-        "rows": [row.as_json(radii) for row in found],
-        "envelopes": [one.as_json() for one in best],
+        **found,
     }
 
 

@@ -15,7 +15,7 @@ from phalanx.reporting.published import GAUSSIAN, PublishedCurve, figures
 from phalanx.reporting.tables import best_member
 from phalanx.runs.compare import Comparison, Side, compare
 from phalanx.runs.manifest import FILE_NAME
-from phalanx.runs.query import Summary, radius_key, summarise
+from phalanx.runs.query import Summary, cap_of, radius_key, summarise
 from phalanx.runs.store import RunStore
 from phalanx.studies.steps import Setting
 from phalanx.studies.study import Method
@@ -39,6 +39,7 @@ class Row:
         published: what the literature reports.
         diagnosis: by seed, what the members have in common (`phalanx diagnose`).
         trained: how the members were trained.
+        cap: the largest radius that the samples of its runs can give; None: not known.
     """
 
     method: str
@@ -51,6 +52,7 @@ class Row:
     published: PublishedCurve | None
     diagnosis: Mapping[int, Mapping[str, Any]]
     trained: Mapping[str, Any]
+    cap: float | None = None
 
     @property
     def title(self) -> str:
@@ -82,6 +84,7 @@ class Row:
                 key: [s.at(radius).value for s in self.summaries] for key, radius in keys.items()
             },
             "trained": dict(self.trained),
+            "largest_radius": self.cap,
         }
         if self.minus:
             by_seed = {str(seed): pair.as_json() for seed, pair in self.minus.items()}
@@ -185,6 +188,7 @@ def _rows(
             published(setting, method, classifier, sigma),
             _diagnoses(runs, classifier),
             trained,
+            cap_of(runs[first].manifest.config),
         )
 
 

@@ -17,10 +17,11 @@ from pydantic import ValidationError
 from phalanx.data.locate import load
 from phalanx.diagnostics.attach import NOTE
 from phalanx.errors import ConfigurationError, ParameterError
+from phalanx.reporting.audit import NOTE as AUDITED
 from phalanx.runs.manifest import FILE_NAME
 from phalanx.runs.provenance import canonical_json
 from phalanx.runs.store import RunStore
-from phalanx.studies.study import Method, Scale, Study, Training
+from phalanx.studies.study import Audited, Method, Scale, Study, Training
 from phalanx.training.folder import TrainingFolder
 from phalanx.training.shelf import load_recipe, replace_field
 
@@ -101,6 +102,8 @@ class Step:
 
 def steps(setting: Setting) -> list[Step]:
     """All of a study, in an order in which each finds what it needs."""
+    if setting.study.audit is not None:
+        return [*_trainings(setting), *_audits(setting, setting.study.audit)]
     return [*_trainings(setting), *_certifications(setting), *_diagnoses(setting)]
 
 
@@ -112,12 +115,12 @@ def is_certified(folder: Path, images: int) -> bool:
         return len(run.finished()) >= images
 
 
-def is_diagnosed(folder: Path) -> bool:
-    """Whether a run has a note on its members' correlation and conditions."""
+def has_note(folder: Path, note: str) -> bool:
+    """Whether a run has a note: what its members have in common, or what its audit found."""
     if not (folder / FILE_NAME).exists():
         return False
     with RunStore.open(folder) as run:
-        return run.get_meta(NOTE) is not None
+        return run.get_meta(note) is not None
 
 
 def _trainings(setting: Setting) -> Iterator[Step]:
@@ -173,6 +176,22 @@ def _certifications(setting: Setting) -> Iterator[Step]:
                 yield Step((*words, *setting.words), says, done, folder, (models,))
 
 
+def _audits(setting: Setting, audit: Audited) -> Iterator[Step]:
+    study = setting.study
+    every, images = setting.images
+    for name, method in study.methods.items():
+        for sigma, seed in product(study.levels_of(name), setting.seeds):
+            folder = setting.run(name, sigma, seed)
+            models = setting.models(method.training, sigma, seed)
+            words = ["audit", *_models(models, method), "--data", study.data]
+            words += [*_places(setting, folder), "--norm", audit.norm, "--eps", f"{audit.eps:g}"]
+            words += ["--effort", setting.scale.effort, "--reducer", audit.reducer]
+            words += ["--every", str(every), "--limit", str(images)]
+            done = partial(has_note, folder, AUDITED)
+            says = f"audit {name}, seed {seed}"
+            yield Step((*words, *setting.device), says, done, folder, (models,))
+
+
 def _diagnoses(setting: Setting) -> Iterator[Step]:
     """What the members of every ensemble have in common, as a note of its run."""
     study = setting.study
@@ -184,7 +203,7 @@ def _diagnoses(setting: Setting) -> Iterator[Step]:
             words = ["diagnose", *models, "--data", study.data, *_places(setting, folder)]
             words += ["--every", str(every), "--limit", str(min(images, DIAGNOSED))]
             says = f"diagnose {name}, sigma {sigma:g}, seed {seed}"
-            done = partial(is_diagnosed, folder)
+            done = partial(has_note, folder, NOTE)
             yield Step((*words, *setting.device), says, done, folder / NOTE, (folder,))
 
 

@@ -28,7 +28,7 @@ class Training(Part):
 
     recipe: str
     changes: dict[str, Any] = Field(default_factory=dict)
-    sigmas: tuple[Positive, ...] | None = None
+    sigmas: tuple[NonNegative, ...] | None = None
     by_sigma: dict[float, dict[str, Any]] = Field(default_factory=dict)
     cost: Positive = 1.0
 
@@ -56,6 +56,19 @@ class Method(Part):
     beside: str | None = None
 
 
+class Audited(Part):
+    """The threat under which a study's methods are audited instead of certified.
+
+    Attributes:
+        norm, eps: of the threat; eps in input units.
+        reducer: under which the members are averaged.
+    """
+
+    norm: Literal["linf", "l2", "l1"] = "linf"
+    eps: Positive
+    reducer: str = "softmax"
+
+
 class Scale(Part):
     """How much of a study is done.
 
@@ -65,6 +78,7 @@ class Scale(Part):
             is 1. Every training then has about equal compute, and at least one epoch.
         images: test images, evenly spread; None: all.
         n: samples an image.
+        effort: of an audit's attacks.
     """
 
     epochs: Count | None = None
@@ -72,6 +86,7 @@ class Scale(Part):
     budget: Positive | None = None
     images: Count | None = None
     n: Count = 100_000
+    effort: Literal["quick", "standard"] = "standard"
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Scale:
@@ -95,7 +110,8 @@ class Study(Part):
         data: that is trained on and certified.
         network: as the published figures name it.
         source: words of the source of the published figures; empty: any.
-        sigmas: noise levels.
+        sigmas: noise levels; 0 for methods that are audited.
+        audit: methods are audited under this threat; None: they are certified.
         radii: at which certified accuracy is shown.
         envelope: whether the published figures take the best noise level at every radius.
         trainings, methods: by name.
@@ -108,8 +124,9 @@ class Study(Part):
     data: str
     network: str
     source: str = ""
-    sigmas: tuple[Positive, ...]
-    radii: tuple[NonNegative, ...]
+    sigmas: tuple[NonNegative, ...]
+    audit: Audited | None = None
+    radii: tuple[NonNegative, ...] = ()
     envelope: bool = False
     trainings: dict[str, Training]
     methods: dict[str, Method]
@@ -122,6 +139,13 @@ class Study(Part):
                 raise ValueError(f"method {name!r}: there is no training {method.training!r}")
             if method.beside is not None and method.beside not in self.methods:
                 raise ValueError(f"method {name!r}: there is no method {method.beside!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _noise_is_certified_and_its_absence_audited(self) -> Study:
+        levels = {sigma for name in self.trainings for sigma in self.levels(name)}
+        if (self.audit is None) != all(levels):
+            raise ValueError("sigma 0 is for studies with an audit, and for those only")
         return self
 
     def levels(self, training: str) -> tuple[float, ...]:

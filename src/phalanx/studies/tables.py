@@ -37,8 +37,14 @@ def _accuracies(setting: Setting, sigma: float, found: Sequence[Row]) -> Table:
         title=f"{setting.study.name}, sigma {sigma:g}: {images} images, n = {n}{spread}",
         columns=("method", "epochs", "ACR", *(f"r = {radius_key(radius)}" for radius in radii)),
         rows=tuple(_accuracy_row(row, radii) for row in found),
-        note="Below each figure the published one, if there is one for this very setting.",
+        note=_accuracies_note(found),
     )
+
+
+def _accuracies_note(found: Sequence[Row]) -> str:
+    note = "Below each figure the published one, if there is one for this very setting."
+    caps = sorted({cut(row.cap, 3) for row in found if row.cap is not None})
+    return note + (f" These n can give radii up to {' or '.join(caps)}." if caps else "")
 
 
 def _accuracy_row(row: Row, radii: Sequence[float]) -> tuple[Cell, ...]:

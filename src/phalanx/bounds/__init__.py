@@ -1,0 +1,1 @@
+"""Deterministic bounds: what a network can answer anywhere in a set of inputs."""

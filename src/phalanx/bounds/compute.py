@@ -1,0 +1,137 @@
+"""`compute`: one call for every bounding method."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from phalanx.bounds.prepare import prepare
+from phalanx.bounds.problem import Options, Problem, methods
+from phalanx.bounds.region import Ball, Region, ball
+from phalanx.errors import DataError, ParameterError
+from phalanx.graph.ir import Graph
+from phalanx.models.imported import graph_of
+from phalanx.models.model import Model
+
+
+@dataclass(frozen=True, eq=False)
+class Bounds:
+    """Bounds of outputs, or of linear functions of them.
+
+    Attributes:
+        lower: ``(B, S)``, minus infinity where nothing is known; never NaN.
+        upper: likewise, plus infinity; None where only lower bounds were asked for.
+        method: the method's name.
+        arithmetic: ``real``: they hold in exact arithmetic, up to roundings that were not counted.
+    """
+
+    lower: Tensor
+    upper: Tensor | None
+    method: str
+    arithmetic: str = "real"
+
+
+def compute(
+    model: Model | Graph,
+    threat: Ball | Region,
+    x: Tensor | None = None,
+    *,
+    method: str = "crown",
+    rows: Tensor | None = None,
+    offset: Tensor | None = None,
+    options: Options | None = None,
+) -> Bounds:
+    """Bounds of a network's outputs over all inputs a threat allows.
+
+    Args:
+        model: a model, or its graph in input units.
+        threat: a norm, a radius and a range (around ``x``), or a `Region`.
+        x: inputs ``(B, *shape)`` around which the threat acts; None with a region.
+        method: a registered name (``phalanx list bounding``): interval, crown, alpha-crown, ...
+        rows: coefficients ``(B, S, *output shape)`` or ``(S, *output shape)`` of functions of the
+            output that are bounded below; None: the outputs, below and above.
+        offset: what is added to them, ``(B, S)`` or ``(S,)``.
+        options: see `Options`.
+
+    Raises:
+        ParameterError: no such method, or a radius that is none.
+        DataError: inputs that are not valid, or shapes that do not fit.
+        GraphError: the network has no graph, or an operator that is not bounded.
+
+    >>> from phalanx.models.model import InputSpec
+    >>> net = torch.nn.Linear(2, 2, bias=False).eval()
+    >>> _ = net.weight.data.copy_(torch.tensor([[1.0, -1.0], [2.0, 0.0]]))
+    >>> box = Region(torch.zeros(1, 2), torch.ones(1, 2), torch.zeros(1, 2))
+    >>> found = compute(Model(net, InputSpec(shape=(2,)), 2), box)
+    >>> found.lower.tolist(), found.upper.tolist()
+    ([[-1.0, 0.0]], [[1.0, 2.0]])
+    """
+    region = _region(threat, x)
+    shape = tuple(region.lower.shape[1:])
+    if isinstance(model, Model) and model.inputs.shape not in (None, shape):
+        raise DataError(f"inputs of shape {shape} for a model of inputs {model.inputs.shape}")
+    graph = model if isinstance(model, Graph) else graph_of(model, shape)
+    if graph.input.shape != shape:
+        raise DataError(f"inputs of shape {shape} for a network of inputs {graph.input.shape}")
+    graph = prepare(graph).to(region.lower.dtype)
+    size = graph[graph.output].shape
+    wanted = _wanted(rows, size, region)
+    problem = Problem(graph, region, wanted, options or Options())
+    found = _counted(methods.get(method)(problem)).T
+    if rows is None:
+        count = found.shape[1] // 2
+        return Bounds(found[:, :count], -found[:, count:], method)
+    return Bounds(found if offset is None else found + offset, None, method)
+
+
+def margins(labels: Tensor, classes: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Rows ``(B, C - 1, C)`` of ``y_label - y_other`` for every other class, in order.
+
+    >>> margins(torch.tensor([1]), 3).tolist()
+    [[[-1.0, 1.0, 0.0], [0.0, 1.0, -1.0]]]
+    """
+    if bool(((labels < 0) | (labels >= classes)).any()):
+        raise DataError(f"labels outside of 0 .. {classes - 1}")
+    unit = torch.eye(classes, dtype=dtype)
+    others = torch.arange(classes).expand(len(labels), classes)
+    others = others[others != labels[:, None]].reshape(len(labels), classes - 1)
+    return unit[labels][:, None] - unit[others]
+
+
+def _region(threat: Ball | Region, x: Tensor | None) -> Region:
+    if isinstance(threat, Region):
+        if x is not None:
+            raise ParameterError(
+                "a region and inputs around which it would lie", repair="leave x out"
+            )
+        return threat
+    if x is None:
+        raise ParameterError(
+            "a threat without inputs to act on", repair="compute(model, threat, x)"
+        )
+    return ball(threat, x)
+
+
+def _wanted(rows: Tensor | None, size: tuple[int, ...], region: Region) -> Tensor:
+    kind, batch = region.lower.dtype, len(region)
+    if rows is None:
+        numbers = torch.Size(size).numel()
+        unit = torch.eye(numbers, dtype=kind).reshape(numbers, 1, *size)
+        return torch.cat([unit, -unit]).expand(-1, batch, *size)
+    if rows.ndim == len(size) + 1:
+        rows = rows.unsqueeze(0).expand(batch, *rows.shape)
+    if rows.shape[0] != batch or tuple(rows.shape[2:]) != size or not rows.shape[1]:
+        raise DataError(
+            f"coefficients of shape {tuple(rows.shape)}",
+            why=f"{batch} inputs and outputs of shape {size} need ({batch}, S, *{size})",
+        )
+    if not bool(torch.isfinite(rows).all()):
+        raise DataError("coefficients that are NaN or infinite")
+    return rows.transpose(0, 1).to(kind)
+
+
+def _counted(found: Tensor) -> Tensor:
+    """A bound that is NaN is none."""
+    return found.nan_to_num(-torch.inf, torch.inf, -torch.inf).detach()

@@ -1,0 +1,1 @@
+"""Bounding methods, one file each."""

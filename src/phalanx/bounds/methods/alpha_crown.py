@@ -1,0 +1,133 @@
+"""alpha-CROWN (Xu et al. 2021): CROWN with lines that are moved until the bound is best."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from phalanx.bounds.engine import Engine, Settings
+from phalanx.bounds.ops import Curve
+from phalanx.bounds.problem import Options, Problem, methods
+from phalanx.errors import ParameterError
+from phalanx.graph.ir import Node
+
+DECAY = 0.98
+"""Of the step, from one iteration to the next."""
+
+LAYERS = ("none", "layers")
+
+
+@methods.register("alpha-crown")
+def alpha_crown(problem: Problem) -> Tensor:
+    """Every row of the output has lines of its own, moved along the bound's gradient.
+
+    Any lines give a bound, and the best one met is kept: never below CROWN's over the same boxes.
+    With ``layers="layers"`` the bounds in between are optimised in the same way before, layer by
+    layer, for the entries whose relaxation is not exact.
+
+    Raises:
+        ParameterError: no steps, or no such choice of layers.
+    """
+    options = problem.options
+    if options.layers not in LAYERS or options.iterations < 1:
+        raise ParameterError(
+            f"alpha-crown with layers={options.layers!r}, {options.iterations} iterations",
+            repair="layers='none' or 'layers', iterations=20",
+        )
+    kind = _Optimising if options.layers == "layers" else Engine
+    engine = kind(problem.graph, problem.region, Settings())
+    if isinstance(engine, _Optimising):
+        engine.options = options
+    engine.bound_all()
+    begun = {problem.graph.output: problem.rows}
+    found = ascended(
+        engine, ("", ""), len(problem.rows), options, lambda: engine.least(begun, None)
+    )
+    return found.fmax(problem.by_boxes(engine))
+
+
+@dataclass(eq=False)
+class _Optimising(Engine):
+    """An engine whose bounds in between are optimised too."""
+
+    options: Options = field(default_factory=Options)
+
+    def of_entries(
+        self, node: Node, chosen: Tensor, sign: float, window: slice | None = None
+    ) -> Tensor:
+        """The best of several passes; parameters belong to this turn's rows alone."""
+        start = (node.name, "lower" if sign > 0 else "upper")
+        once = super().of_entries
+
+        def evaluate() -> Tensor:
+            return once(node, chosen, sign)
+
+        return ascended(self, start, len(chosen), self.options, evaluate)
+
+
+def ascended(
+    engine: Engine,
+    start: tuple[str, str],
+    count: int,
+    options: Options,
+    evaluate: Callable[[], Tensor],
+) -> Tensor:
+    """The largest lower bounds ``(S, B)`` that ``evaluate`` gives while its lines are moved.
+
+    Args:
+        engine: with boxes of everything before the start.
+        start: where the pass begins, as in `Engine.least`.
+        count: S, rows with parameters of their own.
+        options: iterations and step.
+        evaluate: the bounds with the engine's present parameters.
+    """
+    with torch.no_grad():
+        best = evaluate()
+    places = _movable(engine, count)
+    if not places:
+        return best
+    optimiser = torch.optim.Adam(places.values(), lr=options.step)
+    saved = engine.places
+    engine.places = {("/".join(start), name): place for name, place in places.items()}
+    try:
+        with torch.enable_grad():
+            for step in range(options.iterations):
+                found = evaluate()
+                best = best.fmax(found.detach())
+                if step + 1 < options.iterations:
+                    _step(optimiser, places, found)
+    finally:
+        engine.places = saved
+    return best
+
+
+def _step(optimiser: torch.optim.Optimizer, places: dict[str, Tensor], found: Tensor) -> None:
+    """Up the gradient of the finite bounds, and back into [0, 1]."""
+    optimiser.zero_grad()
+    torch.where(torch.isfinite(found), -found, 0.0).sum().backward()
+    optimiser.step()
+    for group in optimiser.param_groups:
+        group["lr"] *= DECAY
+    with torch.no_grad():
+        for place in places.values():
+            place.nan_to_num_(0.5).clamp_(0, 1)
+
+
+def _movable(engine: Engine, count: int) -> dict[str, Tensor]:
+    """Parameters ``(P, S, B, *shape)`` of every curve whose input is bounded and open somewhere."""
+    places = {}
+    for node in engine.graph:
+        row, box = (
+            engine.rows.get(node.name),
+            engine.boxes.get(node.inputs[0]) if node.inputs else None,
+        )
+        if not isinstance(row, Curve) or box is None or not row.parameters:
+            continue
+        if bool(row.loose(node, [box])[0].any()):
+            begin = row.start(node, box)
+            shape = (len(begin), count, *begin.shape[2:])
+            places[node.name] = begin.detach().expand(shape).clone().requires_grad_(True)
+    return places

@@ -1,0 +1,44 @@
+"""The product of two matrices that both depend on the input: McCormick's planes, summed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from phalanx.bounds.ops import Box, Joint, rows, total
+from phalanx.bounds.ops.expand import summed_to
+from phalanx.graph.ir import Node
+
+
+class MatMul(Joint):
+    """``sum_k x_ik y_kj``, each product by the planes of `mul` through the lower end of x.
+
+    Summed over the rows of coefficients these are matrix products themselves.
+    """
+
+    def interval(self, node: Node, *boxes: Box) -> Box:
+        """Centre and radius: ``|xy - c_x c_y| <= |c_x| r_y + r_x |c_y| + r_x r_y``."""
+        x, y = boxes
+        middle = x.centre @ y.centre
+        radius = x.centre.abs() @ y.radius + x.radius @ (y.centre.abs() + y.radius)
+        return Box(middle - radius, middle + radius)
+
+    def loose(self, node: Node, boxes: Sequence[Box]) -> list[Tensor]:
+        """Wherever they are no points."""
+        return [box.lower < box.upper for box in boxes]
+
+    def backward(
+        self, node: Node, boxes: Sequence[Box], rows: Tensor, place: Tensor | None = None
+    ) -> tuple[list[Tensor], Tensor | None]:
+        """Positive coefficients take planes below, negative ones planes above."""
+        x, y = boxes
+        positive, negative = rows.clamp_min(0), rows.clamp_max(0)
+        of_x = positive @ y.lower.mT + negative @ y.upper.mT
+        of_y = x.lower.mT @ rows
+        constant = total(positive, x.lower @ y.lower) + total(negative, x.lower @ y.upper)
+        shapes = node.attributes["inputs"]
+        return [summed_to(of_x, shapes[0]), summed_to(of_y, shapes[1])], -constant
+
+
+rows.register("matmul")(MatMul())

@@ -1,0 +1,58 @@
+"""The product of two variables: McCormick's planes (1976)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from phalanx.bounds.ops import Box, Joint, rows, total
+from phalanx.bounds.ops.expand import summed_to
+from phalanx.graph.ir import Node
+
+
+class Mul(Joint):
+    """``xy >= a_x x + a_y y - c`` from ``(x - l_x)(y - l_y) >= 0`` and its three sisters.
+
+    At the centre the two planes of a side are equal: ``(x - l_x)(y - l_y)`` and
+    ``(x - u_x)(y - u_y)`` are both ``r_x r_y`` there. The one through the lower end of x is taken.
+    """
+
+    def interval(self, node: Node, *boxes: Box) -> Box:
+        """The extremes of four products."""
+        x, y = boxes
+        products = torch.stack([_product(a, b) for a in x for b in y])
+        return Box(products.amin(0), products.amax(0))
+
+    def loose(self, node: Node, boxes: Sequence[Box]) -> list[Tensor]:
+        """Wherever both are no points."""
+        return [box.lower < box.upper for box in boxes]
+
+    def backward(
+        self, node: Node, boxes: Sequence[Box], rows: Tensor, place: Tensor | None = None
+    ) -> tuple[list[Tensor], Tensor | None]:
+        """Positive coefficients take planes below, negative ones planes above."""
+        x, y = boxes
+        shape = (len(rows[0]), *node.shape)
+        lx, ly, uy = (_spread(side, shape) for side in (x.lower, y.lower, y.upper))
+        positive, negative = rows.clamp_min(0), rows.clamp_max(0)
+        of_x = positive * ly + negative * uy
+        of_y = rows * lx
+        constant = -(total(positive, lx * ly) + total(negative, lx * uy))
+        shapes = node.attributes["inputs"]
+        return [summed_to(of_x, shapes[0]), summed_to(of_y, shapes[1])], constant
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    return (a * b).nan_to_num(0.0, torch.inf, -torch.inf)  # zero times an infinite bound is zero
+
+
+def _spread(side: Tensor, shape: tuple[int, ...]) -> Tensor:
+    extra = len(shape) - side.ndim
+    if extra:
+        side = side.reshape(len(side), *[1] * extra, *side.shape[1:])
+    return side.expand(shape)
+
+
+rows.register("mul")(Mul())

@@ -1,0 +1,93 @@
+"""`Problem`: what a method is asked, and the registry of methods."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from phalanx.bounds.engine import Engine, Settings
+from phalanx.bounds.region import Region
+from phalanx.graph.ir import Graph
+from phalanx.registry import Registry
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a method may be told.
+
+    Attributes:
+        iterations: steps of those that optimise.
+        step: their step size.
+        layers: whether alpha-CROWN optimises the bounds in between too: ``none`` or ``layers``.
+    """
+
+    iterations: int = 20
+    step: float = 0.1
+    layers: str = "none"
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """Linear functions of the output to be bounded below.
+
+    Attributes:
+        graph: prepared, in the region's precision.
+        region: the inputs.
+        rows: coefficients ``(S, B, *output shape)``.
+        options: see `Options`.
+    """
+
+    graph: Graph
+    region: Region
+    rows: Tensor
+    options: Options = Options()
+
+    def engine(self, settings: Settings) -> Engine:
+        """The engine of this problem."""
+        return Engine(self.graph, self.region, settings)
+
+    def by_boxes(self, engine: Engine) -> Tensor:
+        """``(S, B)``: the rows go back over affine operators only, then meet boxes.
+
+        The last layer is thereby merged with the rows before an interval is taken.
+        """
+        return least_on_boxes(engine, self.rows)
+
+
+Method = Callable[[Problem], Tensor]
+"""Lower bounds ``(S, B)`` of the problem's rows."""
+
+methods: Registry[Method] = Registry(
+    "bounding",
+    "phalanx.bounds.methods",
+    noun="bounding method",
+    aliases={"ibp": "interval", "deeppoly": "crown", "deepz": "zonotope"},
+)
+
+
+def least_on_boxes(engine: Engine, rows: Tensor) -> Tensor:
+    """Lower bounds ``(S, B)`` of rows of the output, by the boxes of curves and joints."""
+    from phalanx.bounds.ops import Affine
+
+    pending, total = {engine.graph.output: rows}, torch.zeros(rows.shape[:2], dtype=rows.dtype)
+    for node in reversed(engine.graph.nodes):
+        coefficients = pending.pop(node.name, None)
+        if coefficients is None:
+            continue
+        row = engine.rows.get(node.name)
+        if row is None:
+            total = total + engine.region.least(coefficients)
+        elif isinstance(row, Affine):
+            found, share = row.backward(node, [], coefficients)
+            total = total if share is None else total + share
+            for name, part in zip(node.inputs, found, strict=True):
+                pending[name] = pending[name] + part if name in pending else part
+        else:
+            box = engine.boxes[node.name]
+            sides = torch.where(coefficients > 0, box.lower, box.upper)
+            share = torch.where(coefficients == 0, 0.0, coefficients * sides)
+            total = total + share.flatten(2).sum(2)
+    return total

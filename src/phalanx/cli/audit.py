@@ -1,0 +1,101 @@
+"""``phalanx audit``: what a random ensemble is worth against attacks that know it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from phalanx.cli import options as opt
+from phalanx.cli.console import answer, answer_json, images_bar, log
+
+if TYPE_CHECKING:
+    from phalanx.audit.protocols import Protocol
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command(name="audit")(audit)
+
+
+def audit(
+    models: opt.Models,
+    data: opt.Data = "digits",
+    data_dir: opt.DataDir = None,
+    norm: Annotated[str, typer.Option(help="linf, l2 or l1")] = "linf",
+    eps: Annotated[str, typer.Option(help="radius in input units, such as 8/255")] = "8/255",
+    effort: Annotated[
+        str, typer.Option(help="quick: minutes; standard: as attacks are published")
+    ] = ("standard"),
+    reducer: Annotated[str, typer.Option(help="under which the members are averaged")] = "softmax",
+    probabilities: Annotated[
+        str | None, typer.Option(help="of each member to be drawn, such as 1,1,2 [all equal]")
+    ] = None,
+    certified: Annotated[
+        Path | None, typer.Option(help="run of certify --each: certified expected accuracy beside")
+    ] = None,
+    limit: opt.Limit = 1000,
+    every: opt.Every = 1,
+    seed: opt.Seed = 0,
+    device: opt.Device = "auto",
+    out: opt.Out = None,
+    json: opt.Json = False,
+    input_range: opt.InputRange = None,
+    mean: opt.Mean = None,
+    std: opt.Std = None,
+    classes: opt.Classes = None,
+    normalised_inside: opt.NormalisedInside = False,
+    weights: opt.Weights = None,
+) -> None:
+    """Published-style accuracy of a random ensemble beside the worst that was found.
+
+    Each member alone, one at random (its exact mean) and all of them averaged are attacked, and
+    what is found against one is shown to all. The same command with the same --out continues.
+    """
+    from phalanx.audit.conduct import Settings, conduct, trial_of
+    from phalanx.audit.protocols import effort_of, suite
+    from phalanx.cli.certify import command_line
+    from phalanx.data.locate import load
+    from phalanx.models.resolve import resolve_all
+    from phalanx.reporting.audit import text
+    from phalanx.reporting.html import write_report
+    from phalanx.runs.expected import expected_accuracy
+    from phalanx.runs.store import RunStore
+
+    said = opt.declaration(input_range, mean, std, classes, normalised_inside, weights)
+    settings = Settings(
+        norm, opt.number(eps), effort_of(effort), reducer, opt.numbers(probabilities), seed
+    )
+    dataset = load(data, data_dir)
+    trial = trial_of(
+        resolve_all(models, said),
+        dataset,
+        dataset.select(every=every, limit=limit),
+        settings,
+        device,
+    )
+    beside = None
+    if certified is not None:
+        with RunStore.open(certified) as run:
+            beside = expected_accuracy(run).as_json()
+    folder = out or Path("runs") / f"audit-{data}-{norm}-{settings.eps:.4g}-seed{seed}"
+    total = len(trial.x) * len(suite(len(trial.ensemble.models), settings.effort))
+    done = 0
+    with images_bar("audit") as advance:
+
+        def says(protocol: Protocol, images: int) -> None:
+            nonlocal done
+            done += images
+            advance(done, total)
+
+        found = conduct(
+            trial, settings, dataset.card, folder, command=command_line(), beside=beside, says=says
+        )
+    if json:
+        answer_json(found)
+    else:
+        answer(text(found))
+    with RunStore.open(folder) as run:
+        write_report(run)
+    log(str(folder))
