@@ -143,6 +143,22 @@ def test_kernels_start_with_the_variance_of_stored_ones():
             assert part.weight().std().item() == pytest.approx(expected, rel=0.15)
 
 
+@pytest.mark.parametrize("sizes", [{}, {"unit": 16, "hidden": 16, "embedding": 16}])
+def test_a_step_moves_kernels_about_as_far_as_stored_ones(sizes):
+    network, rate = build("resnet18", 10, SHAPE, key=3, hypernetwork=sizes), 1e-4
+    part = network.network.get_submodule("layer1.0.conv1")
+    before = part.weight()
+    slope = torch.randn(before.shape, generator=torch.Generator().manual_seed(0))
+    moved = [part.embeddings, *network.hypernetwork.parameters()]
+    gradients = torch.autograd.grad((before * slope).sum(), moved)
+    with torch.no_grad():
+        for parameter, gradient in zip(moved, gradients, strict=True):
+            parameter.sub_(rate * gradient)
+    step = before.detach() - part.weight().detach()
+    gain = (step * slope).sum() / (rate * slope.square().sum())
+    assert 0.5 < gain < 5
+
+
 def test_weights_follow_from_the_key_alone():
     first, second, other = built(key=1), built(key=1), built(key=2)
     for one, same, different in zip(

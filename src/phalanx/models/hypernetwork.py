@@ -275,22 +275,25 @@ def draw(module: Hypernetwork | GeneratedConv2d, normal: Any) -> list[tuple[Tens
     """Initial values, by ``normal(standard deviation, shape)``: what to fill, and with what.
 
     Kernels start with the variance that stored ones would have, 2 / (kernel area * output
-    channels): the maps keep an embedding's variance times ``2 / (9 unit)``, and the embedding's
-    is chosen for the rest (a spatial mean of nine values needs nine times as much).
+    channels): an embedding of length 1 gives ``2 / (9 unit)``, and its length is chosen for the
+    rest (a spatial mean of nine values needs nine times the variance). Embeddings and what stands
+    between the maps have lengths of about 1, whatever the sizes, so that a step of gradient
+    descent moves kernels about as far as it would move stored ones: it moves them by the square of
+    such a length.
     """
     if isinstance(module, Hypernetwork):
-        unit, hidden, embedding = module.sizes
-        kernel = math.sqrt(2 / (SIDE * SIDE * unit * hidden))
+        unit, hidden, _ = module.sizes
+        kernel = math.sqrt(2 / (SIDE * SIDE * unit))
         return [
-            (module.rows, normal(math.sqrt(1 / embedding), tuple(module.rows.shape))),
+            (module.rows, normal(math.sqrt(1 / hidden), tuple(module.rows.shape))),
             (module.kernels, normal(kernel, tuple(module.kernels.shape))),
             (module.rows_bias, 0.0),
             (module.kernels_bias, 0.0),
         ]
-    unit = module._source[0].sizes[0]
+    unit, _, embedding = module._source[0].sizes
     out, _, height, width = module.shape
     variance = SIDE * SIDE * unit / (height * width * out)
-    spread = math.sqrt(variance * (SIDE * SIDE if module.averaged else 1))
+    spread = math.sqrt(variance * (SIDE * SIDE if module.averaged else 1) / embedding)
     filled: list[tuple[Tensor, Any]] = [
         (module.embeddings, normal(spread, tuple(module.embeddings.shape)))
     ]
