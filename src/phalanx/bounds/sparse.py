@@ -40,8 +40,8 @@ class Cuts:
     def adjoint(self, node: Node, coefficients: Tensor) -> Tensor | None:
         """Rows ``(S, B, in)`` of a layer's input; None where nothing is cut.
 
-        Columns of outputs that are off are taken for zero, and those of inputs that are off are left
-        zero: their lines make them so.
+        Columns of outputs that are off are taken for zero, and those of inputs that are off are
+        left zero: their lines make them so.
         """
         batch = coefficients.shape[1]
         if node.op != "linear" or len(node.shape) != 1 or batch > MOST_PRODUCTS:
