@@ -11,8 +11,10 @@ from torch import nn
 from phalanx.bounds.compute import compute, margins
 from phalanx.bounds.problem import Options
 from phalanx.bounds.region import Region, ball, box
+from phalanx.bounds.sparse import Cuts
 from phalanx.errors import DataError, GraphError, NonFiniteError, ParameterError, PhalanxError
 from phalanx.graph.build import Builder
+from phalanx.graph.from_torch import from_torch
 from phalanx.models.model import InputSpec, Model
 
 
@@ -51,6 +53,19 @@ def test_results_do_not_depend_on_company(method: str) -> None:
     together = compute(net, threat(eps=0.2), x, method=method, options=options)
     alone = [compute(net, threat(eps=0.2), row[None], method=method, options=options) for row in x]
     torch.testing.assert_close(together.lower, torch.cat([one.lower for one in alone]))
+
+
+def test_leaving_out_what_is_off_changes_nothing(monkeypatch) -> None:
+    torch.manual_seed(1)
+    layers = [nn.Linear(12, 80), nn.ReLU(), nn.Linear(80, 80), nn.ReLU(), nn.Linear(80, 80)]
+    network = nn.Sequential(nn.Flatten(), *layers, nn.ReLU(), nn.Linear(80, 3)).double().eval()
+    for layer in network[1::2]:
+        layer.bias.data -= 0.2  # so that many are off
+    graph, region = from_torch(network, (3, 2, 2)), ball(threat(), X.double())
+    cut = compute(graph, region)
+    monkeypatch.setattr(Cuts, "adjoint", lambda *_: None)
+    monkeypatch.setattr("phalanx.bounds.engine.WORTH_A_PASS", 1 << 60)
+    torch.testing.assert_close(compute(graph, region).lower, cut.lower)
 
 
 def test_a_ball_is_inside_its_box() -> None:

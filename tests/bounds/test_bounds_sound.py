@@ -14,7 +14,7 @@ from phalanx.bounds.region import Region, box
 
 METHODS = methods.names()
 BY_LAYERS = Options(layers="layers")
-SIZES = (1e-8, 0.05, 0.5)
+SIZES = (1e-8, 0.5)
 
 
 def test_every_operator_is_in_a_network() -> None:
@@ -27,7 +27,8 @@ def test_bounds_contain_every_answer(method: str, case: str) -> None:
     for seed, eps in enumerate(SIZES):
         graph = network(case, seed)
         region = around(graph, eps, seed)
-        contains(graph, region, compute(graph, region, method=method), count=100)
+        found = compute(graph, region, method=method, options=Options(iterations=4))
+        contains(graph, region, found, count=50, steps=5 if eps > 0.1 else 0)
 
 
 @pytest.mark.slow

@@ -14,20 +14,32 @@ once for all passes through them.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from phalanx.bounds.ops import Affine, Box, Curve, Lines, Row, beneath, rows
+from phalanx.bounds.ops import (
+    MOST_PRODUCTS,
+    Affine,
+    Box,
+    Curve,
+    Lines,
+    Row,
+    beneath,
+    rows,
+    total,
+)
 from phalanx.bounds.region import DUAL, Region
+from phalanx.bounds.sparse import Cuts
 from phalanx.graph.ir import INPUT, Graph, Node
 
 LARGEST_ROWS = 1 << 24
 """Coefficients that one backward pass holds at once; more rows are taken in turns."""
 
-_MOVES = ("reshape", "transpose", "take", "concat")
-"""Operators after which a box is still exactly the set of values, entry by entry."""
+WORTH_A_PASS = 1 << 13
+"""Coefficients of one element from which on it gets a pass of its own."""
 
 
 @dataclass(frozen=True)
@@ -51,14 +63,14 @@ class Engine:
         graph: from `prepare`, in the region's precision.
         region: the inputs.
         settings: see `Settings`.
-        places: parameters of relaxations by the name of the node a pass begins at and the name of
-            the curve, ``(P, S or 1, B, *shape)``.
+        places: parameters ``(P, S or 1, B, *shape)`` of curves, by name, for the passes that are
+            run while they are set; curves without have their usual lines.
     """
 
     graph: Graph
     region: Region
     settings: Settings = Settings()
-    places: Mapping[tuple[str, str], Tensor] = field(default_factory=dict)
+    places: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.boxes: dict[str, Box] = {}
@@ -66,8 +78,10 @@ class Engine:
         self.rows: dict[str, Row] = {n.name: rows.get(n.op) for n in self.graph if n.op != INPUT}
         self._readers = self.graph.readers()
         self._lines: dict[str, Lines] = {}
+        self._parts: dict[int, Engine] = {}
         self._widest = max(torch.Size(node.shape).numel() for node in self.graph)
         self._exact = self._exact_nodes()
+        self._cuts = Cuts(self.graph, self.rows, self.boxes.__getitem__)
 
     def bound_all(self) -> None:
         """Boxes of all nodes, in order."""
@@ -138,57 +152,69 @@ class Engine:
         mask = self.wanted(node, box)
         if mask is None or not bool(mask.any()):
             return box
-        count = int(mask.sum(1).max())
+        counts = mask.sum(1)
+        count = int(counts.max())
         # For each element its own entries; those with fewer fill up with any others.
         chosen = mask.to(torch.int8).topk(count, dim=1).indices.T
-        lower, upper = (self.values(node, chosen, sign) for sign in (1.0, -1.0))
-        return intersected(box, chosen, lower, -upper)
+        if 1 < len(self.region) <= MOST_PRODUCTS and count * self._widest > WORTH_A_PASS:
+            found = self._one_by_one(node, chosen, counts.tolist())
+        else:
+            found = self.values(node, chosen)
+        return intersected(box, chosen, found[:count], -found[count:])
 
-    def values(self, node: Node, chosen: Tensor, sign: float) -> Tensor:
-        """Lower bounds ``(S, B)`` of ``sign`` times the chosen entries ``(S, B)`` of a node."""
-        size = max(1, LARGEST_ROWS // (self._widest * max(1, len(self.region))))
-        parts = []
-        for start in range(0, len(chosen), size):
-            part = chosen[start : start + size]
-            window = slice(start, start + size)
-            parts.append(self.of_entries(node, part, sign, window))
-        return torch.cat(parts)
+    def _one_by_one(self, node: Node, chosen: Tensor, counts: list[int]) -> Tensor:
+        """`values`, a pass for each element: none fills up, and all stays in the cache."""
+        size = len(chosen)
+        found = self.region.lower.new_full((2 * size, chosen.shape[1]), -torch.inf)
+        for index, count in enumerate(counts):
+            if count:
+                part = self.part(index).values(node, chosen[:count, index : index + 1])
+                found[:count, index] = part[:count, 0]
+                found[size : size + count, index] = part[count:, 0]
+        return found
 
-    def of_entries(
-        self, node: Node, chosen: Tensor, sign: float, window: slice | None = None
-    ) -> Tensor:
+    def part(self, index: int) -> Engine:
+        """The engine of one element of the batch, on the same boxes."""
+        if index not in self._parts:
+            part = copy(self)
+            part.region = self.region.element(index)
+            part.boxes = _Part(self.boxes, index)
+            part._lines, part._parts = {}, {}
+            part._cuts = Cuts(part.graph, part.rows, part.boxes.__getitem__)
+            self._parts[index] = part
+        return self._parts[index]
+
+    def values(self, node: Node, chosen: Tensor) -> Tensor:
+        """Lower bounds ``(2 S, B)`` of entries ``(S, B)`` of a node, then of their negatives."""
+        size = max(1, LARGEST_ROWS // (2 * self._widest * max(1, len(self.region))))
+        parts = [self.of_entries(node, part) for part in chosen.split(size)]
+        return torch.cat(
+            [part[: len(part) // 2] for part in parts] + [part[len(part) // 2 :] for part in parts]
+        )
+
+    def of_entries(self, node: Node, chosen: Tensor) -> Tensor:
         """`values` in one pass."""
         row = self.rows[node.name]
         picked = row.pick(node, chosen) if isinstance(row, Affine) else None
-        start = (node.name, "lower" if sign > 0 else "upper")
         if picked is not None:
             first, constant = picked
-            begun = {node.inputs[0]: sign * first}
-            return self.least(begun, None if constant is None else sign * constant, start, window)
+            shift = None if constant is None else torch.cat([constant, -constant])
+            return self.least({node.inputs[0]: torch.cat([first, -first])}, shift)
         numbers = torch.Size(node.shape).numel()
         unit = self.region.lower.new_zeros(*chosen.shape, numbers)
-        unit.scatter_(2, chosen.unsqueeze(2), sign)
-        return self.least(
-            {node.name: unit.reshape(*chosen.shape, *node.shape)}, None, start, window
-        )
+        unit.scatter_(2, chosen.unsqueeze(2), 1.0)
+        unit = unit.reshape(*chosen.shape, *node.shape)
+        return self.least({node.name: torch.cat([unit, -unit])}, None)
 
-    def least(
-        self,
-        begun: Mapping[str, Tensor],
-        constant: Tensor | None,
-        start: tuple[str, str] = ("", ""),
-        window: slice | None = None,
-    ) -> Tensor:
+    def least(self, begun: Mapping[str, Tensor], constant: Tensor | None) -> Tensor:
         """Lower bounds ``(S, B)`` of ``sum rows . values + constant`` over the region.
 
         Args:
             begun: rows ``(S, B, *shape)`` by the names of the nodes they multiply.
             constant: ``(S, B)``.
-            start: where the pass begins, for parameters that belong to it.
-            window: of its rows, where it is taken in turns.
         """
         pending = dict(begun)
-        total = constant
+        summed = constant
         for node in reversed(self.graph.nodes):
             coefficients = pending.pop(node.name, None)
             if coefficients is None:
@@ -196,29 +222,28 @@ class Engine:
             if node.op == INPUT:
                 share: Tensor | None = self.region.least(coefficients)
             else:
-                found, share = self._step(node, coefficients, start, window)
+                found, share = self._step(node, coefficients)
                 for name, part in zip(node.inputs, found, strict=True):
                     pending[name] = pending[name] + part if name in pending else part
             if share is not None:
-                total = share if total is None else total + share
-        if total is None:
+                summed = share if summed is None else summed + share
+        if summed is None:
             raise RuntimeError("a backward pass met nothing")
-        return total
+        return summed
 
-    def _step(
-        self, node: Node, coefficients: Tensor, start: tuple[str, str], window: slice | None
-    ) -> tuple[list[Tensor], Tensor | None]:
+    def _step(self, node: Node, coefficients: Tensor) -> tuple[list[Tensor], Tensor | None]:
         row = self.rows[node.name]
         boxes = [self.boxes[name] for name in node.inputs]
+        if (
+            isinstance(row, Affine)
+            and (found := self._cuts.adjoint(node, coefficients)) is not None
+        ):
+            offset = row.offset(node)
+            return [found], None if offset is None else total(coefficients, offset)
         if not isinstance(row, Curve):
             return row.backward(node, boxes, coefficients)
-        place = self.places.get(("/".join(start), node.name))
-        if place is None:
-            lines = self.lines(node)
-        else:
-            if window is not None and place.shape[1] > 1:
-                place = place[:, window]
-            lines = row.lines(node, *boxes[0], place)
+        place = self.places.get(node.name)
+        lines = self.lines(node) if place is None else row.lines(node, *boxes[0], place)
         found, constant = beneath(coefficients, lines)
         return [found], constant
 
@@ -233,6 +258,20 @@ class Engine:
                 place = row.start(node, box, parallel=True)[:, 0]
             self._lines[node.name] = row.lines(node, *box, place)
         return self._lines[node.name]
+
+
+class _Part(dict[str, Box]):
+    """The boxes of one element, cut out of those of a batch when they are asked for."""
+
+    def __init__(self, boxes: Mapping[str, Box], index: int) -> None:
+        super().__init__()
+        self._boxes, self._index = boxes, index
+
+    def __missing__(self, name: str) -> Box:
+        box, at = self._boxes[name], slice(self._index, self._index + 1)
+        one = len(box.lower) == 1  # a constant has no more
+        self[name] = box if one else Box(box.lower[at], box.upper[at])
+        return self[name]
 
 
 def known(box: Box) -> Box:

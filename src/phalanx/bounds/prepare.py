@@ -21,7 +21,11 @@ LARGEST_SOFTMAX = 1 << 22
 """Differences that one softmax may be bounded by."""
 
 
-def prepare(graph: Graph) -> Graph:
+class Prepared(Graph):
+    """A graph that has been through `prepare`; `compute` takes it as it is."""
+
+
+def prepare(graph: Graph) -> Prepared:
     """The graph that bounding methods walk.
 
     Softmax is rewritten as ``y_i = 1 / sum_j exp(x_j - x_i)``: no product of two variables, and no
@@ -31,6 +35,8 @@ def prepare(graph: Graph) -> Graph:
         GraphError: an operator has no row; names the node. NonFiniteError: a weight is NaN or
             infinite.
     """
+    if isinstance(graph, Prepared):
+        return graph
     graph = simplify(_without_softmax(simplify(graph)))
     shapes = {node.name: node.shape for node in graph}
     known = set(rows.names())
@@ -47,7 +53,7 @@ def prepare(graph: Graph) -> Graph:
         seen = {"inputs": inputs, "input": inputs[0]} if inputs else {}
         tensors = {**node.tensors, "zero": torch.zeros(())} if node.op == "pad" else node.tensors
         nodes.append(replace(node, attributes={**node.attributes, **seen}, tensors=tensors))
-    return Graph(tuple(nodes), graph.output)
+    return Prepared(tuple(nodes), graph.output)
 
 
 def _check_finite(node: Node) -> None:

@@ -84,6 +84,11 @@ class Region:
         sides = (self.lower.to(dtype), self.upper.to(dtype), self.centre.to(dtype))
         return Region(*sides, self.norm, self.eps)
 
+    def element(self, index: int) -> Region:
+        """One element of the batch."""
+        at = slice(index, index + 1)
+        return Region(self.lower[at], self.upper[at], self.centre[at], self.norm, self.eps)
+
     def least(self, rows: Tensor) -> Tensor:
         """``min_x rows . x`` over the region: ``(S, B)`` for coefficients ``(S, B, *shape)``.
 

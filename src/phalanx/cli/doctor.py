@@ -1,4 +1,4 @@
-"""``phalanx doctor MODEL``: can it be read, is it sound, is it ready for smoothing."""
+"""``phalanx doctor MODEL``: can it be read, is it sound, is it ready for smoothing and bounds."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from phalanx.bounds.support import Support
     from phalanx.evaluation.doctor import Finding
 
 SomeData = Annotated[
@@ -57,13 +58,14 @@ def doctor(
 
     Exit code 3 when one of them cannot be certified as it is.
     """
-    from phalanx.evaluation.doctor import Level, examine
+    from phalanx.evaluation.doctor import Level, examine, layers
     from phalanx.models.resolve import resolve_all
 
     said = declaration(input_range, mean, std, classes, normalised_inside, weights)
     patients = resolve_all(models, said, check=False)
     x, y = (None, None) if data is None else _inputs(data, data_dir, limit)
     reports = [(model.card.name, examine(model, x, y)) for model in patients]
+    bounded = [layers(model, x) for model in patients]
     broken = [
         name
         for name, findings in reports
@@ -74,13 +76,17 @@ def doctor(
             {
                 "usable": not broken,
                 "models": [
-                    {"name": name, "findings": [finding.as_dict() for finding in findings]}
-                    for name, findings in reports
+                    {
+                        "name": name,
+                        "findings": [finding.as_dict() for finding in findings],
+                        "layers": [layer.as_dict() for layer in rows],
+                    }
+                    for (name, findings), rows in zip(reports, bounded, strict=True)
                 ],
             }
         )
     else:
-        _print(reports)
+        _print(reports, bounded)
     if broken:
         raise ModelError(f"cannot be certified as it is: {', '.join(broken)}")
 
@@ -94,10 +100,19 @@ def _inputs(data: str, data_dir: Path | None, limit: int) -> tuple[Tensor, Tenso
     return dataset.images(indices), labels
 
 
-def _print(reports: list[tuple[str, list[Finding]]]) -> None:
-    for name, findings in reports:
+def _print(reports: list[tuple[str, list[Finding]]], bounded: list[list[Support]]) -> None:
+    for (name, findings), rows in zip(reports, bounded, strict=True):
         answer(name)
         for finding in findings:
             answer(f"  {finding.level:8}{finding.check}: {finding.says}")
             if finding.repair:
                 answer(f"          repair: {finding.repair}")
+        if rows:
+            answer("  layers, and what bounds them")
+            names = ("layer", "operator", "interval", "linear", "optimised", "zonotope", "")
+            cells = [tuple(layer.as_dict().values()) for layer in rows]
+            for cell in (names, *cells):
+                node, op, *kinds, repair = cell
+                answer(
+                    f"    {node:24} {op:14} {' '.join(f'{k:9}' for k in kinds)} {repair}".rstrip()
+                )

@@ -11,9 +11,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from phalanx.bounds.support import Support, support
 from phalanx.errors import ModelError
 from phalanx.models.fold import fold_batchnorm
-from phalanx.models.imported import input_shape
+from phalanx.models.imported import graph_of, input_shape
 from phalanx.models.model import Model
 from phalanx.models.validate import CHECKS, company_gap, probe
 from phalanx.models.weights import PUBLISHED_NORMALISATION
@@ -88,6 +89,30 @@ def _findings(model: Model, x: Tensor | None, y: Tensor | None) -> Iterator[Find
     else:
         yield _range(model, x, y)
     yield _smoothing(model, x)
+    yield _bounding(model, tuple(inputs.shape[1:]))
+
+
+def layers(model: Model, x: Tensor | None = None) -> list[Support]:
+    """What each bounding method makes of every layer; empty where the model has no graph."""
+    try:
+        shape = None if x is None else tuple(x.shape[1:])
+        return support(graph_of(model, shape))
+    except ModelError:
+        return []
+
+
+def _bounding(model: Model, shape: tuple[int, ...]) -> Finding:
+    """Whether deterministic bounds reach every layer; smoothing does not need them to."""
+    try:
+        found = support(graph_of(model, shape))
+    except ModelError as error:
+        why = f"; {error.why}" if error.why else ""
+        return Finding("bounds", Level.NOTE, f"cannot be bounded: {error.what}{why}", error.repair)
+    open_ = [layer for layer in found if not layer.bounded]
+    if open_:
+        says = f"{len(open_)} of {len(found)} layers cannot be bounded, first {open_[0].node!r}"
+        return Finding("bounds", Level.NOTE, f"{says} ({open_[0].op})", open_[0].repair)
+    return Finding("bounds", Level.OK, f"every one of {len(found)} layers can be bounded")
 
 
 def _size(model: Model) -> Finding:

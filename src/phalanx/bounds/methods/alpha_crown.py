@@ -43,9 +43,7 @@ def alpha_crown(problem: Problem) -> Tensor:
         engine.options = options
     engine.bound_all()
     begun = {problem.graph.output: problem.rows}
-    found = ascended(
-        engine, ("", ""), len(problem.rows), options, lambda: engine.least(begun, None)
-    )
+    found = ascended(engine, len(problem.rows), options, lambda: engine.least(begun, None))
     return found.fmax(problem.by_boxes(engine))
 
 
@@ -55,22 +53,14 @@ class _Optimising(Engine):
 
     options: Options = field(default_factory=Options)
 
-    def of_entries(
-        self, node: Node, chosen: Tensor, sign: float, window: slice | None = None
-    ) -> Tensor:
+    def of_entries(self, node: Node, chosen: Tensor) -> Tensor:
         """The best of several passes; parameters belong to this turn's rows alone."""
-        start = (node.name, "lower" if sign > 0 else "upper")
         once = super().of_entries
-
-        def evaluate() -> Tensor:
-            return once(node, chosen, sign)
-
-        return ascended(self, start, len(chosen), self.options, evaluate)
+        return ascended(self, 2 * len(chosen), self.options, lambda: once(node, chosen))
 
 
 def ascended(
     engine: Engine,
-    start: tuple[str, str],
     count: int,
     options: Options,
     evaluate: Callable[[], Tensor],
@@ -78,8 +68,7 @@ def ascended(
     """The largest lower bounds ``(S, B)`` that ``evaluate`` gives while its lines are moved.
 
     Args:
-        engine: with boxes of everything before the start.
-        start: where the pass begins, as in `Engine.least`.
+        engine: with boxes of everything before where the pass begins.
         count: S, rows with parameters of their own.
         options: iterations and step.
         evaluate: the bounds with the engine's present parameters.
@@ -91,7 +80,7 @@ def ascended(
         return best
     optimiser = torch.optim.Adam(places.values(), lr=options.step)
     saved = engine.places
-    engine.places = {("/".join(start), name): place for name, place in places.items()}
+    engine.places = places
     try:
         with torch.enable_grad():
             for step in range(options.iterations):

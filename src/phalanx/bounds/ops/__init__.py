@@ -152,6 +152,10 @@ class Curve(Row):
         half = torch.full_like(box.lower, 0.5)
         return half.expand(self.parameters, 1, *half.shape)
 
+    def dead(self, box: Box) -> Tensor | None:
+        """Where the output is zero for certain, and both lines with it, whatever the parameters."""
+        return None
+
     def loose(self, node: Node, boxes: Sequence[Box]) -> list[Tensor]:
         """Wherever the interval is not a point."""
         return [boxes[0].lower < boxes[0].upper]

@@ -42,6 +42,10 @@ class Relu(Curve):
         slope = lines.upper_slope if parallel else lines.lower_slope
         return slope.expand(1, 1, *slope.shape)
 
+    def dead(self, box: Box) -> Tensor | None:
+        """Where x is never positive."""
+        return box.upper <= 0
+
     def loose(self, node: Node, boxes: Sequence[Box]) -> list[Tensor]:
         """Where the sign of x is open."""
         return [(boxes[0].lower < 0) & (boxes[0].upper > 0)]
