@@ -118,6 +118,8 @@ def certify(
     x: Tensor | Dataset | Any,
     y: Tensor | Any | None = None,
     *,
+    method: str | None = None,
+    eps: float | None = None,
     sigma: float | None = None,
     n: int = 100_000,
     n0: int = 100,
@@ -147,6 +149,11 @@ def certify(
             below), or a sequence of models, which is an ensemble.
         x: inputs ``(B, *shape)`` in input units, or a `Dataset`.
         y: labels ``(B,)``, or None: certified for the predicted class, accuracy absent.
+        method: a bounding method (``crown``, ``auto``, ...): certify by deterministic bounds; then
+            ``eps``, ``norm``, ``search``, ``seed``, ``arithmetic`` and the method's own options are
+            read, see `phalanx.evaluation.bounding.request_bounds`. ``auto`` is smoothing where a
+            noise level is known.
+        eps: the radius that bounds are asked about, in input units.
         sigma: noise level in input units; taken from the model's card when it has one.
         n, n0, alpha, seed: see `CertifyConfig`.
         reducers: the ensemble under each of these, all in one pass; the first is primary.
@@ -172,9 +179,16 @@ def certify(
     if sigma is not None:
         asked["sigma"] = sigma
     members, names, reducer_options = _members(model, declaration, reducers)
+    dataset = x if isinstance(x, Dataset) else _dataset(x, y, members)
+    noisy = sigma is not None or all(member.sigma for member in members)
+    if method not in (None, "smoothing") and not (method == "auto" and noisy):
+        asked = {**options, "method": method, "eps": eps, "arithmetic": arithmetic, "seed": seed}
+        return _bounded(members, dataset, out, asked)
+    if eps is not None:
+        raise ParameterError("eps with smoothing", why="it finds a radius", repair="method='auto'")
     request = request_of(
         members,
-        x if isinstance(x, Dataset) else _dataset(x, y, members),
+        dataset,
         asked,
         reducer_names=names,
         reducer_options=reducer_options,
@@ -187,6 +201,25 @@ def certify(
     request, store = open_run(settle(request, folder), folder, command="phalanx.certify(...)")
     Sweep(request, store).run()
     return CertifyResult(store, request.classifiers[0].name)
+
+
+def _bounded(
+    members: Sequence[Model],
+    dataset: Dataset,
+    out: str | os.PathLike[str] | None,
+    asked: dict[str, Any],
+) -> CertifyResult:
+    """Certificates by deterministic bounds; what `request_bounds` does not name is the method's."""
+    from phalanx.evaluation.bounding import BoundSweep, open_bound_run, request_bounds
+
+    names = ("method", "eps", "arithmetic", "seed", "norm", "search", "falsify")
+    named = {name: asked[name] for name in names if name in asked}
+    rest = {name: value for name, value in asked.items() if name not in names}
+    request = request_bounds(members, dataset, options=rest, **named)
+    folder = None if out is None else Path(out)
+    store = open_bound_run(request, folder, command="phalanx.certify(...)")
+    BoundSweep(request, store).run()
+    return CertifyResult(store)
 
 
 def load(*specs: str, **declaration: Any) -> Model | list[Model]:

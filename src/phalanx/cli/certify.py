@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from phalanx.cli import options as opt
-from phalanx.cli.console import answer, answer_json, log
+from phalanx.cli.console import answer, answer_json, images_bar, log
 from phalanx.errors import ParameterError, PhalanxError, RequirementUnmet, SampleErrors
 
 if TYPE_CHECKING:
+    from phalanx.evaluation.bounding import BoundRequest
     from phalanx.evaluation.request import Request
     from phalanx.models.declaration import Declaration
     from phalanx.runs.store import RunStore
@@ -28,8 +29,20 @@ Stop = Annotated[
     str | None, typer.Option(help="stopping rule [anytime if radii are given, else fixed]")
 ]
 Radii = Annotated[
-    list[str] | None, typer.Option("--radius", help="a radius to decide; repeat it, increasing")
+    list[str] | None,
+    typer.Option(
+        "--radius",
+        help="a radius to decide; repeat it, increasing; with --method, search: the largest",
+    ),
 ]
+Method = Annotated[
+    str | None,
+    typer.Option(
+        help="smoothing, a bounding method (phalanx list bounding), or auto: smoothing if a noise"
+        " level is known, else bounds, cheapest first [smoothing]"
+    ),
+]
+Eps = Annotated[str | None, typer.Option(help="radius of bounds in input units, such as 8/255")]
 Agree = Annotated[
     int | None, typer.Option(help="K: ask the members behind the first K only where these differ")
 ]
@@ -38,13 +51,16 @@ Noise = Annotated[
     str | None,
     typer.Option(help="gaussian, laplace, uniform or generalised-gaussian [of training]"),
 ]
-Norm = Annotated[str | None, typer.Option(help="of the radius: l1, l2 or linf [l2]")]
+Norm = Annotated[str | None, typer.Option(help="l1, l2 or linf [l2; of bounds linf]")]
 RunSeed = Annotated[int | None, typer.Option(help="run seed of all noise [0]")]
 Batch = Annotated[str, typer.Option(help="rows of a forward pass, or auto")]
 Precision = Annotated[str | None, typer.Option(help="fp32 or bf16 [fp32]")]
 Arithmetic = Annotated[
     str | None,
-    typer.Option(help="lattice: noise and sums are exact; real: plain float32 [lattice]"),
+    typer.Option(
+        help="lattice: noise and sums are exact; real: roundings not counted; of bounds outward:"
+        " they are [lattice; of bounds outward]"
+    ),
 ]
 Mismatch = Annotated[
     bool,
@@ -81,6 +97,8 @@ def certify(
     models: opt.Models,
     data: opt.Data = "digits",
     data_dir: opt.DataDir = None,
+    method: Method = None,
+    eps: Eps = None,
     sigma: Sigma = None,
     n: Samples = None,
     n0: Selection = None,
@@ -115,16 +133,45 @@ def certify(
     normalised_inside: opt.NormalisedInside = False,
     weights: opt.Weights = None,
 ) -> None:
-    """Certify models (several are an ensemble before smoothing) by randomized smoothing."""
+    """Certify models (several are an ensemble before smoothing) by smoothing or by bounds."""
     started = time.monotonic()
     work = work_of(out, data, workers, budget, require, plan, json)
+    said = opt.declaration(input_range, mean, std, classes, normalised_inside, weights)
+    if method is not None or eps is not None:
+        from phalanx.cli.bounding import by_bounds, request_by_bounds
+        from phalanx.models.resolve import resolve_all
+
+        limit_threads()
+        members = resolve_all(models, said)
+        if by_bounds(method or "auto", members, sigma):
+            bounded = request_by_bounds(
+                members,
+                (data, data_dir, every, limit),
+                radius=radius,
+                eps=None if eps is None else opt.number(eps),
+                plan=plan,
+                refused={"n": n, "n0": n0, "alpha": alpha, "noise": noise, "stop": stop}
+                | {"each": each, "consensus": consensus, "reducer": reducer, "budget": budget}
+                | {"precision": precision},
+                method=method or "auto",
+                norm=norm or "linf",
+                arithmetic=arithmetic,
+                options=opt.merged(config, {}, overrides),
+                seed=seed or 0,
+            )
+            execute_bounds(bounded, work)
+            return
+        if eps is not None:
+            raise ParameterError(
+                "--eps with smoothing", why="it finds a radius for every image",
+                repair="leave --eps out, or --method crown",
+            )  # fmt: skip
     flags = {
         **{"sigma": sigma, "n": n, "n0": n0, "alpha": alpha, "seed": seed, "batch": batch},
         **{"noise": noise, "norm": norm, "stop": stop, "precision": precision},
         "arithmetic": arithmetic,
         "radii": None if radius is None else [opt.number(text) for text in radius],
     }
-    said = opt.declaration(input_range, mean, std, classes, normalised_inside, weights)
     request = _request(
         models,
         said,
@@ -194,6 +241,23 @@ def execute(request: Request, work: Work, out: Path, started: float) -> None:
         if work.budget is not None:
             store.set_meta("asked", {"images": len(request.indices), "seconds": work.budget})
         sweep(request, store, work.workers, _seconds_left(work.budget, started))
+        if not is_worker():
+            report(store, work)
+
+
+def execute_bounds(request: BoundRequest, work: Work) -> None:
+    """Run a request of bounds, here or in several processes, and answer."""
+    from phalanx.evaluation.bounding import BoundSweep, open_bound_run
+    from phalanx.runtime.executors import is_worker, start_workers
+
+    with open_bound_run(request, work.out, command=command_line()) as store:
+        if work.workers > 1 and not is_worker():
+            arguments = worker_arguments(sys.argv[1:], store)
+            for process in start_workers(arguments, work.workers, None):
+                process.wait()
+        # Whatever they left is done here; records are the same whoever makes them.
+        with images_bar("certify") as bar:
+            BoundSweep(request, store, bar).run()
         if not is_worker():
             report(store, work)
 

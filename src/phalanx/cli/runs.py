@@ -147,10 +147,20 @@ def explain(
     json: Json = False,
 ) -> None:
     """Why an image has its radius, and what would raise it."""
+    from phalanx.runs.bounded import explain_bounded
     from phalanx.runs.bundle import open_run
     from phalanx.runs.explain import explain as explain_image
+    from phalanx.runs.manifest import BOUNDS
+    from phalanx.runs.query import require_classifier
 
     with open_run(run) as store:
+        if store.manifest.kind == BOUNDS:
+            lines = explain_bounded(store, require_classifier(store, classifier), image)
+            if json:
+                answer_json({"image": image, "lines": lines})
+            else:
+                answer("\n".join(lines))
+            return
         found = explain_image(store, image, classifier)
     if json:
         answer_json(found.as_json())

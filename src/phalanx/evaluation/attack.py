@@ -6,12 +6,9 @@ shared by several processes, and its records are the same.
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +21,16 @@ from phalanx.attacks.defences import Settings, target_of
 from phalanx.attacks.objective import objective_of
 from phalanx.attacks.target import Target, rows_of
 from phalanx.data.dataset import Dataset
-from phalanx.data.thumbnails import thumbnail
 from phalanx.errors import DataError, ModelError, NonFiniteError, ParameterError
-from phalanx.evaluation.certify import HEARTBEAT_SECONDS, WAIT_SECONDS
+from phalanx.evaluation.points import PointSweep, Progress
 from phalanx.models.digest import model_identity
 from phalanx.models.model import Model
 from phalanx.models.usercode import import_factory
 from phalanx.models.validate import validate
 from phalanx.runs.adversaries import Adversary, digest, keep
-from phalanx.runs.claims import owner_id
 from phalanx.runs.manifest import ATTACK
 from phalanx.runs.provenance import digest_of, environment, file_digest, utc_now
-from phalanx.runs.schema import CertificateRecord, ClassifierRecord, Manifest, SampleRecord
+from phalanx.runs.schema import CertificateRecord, ClassifierRecord, Manifest
 from phalanx.runs.store import RunStore
 from phalanx.runtime.device import describe_device, resolve_device
 from phalanx.specs.threat import Threat
@@ -44,9 +39,6 @@ from phalanx.verdicts import Verdict
 PROBE_POINTS = 4
 STOOD = "the attack found nothing"
 WRONG = "answered wrongly without an attack"
-
-Progress = Callable[[int, int], None]
-"""Called with (points finished, points in all)."""
 
 
 @dataclass(frozen=True)
@@ -204,53 +196,16 @@ def open_attack_run(request: AttackRequest, out: Path | None, *, command: str) -
     return RunStore.create(out, manifest)
 
 
-class AttackSweep:
-    """Attacks the points of a request into a store, beside any other process that does."""
+class AttackSweep(PointSweep):
+    """Attacks the points of a request."""
 
     def __init__(
         self, request: AttackRequest, store: RunStore, progress: Progress | None = None
     ) -> None:
-        self.request, self.store, self.owner = request, store, owner_id()
-        self.progress = progress or (lambda done, points: None)
+        super().__init__(request, store, progress)
+        self.request = request
 
-    def run(self) -> None:
-        """Work until every point of the request has a record, here or from another process."""
-        wanted = set(self.request.indices)
-        self._recognise(wanted & self.store.finished())
-        try:
-            with self._beating():
-                self._work(wanted)
-        finally:
-            self.store.release(self.owner)
-
-    def _work(self, wanted: set[int]) -> None:
-        while True:
-            taken = self.store.claim(self.request.indices, self.owner, self.request.batch)
-            if taken:
-                self._attack(taken)
-            done = len(wanted & self.store.finished())
-            self.progress(done, len(wanted))
-            if done == len(wanted):
-                return
-            if not taken:
-                time.sleep(WAIT_SECONDS)  # another process holds the last ones; it may die
-
-    def _recognise(self, known: set[int]) -> None:
-        """See that the points a run has finished are those asked for.
-
-        Raises:
-            RunError: one is another point.
-        """
-        for index in sorted(known):
-            self.store.add_samples([self._sample(index, self.request.dataset.images([index])[0])])
-
-    def _sample(self, index: int, x: Tensor) -> SampleRecord:
-        dataset = self.request.dataset
-        seen = sha256(x.contiguous().numpy().tobytes()).hexdigest()
-        small = thumbnail(x, dataset.card.value_range)
-        return SampleRecord(index, dataset.label(index), small, seen)
-
-    def _attack(self, points: Sequence[int]) -> None:
+    def answer(self, points: Sequence[int]) -> None:
         """Attack claimed points; where the batch fails, each on its own, to find who fails."""
         dataset, started = self.request.dataset, time.perf_counter()
         x, y = dataset.images(points), dataset.labels(points)
@@ -260,7 +215,7 @@ class AttackSweep:
         except NonFiniteError as error:
             if len(points) > 1:
                 for index in points:
-                    self._attack([index])
+                    self.answer([index])
                 return
             self.store.commit_certificates([self._error(points[0], str(error))])
             return
@@ -280,23 +235,6 @@ class AttackSweep:
             samples=points,
             batch=len(points),
         )
-
-    @contextmanager
-    def _beating(self) -> Iterator[None]:
-        """Say now and then that the claimed points are worked on: a batch may take minutes."""
-        over = threading.Event()
-
-        def beat() -> None:
-            while not over.wait(HEARTBEAT_SECONDS):
-                self.store.heartbeat(self.owner)
-
-        thread = threading.Thread(target=beat, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            thread.join()
 
     def _commit(self, points: Sequence[int], found: Outcome, seconds: float) -> None:
         inputs = found.adversarial.numpy()
@@ -333,17 +271,6 @@ class AttackSweep:
             seconds=seconds,
             reason=reason,
             details=details,
-        )
-
-    def _error(self, index: int, reason: str) -> CertificateRecord:
-        return CertificateRecord(
-            classifier=self.request.classifier.name,
-            image=index,
-            verdict=Verdict.ERROR,
-            predicted=None,
-            correct=False,
-            radius=None,
-            reason=reason,
         )
 
 

@@ -23,7 +23,9 @@ from phalanx.reporting.formatting import (
 )
 from phalanx.reporting.published import PublishedCurve
 from phalanx.reporting.table import Cell, Table
+from phalanx.runs.bounded import bounded_note
 from phalanx.runs.compare import Comparison, Side, compare
+from phalanx.runs.manifest import BOUNDS
 from phalanx.runs.query import Summary, default_radii, primary, radius_key, summarise
 from phalanx.runs.schema import ClassifierRecord
 from phalanx.runs.store import RunStore
@@ -77,6 +79,8 @@ def summary_table(store: RunStore, radii: Sequence[float] | None = None) -> Tabl
 def ended_early(store: RunStore) -> str:
     """What a run's figures mean whose sampling ended once given radii were decided, or nothing."""
     radii = store.manifest.config.get("radii") or ()
+    if store.manifest.kind == BOUNDS:
+        return bounded_note(store)
     if not radii:
         return ""
     decided = ", ".join(map(radius_key, radii))

@@ -14,7 +14,7 @@ from phalanx.runs.evidence import Evidence, evidence_of, phases_of
 from phalanx.runs.export import truncated
 from phalanx.runs.gradient import slope_limit
 from phalanx.runs.lattice import NOTHING, Charges, charges, coverage
-from phalanx.runs.manifest import require_certifying
+from phalanx.runs.manifest import BOUNDS, require_certifying
 from phalanx.runs.query import cap_of, require_classifier
 from phalanx.runs.radii import certified_radius
 from phalanx.runs.schema import (
@@ -193,6 +193,8 @@ def explain(run: RunStore, image: int, classifier: str | None = None) -> Explana
         RunError: no such classifier, or no certificate for that image.
     """
     require_certifying(run.manifest, run.folder)
+    if run.manifest.kind == BOUNDS:
+        raise RunError("bounds have no votes", repair="phalanx.runs.bounded.explain_bounded")
     name = require_classifier(run, classifier)
     found = run.certificates(name, image)
     if not found:

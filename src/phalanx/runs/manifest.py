@@ -18,6 +18,9 @@ TEMPORARY_PREFIX = f".{FILE_NAME}."
 ATTACK = "attack"
 """Kind of a run whose records say what an attack found (`phalanx.runs.attacked`)."""
 
+BOUNDS = "bounds"
+"""Kind of a run whose certificates are deterministic (`phalanx.runs.bounded`)."""
+
 
 def manifest_json(manifest: Manifest) -> dict[str, Any]:
     """The manifest as JSON values (tuples become lists, as they will be read back)."""

@@ -14,7 +14,7 @@ from phalanx.errors import ParameterError, RunError
 from phalanx.runs.choices import measured
 from phalanx.runs.folder import ASKED
 from phalanx.runs.lattice import charges
-from phalanx.runs.manifest import require_certifying
+from phalanx.runs.manifest import BOUNDS, require_certifying
 from phalanx.runs.radii import GAUSSIAN, RULES, certified_radius
 from phalanx.runs.schema import CertificateRecord, ClassifierRecord, Manifest
 from phalanx.runs.sequential import fewest_others, largest_bound
@@ -182,6 +182,8 @@ def default_radii(run: RunStore) -> tuple[float, ...]:
     if cap is None:
         cap = max((effective_radius(record) for record in run.certificates()), default=0.0)
     step = STEP
+    while run.manifest.kind == BOUNDS and 0 < cap < step:
+        step /= 2
     while cap / step >= _MOST_RADII:
         step *= 2
     return tuple(step * i for i in range(math.floor(cap / step) + 1))
@@ -222,12 +224,15 @@ def effective_radius(record: CertificateRecord) -> float:
 
 def certified_radii(records: Sequence[CertificateRecord], *, labelled: bool) -> NDArray[np.float64]:
     """Per image, the radius within which it is certified (and correct, if labelled), else -1."""
-    counts = (
-        record.verdict is Verdict.VERIFIED and (bool(record.correct) or not labelled)
-        for record in records
-    )
+    counts = (_counts(record) and (bool(record.correct) or not labelled) for record in records)
     pairs = zip(records, counts, strict=True)
     return np.array([effective_radius(r) if ok else NOT_CERTIFIED for r, ok in pairs])
+
+
+def _counts(record: CertificateRecord) -> bool:
+    """Verified; or answered by a deterministic classifier, which is sure at the image itself."""
+    undecided = record.verdict in (Verdict.UNKNOWN, Verdict.FALSIFIED)
+    return record.verdict is Verdict.VERIFIED or (undecided and record.radius == 0.0)
 
 
 def is_labelled(records: Sequence[CertificateRecord], labels: Mapping[int, int | None]) -> bool:

@@ -16,6 +16,7 @@ from typing import Any
 from phalanx.errors import RunError
 from phalanx.runs import double_sampling
 from phalanx.runs.arithmetic import float32_level, largest_radius
+from phalanx.runs.bounded import WHY_NOT, contradictions
 from phalanx.runs.cases import Case, Limits, cases_of
 from phalanx.runs.choices import floor_of, top_of
 from phalanx.runs.drawn import RANDOMISED, drawn_number
@@ -25,7 +26,7 @@ from phalanx.runs.imports import KIND as IMPORT
 from phalanx.runs.imports import beyond_cap
 from phalanx.runs.lattice import LATTICE, REAL, unstated
 from phalanx.runs.lattice import problems as lattice_problems
-from phalanx.runs.manifest import require_certifying
+from phalanx.runs.manifest import BOUNDS, require_certifying
 from phalanx.runs.provenance import digest_of
 from phalanx.runs.radii import (
     GAUSSIAN,
@@ -139,6 +140,10 @@ def recheck(run: RunStore) -> RecheckReport:
     require_certifying(run.manifest, run.folder)
     config = run.manifest.config
     records = run.certificates()
+    if run.manifest.kind == BOUNDS:
+        return RecheckReport(
+            tuple(_bounded(record, config) for record in records), tuple(_identity_problems(run))
+        )
     problems = (
         *_identity_problems(run),
         *_missing_certificates(run, records),
@@ -160,6 +165,13 @@ def recheck(run: RunStore) -> RecheckReport:
 
     findings = (_judge(case, limits, radius, beyond) for case in cases)
     return RecheckReport(tuple(findings), problems)
+
+
+def _bounded(record: CertificateRecord, config: Mapping[str, Any]) -> Finding:
+    """A deterministic certificate: whether it contradicts itself; no more can be seen here."""
+    wrong = tuple(contradictions(record, config))
+    outcome = Outcome.FAILED if wrong else Outcome.NOT_RECHECKABLE
+    return Finding(record.classifier, record.image, outcome, wrong or (WHY_NOT,))
 
 
 def _rule(config: Mapping[str, Any]) -> tuple[int, float, float]:

@@ -1,0 +1,183 @@
+"""What bounds prove about one input: cheap methods first, each success checked again.
+
+Inputs are taken one at a time, so that neither the batch nor the company of an input can change
+what is proven about it.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from phalanx.bounds.compute import compute, margins
+from phalanx.bounds.outward.passes import uncovered
+from phalanx.bounds.outward.recheck import all_positive, outward_ball, recheck
+from phalanx.bounds.prepare import prepare
+from phalanx.bounds.problem import Options, Trace, methods
+from phalanx.errors import GraphError, NonFiniteError, ParameterError
+from phalanx.graph.ir import Graph
+from phalanx.models.imported import graph_of
+from phalanx.models.model import Model
+from phalanx.specs.threat import Threat
+
+AUTO = "auto"
+LADDER = ("interval", "crown-ibp", "crown", "alpha-crown")
+"""What ``auto`` tries, cheapest first, until one decides."""
+OUTWARD, REAL = "outward", "real"
+HALVINGS = 14
+"""Of the range of radii in a search: the answer is short of what can be proven by 2^-14 of it."""
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What was found out about an input at a radius.
+
+    Attributes:
+        holds: whether its class is proven to be the answer everywhere in the ball.
+        margin: the least lower bound of its logit minus another; None where there is none.
+        against: that other class.
+        method: the one that decided, or came last.
+        tried: all that were asked.
+        confirmed: what checking again said; None: it was not asked.
+    """
+
+    holds: bool
+    margin: float | None
+    against: int
+    method: str
+    tried: tuple[str, ...]
+    confirmed: bool | None
+
+    def details(self, arithmetic: str) -> dict[str, Any]:
+        """JSON values of a record."""
+        return {
+            "method": self.method,
+            "tried": list(self.tried),
+            "margin": self.margin,
+            "against": self.against,
+            "arithmetic": arithmetic,
+            "confirmed": self.confirmed,
+        }
+
+
+class Prover:
+    """Proves classes of a model's inputs.
+
+    Args:
+        model: in evaluation mode; read once.
+        shape: of one input.
+        method: a bounding method, or ``auto``.
+        arithmetic: ``outward``: every success is checked again in double precision with roundings
+            counted; ``real``: bounds hold up to roundings; None: outward where every operator has
+            such bounds, else real.
+        options: of the methods.
+
+    Raises:
+        ParameterError: no such method or arithmetic. GraphError: the network cannot be bounded, or
+            not outward where that is asked for.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        shape: tuple[int, ...],
+        *,
+        method: str = AUTO,
+        arithmetic: str | None = None,
+        options: Options | None = None,
+    ) -> None:
+        if arithmetic not in (None, OUTWARD, REAL):
+            raise ParameterError(f"there is no arithmetic {arithmetic!r}", repair="outward or real")
+        self.model, self.classes = model, model.classes
+        self.methods = LADDER if method == AUTO else (methods.aliases.get(method, method),)
+        for name in self.methods:
+            methods.get(name)
+        self.options = options or Options()
+        self.graph: Graph = prepare(graph_of(model, shape))
+        self.exact: Graph | None = None
+        self.why_real = ""
+        if arithmetic != REAL:
+            # Folding normalisation is done in double precision here, not taken from the search.
+            exact = prepare(graph_of(deepcopy(model).double(), shape)).to(torch.float64)
+            node = uncovered(exact)
+            if node is None:
+                self.exact = exact
+            elif arithmetic == OUTWARD:
+                raise GraphError(
+                    f"node {node.name!r} ({node.op}) has no bounds with roundings counted",
+                    repair="--arithmetic real",
+                )
+            else:
+                self.why_real = f"{node.op} has no bounds with roundings counted"
+
+    @property
+    def arithmetic(self) -> str:
+        """What certificates hold in."""
+        return REAL if self.exact is None else OUTWARD
+
+    def answer(self, x: Tensor) -> int:
+        """The class of an input ``(1, *shape)``.
+
+        Raises:
+            NonFiniteError: NaN or infinite logits.
+        """
+        with torch.no_grad():
+            logits = self.model(x)[0]
+        if not bool(torch.isfinite(logits).all()):
+            raise NonFiniteError("the model returned NaN or infinite logits")
+        return int(logits.argmax())
+
+    def prove(self, x: Tensor, label: int, threat: Threat) -> Proof:
+        """Whether ``label`` is the answer everywhere around ``x`` ``(1, *shape)``."""
+        rows = margins(torch.tensor([label]), self.classes, x.dtype)
+        tried: list[str] = []
+        found, confirmed = torch.full((self.classes - 1,), -torch.inf), None
+        for name in self.methods:
+            tried.append(name)
+            bounds = compute(self.graph, threat, x, method=name, rows=rows, options=self.options)
+            found = bounds.lower[0]
+            confirmed = None
+            if not all_positive(found):
+                continue
+            if self.exact is None:
+                return self._proof(True, found, label, tried, None)
+            found = self._again(x, rows[0], threat, bounds.trace)
+            confirmed = all_positive(found)
+            if confirmed:
+                return self._proof(True, found, label, tried, True)
+        return self._proof(False, found, label, tried, confirmed)
+
+    def _again(self, x: Tensor, rows: Tensor, threat: Threat, trace: Trace) -> Tensor:
+        if self.exact is None:
+            raise RuntimeError("nothing to check with")
+        return recheck(self.exact, outward_ball(threat, x), rows, trace)
+
+    def _proof(
+        self, holds: bool, found: Tensor, label: int, tried: list[str], confirmed: bool | None
+    ) -> Proof:
+        least, at = found.min(0)
+        against = int(at) + (int(at) >= label)
+        margin = float(least) if bool(torch.isfinite(least)) else None
+        return Proof(holds, margin, against, tried[-1], tuple(tried), confirmed)
+
+    def radius(self, x: Tensor, label: int, most: Threat) -> tuple[float, Proof]:
+        """The largest radius up to ``most.eps`` found by bisection, and its proof; else 0.
+
+        What is returned has been proven itself: nothing is taken to be monotone.
+        """
+        proof = self.prove(x, label, most)
+        if proof.holds:
+            return most.eps, proof
+        low, high, best = 0.0, most.eps, proof
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            proof = self.prove(x, label, Threat(most.norm, middle, most.low, most.high))
+            if proof.holds:
+                low, best = middle, proof
+            else:
+                high = middle
+        return low, best if low > 0 else proof

@@ -1,0 +1,242 @@
+"""Runs of deterministic certificates: sound under attack, resumable, readable, refused in words."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+import phalanx
+from phalanx.data.arrays import from_arrays
+from phalanx.errors import (
+    ConfigurationError,
+    DataError,
+    GraphError,
+    ModelError,
+    ParameterError,
+    RunError,
+)
+from phalanx.evaluation.bounding import BoundSweep, open_bound_run, request_bounds
+from phalanx.models.model import InputSpec, Model
+from phalanx.runs.bounded import contradictions, explain_bounded
+from phalanx.runs.explain import explain
+from phalanx.runs.query import summarise
+from phalanx.runs.recheck import Outcome, recheck
+from phalanx.runs.store import RunStore
+from phalanx.verdicts import Verdict
+
+EPS = 0.03
+SPEC = InputSpec((0.0, 1.0), mean=(0.5,), std=(0.25,), shape=(1, 8, 8))
+
+
+def digits() -> tuple[torch.Tensor, torch.Tensor]:
+    data = phalanx.load_data("digits")
+    return data.images(list(range(300))), data.labels(list(range(300)))
+
+
+@pytest.fixture(scope="module")
+def trained() -> Model:
+    """A small convolutional network, trained on digits for a second."""
+    x, y = digits()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = nn.Sequential(
+            nn.Conv2d(1, 4, 3, stride=2), nn.ReLU(), nn.Flatten(),
+            nn.Linear(36, 24), nn.ReLU(), nn.Linear(24, 10),
+        )  # fmt: skip
+    model = Model(net, SPEC, 10)
+    optimiser = torch.optim.Adam(net.parameters(), 1e-2)
+    for _ in range(120):
+        optimiser.zero_grad()
+        nn.functional.cross_entropy(model(x), y).backward()
+        optimiser.step()
+    return Model(net.eval(), SPEC, 10)
+
+
+def asked(model: Model, count: int = 12, **more):
+    x, y = digits()
+    options = {"method": "crown", "eps": EPS, **more}
+    return request_bounds([model], from_arrays(x[:count], y[:count]), **options)
+
+
+def run(model: Model, out=None, **more) -> RunStore:
+    request = asked(model, **more)
+    store = open_bound_run(request, out, command="test")
+    BoundSweep(request, store).run()
+    return store
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_attacks_inside_certified_balls_find_nothing(trained: Model, norm: str) -> None:
+    x, y = digits()
+    found = phalanx.certify(
+        trained, x[:25], y[:25], method="crown", search=True, norm=norm, eps=1.0
+    )
+    radii = [record.radius for record in found]
+    assert all(record.verdict is Verdict.VERIFIED for record in found)
+    assert len(set(radii)) > 20
+    for image, record in enumerate(found):
+        at = x[image : image + 1]
+        label = torch.tensor([record.predicted])
+        attacked = phalanx.attack(
+            trained, at, label, attack="pgd", norm=norm, eps=record.radius, steps=20
+        )
+        assert not attacked.success.any()
+    # The test of the test: far outside the same attack breaks nearly all.
+    labels = torch.tensor([record.predicted for record in found])
+    far = phalanx.attack(trained, x[:25], labels, attack="pgd", norm=norm, eps=8 * max(radii))
+    assert float(far.success.double().mean()) > 0.9
+
+
+def test_records(trained: Model) -> None:
+    store = run(trained, count=25, eps=0.06)
+    verdicts = {record.verdict for record in store.certificates()}
+    assert verdicts == {Verdict.VERIFIED, Verdict.FALSIFIED, Verdict.UNKNOWN} or len(verdicts) > 1
+    for record in store.certificates():
+        assert not contradictions(record, store.manifest.config)
+        assert record.details["arithmetic"] == "outward"
+        assert record.radius == (0.06 if record.verdict is Verdict.VERIFIED else 0.0)
+        if record.verdict is Verdict.UNKNOWN:
+            assert "margin" in record.reason
+    summary = summarise(store)
+    right = sum(bool(record.correct) for record in store.certificates())
+    assert summary.clean_accuracy == right / 25
+
+
+def test_what_is_proven_depends_on_no_company_and_survives_a_stop(trained: Model, tmp_path) -> None:
+    whole = run(trained, count=6)
+    parts = tmp_path / "run"
+    run(trained, parts, count=6, indices=[4])
+    resumed = run(trained, parts, count=6)
+    for a, b in zip(whole.certificates(), resumed.certificates(), strict=True):
+        assert (a.image, a.verdict, a.radius, a.details) == (
+            b.image,
+            b.verdict,
+            b.radius,
+            b.details,
+        )
+    with pytest.raises(ConfigurationError, match="eps"):
+        run(trained, parts, count=6, eps=0.01)
+
+
+def test_auto_is_cheapest_first_and_never_proves_less(trained: Model) -> None:
+    found = run(trained, method="auto", eps=0.04).certificates()
+    crown = run(trained, method="crown", eps=0.04).certificates()
+    for ours, theirs in zip(found, crown, strict=True):
+        assert ours.details["method"] == ours.details["tried"][-1]
+        if theirs.verdict is Verdict.VERIFIED:
+            assert ours.verdict is Verdict.VERIFIED
+    assert len({record.details["method"] for record in found}) > 1
+
+
+def test_a_success_that_roundings_made_is_not_given(trained: Model) -> None:
+    class Absorbing(nn.Module):
+        def forward(self, x):
+            big = 2.0**25
+            lost = torch.relu(torch.relu(x.flatten(1)[:, :1] + big) - big)
+            return torch.cat([0.5 - lost, 0 * lost], 1)
+
+    model = Model(Absorbing().eval(), InputSpec((0.0, 1.0), shape=(1, 1, 1)), 2)
+    data = from_arrays(torch.full((1, 1, 1, 1), 0.25))
+    for arithmetic, verdict in (("real", Verdict.VERIFIED), ("outward", Verdict.UNKNOWN)):
+        request = request_bounds(
+            [model], data, method="crown", eps=0.5, arithmetic=arithmetic, falsify=False
+        )
+        store = open_bound_run(request, None, command="test")
+        BoundSweep(request, store).run()
+        (record,) = store.certificates()
+        assert record.verdict is verdict
+        assert record.details["arithmetic"] == arithmetic
+    assert record.reason == "the bounds hold only up to roundings: not given"
+
+
+def test_nan_is_an_error_and_no_verdict(trained: Model) -> None:
+    class Sometimes(nn.Module):
+        def forward(self, x):
+            first = x.flatten(1)[:, :1]
+            return torch.cat([torch.log(first - 0.25), first], 1)
+
+    model = Model(Sometimes().eval(), InputSpec((0.0, 1.0), shape=(1, 1, 1)), 2)
+    data = from_arrays(torch.tensor([0.9, 0.1]).reshape(2, 1, 1, 1))
+    request = request_bounds([model], data, method="crown", eps=0.01, indices=[0], falsify=False)
+    request = type(request)(**{**vars(request), "indices": [0, 1]})
+    store = open_bound_run(request, None, command="test")
+    BoundSweep(request, store).run()
+    sure, wrong = store.certificates()
+    assert sure.verdict is Verdict.VERIFIED
+    assert (wrong.verdict, wrong.radius, wrong.correct) == (Verdict.ERROR, None, False)
+
+
+def test_runs_are_explained_and_checked_for_contradictions(trained: Model) -> None:
+    store = run(trained)
+    assert recheck(store).count(Outcome.NOT_RECHECKABLE) == 12
+    assert recheck(store).ok
+    record = next(r for r in store.certificates() if r.verdict is Verdict.VERIFIED)
+    said = " ".join(explain_bounded(store, "model", record.image))
+    assert "crown" in said
+    assert "roundings counted" in said
+    with pytest.raises(RunError):
+        explain_bounded(store, "model", 99)
+    with pytest.raises(RunError, match="votes"):
+        explain(store, record.image)
+    bad = type(record)(**{**vars(record), "details": {**record.details, "margin": -1.0}})
+    assert contradictions(bad, store.manifest.config)
+
+
+def test_refusals(trained: Model) -> None:
+    for error, more in (
+        (ParameterError, {"eps": None}),
+        (ParameterError, {"eps": -1.0}),
+        (ParameterError, {"eps": float("nan")}),
+        (ParameterError, {"norm": "l3"}),
+        (ParameterError, {"method": "magic"}),
+        (ParameterError, {"arithmetic": "wishful"}),
+        (ParameterError, {"options": {"speed": 9}}),
+        (DataError, {"indices": []}),
+    ):
+        with pytest.raises(error):
+            asked(trained, **more)
+    with pytest.raises(ModelError, match="one network"):
+        request_bounds([trained, trained], from_arrays(digits()[0][:1]), eps=0.1)
+    gelu = nn.Sequential(nn.Flatten(), nn.Linear(64, 4), nn.GELU(), nn.Linear(4, 10)).eval()
+    with pytest.raises(GraphError, match="gelu"):
+        asked(Model(gelu, SPEC, 10), arithmetic="outward")
+    assert asked(Model(gelu, SPEC, 10)).config["arithmetic"] == "real"
+
+
+def test_command_line(trained: Model, tmp_path, command) -> None:
+    factory = tmp_path / "net.py"
+    factory.write_text(
+        "import torch\nfrom torch import nn\n"
+        "def net():\n    torch.manual_seed(0)\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 10))"
+        ".eval()\n"
+    )
+    declared = ["--input-range", 0, 1, "--classes", 10, "--normalised-inside"]
+    model, out = f"{factory}:net", tmp_path / "run"
+    plain = ["certify", model, "--data", "digits", "--limit", 3, *declared]
+    code, said, log = command(*plain, "--method", "crown", "--eps", "2/255", "--out", out, "--json")
+    assert code == 0
+    assert json.loads(said)
+    assert log.strip().endswith(str(out))
+    for words in (("show", out), ("explain", out, 0), ("recheck", out), ("report", out)):
+        code, said, _ = command("runs", *words)
+        assert code == 0, words
+    code, said, _ = command("runs", "list", "--root", tmp_path)
+    assert "bounds" in said
+    code, said, log = command(
+        *plain, "--method", "auto", "--radius", "search", "--out", tmp_path / "b"
+    )
+    assert code == 0
+    assert "no noise level is known" in log
+    code, _, _ = command("runs", "compare", out, tmp_path / "b")
+    assert code == 0
+    for more in (["--method", "crown"], ["--method", "crown", "--eps", 0.1, "--sigma", 0.1],
+                 ["--method", "crown", "--eps", 0.1, "--n", 100],
+                 ["--method", "crown", "--eps", 0.1, "--radius", 0.1],
+                 ["--method", "smoothing", "--eps", 0.1]):  # fmt: skip
+        code, _, log = command(*plain, *more)
+        assert code == 2, more
+        assert "error" in log
