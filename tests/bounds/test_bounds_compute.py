@@ -16,6 +16,7 @@ from phalanx.errors import DataError, GraphError, NonFiniteError, ParameterError
 from phalanx.graph.build import Builder
 from phalanx.graph.from_torch import from_torch
 from phalanx.models.model import InputSpec, Model
+from phalanx.specs.threat import Threat
 
 
 def model() -> Model:
@@ -43,6 +44,13 @@ def test_margins_of_a_model_in_input_units() -> None:
     assert ((logits.unsqueeze(2) * rows).sum(3) >= found.lower - 1e-5).all()
     shifted = compute(net, threat(), X, rows=rows, offset=torch.tensor([1.0, 2.0]))
     torch.testing.assert_close(shifted.lower, found.lower + torch.tensor([1.0, 2.0]))
+
+
+def test_a_threat_of_the_attacks_is_a_threat_here() -> None:
+    net = model()
+    for norm in ("linf", "l2", "l1"):
+        mine = compute(net, threat(norm, 0.1), X)
+        assert torch.equal(compute(net, Threat(norm, 0.1), X).lower, mine.lower)
 
 
 @pytest.mark.parametrize("method", ["interval", "crown", "alpha-crown", "zonotope"])

@@ -214,7 +214,7 @@ def changes_of(training: Training, sigma: float, seed: int, scale: Scale) -> lis
     its epochs.
     """
     changes: dict[str, Any] = {**training.changes, **training.by_sigma.get(sigma, {})}
-    changes |= {"loss.sigma": sigma, "seed": seed}
+    changes |= {**scale.changes, "loss.sigma": sigma, "seed": seed}
     recipe = load_recipe(training.recipe, _texts(changes))
     epochs = scale.epochs_at(training.cost)
     if epochs is not None:

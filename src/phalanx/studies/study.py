@@ -79,6 +79,7 @@ class Scale(Part):
         images: test images, evenly spread; None: all.
         n: samples an image.
         effort: of an audit's attacks.
+        changes: of every recipe, over those of its training.
     """
 
     epochs: Count | None = None
@@ -87,6 +88,7 @@ class Scale(Part):
     images: Count | None = None
     n: Count = 100_000
     effort: Literal["quick", "standard"] = "standard"
+    changes: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Scale:
