@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from phalanx.bounds.prepare import prepare
-from phalanx.bounds.problem import Options, Problem, methods
+from phalanx.bounds.problem import Options, Problem, Trace, methods
 from phalanx.bounds.region import Ball, Region, ball
 from phalanx.errors import DataError, ParameterError
 from phalanx.graph.ir import Graph
@@ -25,12 +25,14 @@ class Bounds:
         upper: likewise, plus infinity; None where only lower bounds were asked for.
         method: the method's name.
         arithmetic: ``real``: they hold in exact arithmetic, up to roundings that were not counted.
+        trace: how they were found, for `phalanx.bounds.outward`.
     """
 
     lower: Tensor
     upper: Tensor | None
     method: str
     arithmetic: str = "real"
+    trace: Trace = field(default_factory=Trace, repr=False)
 
 
 def compute(
@@ -82,8 +84,9 @@ def compute(
     found = _counted(methods.get(method)(problem)).T
     if rows is None:
         count = found.shape[1] // 2
-        return Bounds(found[:, :count], -found[:, count:], method)
-    return Bounds(found if offset is None else found + offset, None, method)
+        return Bounds(found[:, :count], -found[:, count:], method, trace=problem.trace)
+    shifted = found if offset is None else found + offset
+    return Bounds(shifted, None, method, trace=problem.trace)
 
 
 def margins(labels: Tensor, classes: int, dtype: torch.dtype = torch.float32) -> Tensor:

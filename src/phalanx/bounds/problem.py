@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -29,6 +29,21 @@ class Options:
     layers: str = "none"
 
 
+@dataclass
+class Trace:
+    """What a method tells of how it found its bounds, to whoever checks them again.
+
+    Attributes:
+        backward: boxes in between were tightened by backward passes.
+        parallel: lines below were parallel to those above.
+        places: parameters of curves ``(P, S, B, *shape)`` in the last pass, by name.
+    """
+
+    backward: bool = True
+    parallel: bool = False
+    places: dict[str, Tensor] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, eq=False)
 class Problem:
     """Linear functions of the output to be bounded below.
@@ -38,15 +53,18 @@ class Problem:
         region: the inputs.
         rows: coefficients ``(S, B, *output shape)``.
         options: see `Options`.
+        trace: what methods fill in.
     """
 
     graph: Graph
     region: Region
     rows: Tensor
     options: Options = Options()
+    trace: Trace = field(default_factory=Trace)
 
     def engine(self, settings: Settings) -> Engine:
         """The engine of this problem."""
+        self.trace.backward, self.trace.parallel = settings.backward, settings.parallel
         return Engine(self.graph, self.region, settings)
 
     def by_boxes(self, engine: Engine) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -37,13 +37,15 @@ def alpha_crown(problem: Problem) -> Tensor:
             f"alpha-crown with layers={options.layers!r}, {options.iterations} iterations",
             repair="layers='none' or 'layers', iterations=20",
         )
+    problem.trace.backward = True
     kind = _Optimising if options.layers == "layers" else Engine
     engine = kind(problem.graph, problem.region, Settings())
     if isinstance(engine, _Optimising):
         engine.options = options
     engine.bound_all()
     begun = {problem.graph.output: problem.rows}
-    found = ascended(engine, len(problem.rows), options, lambda: engine.least(begun, None))
+    kept = problem.trace.places
+    found = ascended(engine, len(problem.rows), options, lambda: engine.least(begun, None), kept)
     return found.fmax(problem.by_boxes(engine))
 
 
@@ -64,6 +66,7 @@ def ascended(
     count: int,
     options: Options,
     evaluate: Callable[[], Tensor],
+    kept: dict[str, Tensor] | None = None,
 ) -> Tensor:
     """The largest lower bounds ``(S, B)`` that ``evaluate`` gives while its lines are moved.
 
@@ -72,6 +75,7 @@ def ascended(
         count: S, rows with parameters of their own.
         options: iterations and step.
         evaluate: the bounds with the engine's present parameters.
+        kept: filled with the parameters of each row's best bound.
     """
     with torch.no_grad():
         best = evaluate()
@@ -85,12 +89,22 @@ def ascended(
         with torch.enable_grad():
             for step in range(options.iterations):
                 found = evaluate()
+                if kept is not None:
+                    _keep(kept, places, found > best)
                 best = best.fmax(found.detach())
                 if step + 1 < options.iterations:
                     _step(optimiser, places, found)
     finally:
         engine.places = saved
     return best
+
+
+def _keep(kept: dict[str, Tensor], places: Mapping[str, Tensor], better: Tensor) -> None:
+    """Remember the parameters of rows ``(S, B)`` that are better than before."""
+    for name, place in places.items():
+        now = place.detach()
+        chosen = better.reshape(1, *better.shape, *[1] * (now.ndim - 3))
+        kept[name] = torch.where(chosen, now, kept[name]) if name in kept else now.clone()
 
 
 def _step(optimiser: torch.optim.Optimizer, places: dict[str, Tensor], found: Tensor) -> None:

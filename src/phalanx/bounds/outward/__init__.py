@@ -1,0 +1,1 @@
+"""Bounds once more in double precision, every rounding counted, by code that did not find them."""

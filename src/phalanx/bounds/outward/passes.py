@@ -1,0 +1,280 @@
+"""Boxes and backward passes of one input region in double precision, with what rounding may cost.
+
+A backward pass carries ``rows . y >= rows' . x + constant`` from a node towards the input. Where
+``rows'`` were rounded, what they are off by meets the box of x: a loss of at most
+``gamma (|rows| |W|) . max|x| = gamma |rows| . (|W| max|x|)``, one product of a vector for a whole
+layer. All losses are added up and taken off at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import Tensor
+
+from phalanx.bounds.outward.affine import AFFINE, MOVES, adjoint, image, lengths, magnitude, offset
+from phalanx.bounds.outward.curves import CURVES, STRAIGHT, corners, gaps
+from phalanx.bounds.outward.rounding import SAFE, UNDERFLOW, UNIT, dot, down, gamma, up
+from phalanx.bounds.region import DUAL, Region
+from phalanx.errors import GraphError
+from phalanx.graph.ir import CONSTANT, INPUT, Graph, Node
+
+COVERED = (INPUT, CONSTANT, *AFFINE, *CURVES)
+LARGEST_ROWS = 1 << 22
+"""Coefficients held at once."""
+
+Slopes = Mapping[str, tuple[Tensor, Tensor]]
+"""By the name of a curve: slopes of its lines, ``(S or 1, *shape)`` each; not trusted."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sides:
+    """Lower and upper bounds ``(1, *shape)`` of a value; no rounding can break them."""
+
+    lower: Tensor
+    upper: Tensor
+
+    @property
+    def most(self) -> Tensor:
+        """The largest absolute value."""
+        return torch.maximum(self.lower.abs(), self.upper.abs())
+
+    def middle(self) -> tuple[Tensor, Tensor]:
+        """A centre, and a radius around it that reaches both sides."""
+        centre = (self.lower + self.upper) / 2
+        return centre, up(torch.maximum(self.upper - centre, centre - self.lower)).clamp_min(0)
+
+
+def uncovered(graph: Graph) -> Node | None:
+    """The first node whose rounding is not accounted for; None: all are."""
+    return next((node for node in graph if node.op not in COVERED), None)
+
+
+class Passes:
+    """Outward bounds of every value of a prepared graph.
+
+    Args:
+        graph: from `prepare`, in float64.
+        region: of one input, in float64, wide enough as it is (`outward_ball`).
+        backward: boxes in between by backward passes; else by intervals alone.
+        parallel: the lines below have the slopes of those above.
+
+    Raises:
+        GraphError: an operator whose rounding is not accounted for.
+    """
+
+    def __init__(
+        self, graph: Graph, region: Region, *, backward: bool = True, parallel: bool = False
+    ) -> None:
+        if (node := uncovered(graph)) is not None:
+            raise GraphError(
+                f"node {node.name!r} ({node.op}) has no bounds with roundings counted",
+                why=f"there are for {', '.join(COVERED)}",
+                repair="--arithmetic real",
+            )
+        self.graph, self.region, self.parallel = graph, region, parallel
+        self.sides: dict[str, Sides] = {}
+        self._readers = graph.readers()
+        self._usual: dict[str, tuple[Tensor, ...]] = {}
+        self._gain: dict[str, Tensor] = {}
+        exact = self._plain() if region.norm == "linf" else set()
+        for node in graph:
+            self.sides[node.name] = self._interval(node)
+            if backward and node.name not in exact:
+                self._tighten(node)
+
+    # boxes
+
+    def _interval(self, node: Node) -> Sides:
+        if node.op == INPUT:
+            return Sides(self.region.lower, self.region.upper)
+        if node.op == CONSTANT:
+            value = node.tensors["value"].unsqueeze(0)
+            return Sides(value, value)
+        inputs = [self.sides[name] for name in node.inputs]
+        if node.op in MOVES:
+            return Sides(
+                image(node, [side.lower for side in inputs]),
+                image(node, [side.upper for side in inputs]),
+            )
+        if node.op in AFFINE:
+            return self._image(node, inputs)
+        zero = torch.zeros_like(inputs[0].lower)
+        low = gaps(node, zero, inputs[0].lower, inputs[0].upper, above=False)
+        high = gaps(node, zero, inputs[0].lower, inputs[0].upper, above=True)
+        return Sides(low.nan_to_num(-torch.inf), high.nan_to_num(torch.inf))
+
+    def _image(self, node: Node, inputs: list[Sides]) -> Sides:
+        pairs = [side.middle() for side in inputs]
+        centre = image(node, [c for c, _ in pairs])
+        radius = magnitude(node, [r for _, r in pairs])
+        size = magnitude(node, [c.abs() + r for c, r in pairs]) + offset(node, centre).abs()
+        radius = radius + (3 * gamma(lengths(node)[0]) * size + UNDERFLOW)
+        low, high = down(centre - up(radius)), up(centre + up(radius))
+        return Sides(low.nan_to_num(-torch.inf), high.nan_to_num(torch.inf))
+
+    def _plain(self) -> set[str]:
+        """Values whose interval is exact but for roundings: affine in independent numbers."""
+        free, exact = {self.graph.input.name}, {self.graph.input.name}
+        for node in self.graph:
+            if len(node.inputs) == 1 and node.inputs[0] in free and node.op in AFFINE:
+                exact.add(node.name)
+                if node.op in ("reshape", "transpose", "scale"):
+                    free.add(node.name)
+        return exact
+
+    def _tighten(self, node: Node) -> None:
+        side = self.sides[node.name]
+        mask = torch.zeros_like(side.lower, dtype=torch.bool)
+        for reader in self._readers[node.name]:
+            if reader.op in STRAIGHT:
+                for corner in corners(reader):
+                    mask |= (side.lower < corner) & (side.upper > corner)
+            elif reader.op in CURVES:
+                mask |= side.lower < side.upper
+        chosen = mask.flatten().nonzero().squeeze(1)
+        if not len(chosen):
+            return
+        low, high = side.lower.flatten().clone(), side.upper.flatten().clone()
+        for part in chosen.split(self._at_once(2)):
+            unit = torch.zeros(len(part), len(low), dtype=low.dtype)
+            unit[torch.arange(len(part)), part] = 1.0
+            rows = torch.cat([unit, -unit]).reshape(-1, *node.shape)
+            found = self.least(node.name, rows)
+            low[part] = low[part].fmax(found[: len(part)])
+            high[part] = high[part].fmin(-found[len(part) :])
+        if bool((low > high).any()):
+            raise RuntimeError(f"two sound bounds of {node.name!r} contradict each other")
+        self.sides[node.name] = Sides(low.reshape(side.lower.shape), high.reshape(side.lower.shape))
+
+    def _at_once(self, copies: int) -> int:
+        return max(1, LARGEST_ROWS // (copies * max(prod(node.shape) for node in self.graph)))
+
+    # backward passes
+
+    def least(self, name: str, rows: Tensor, slopes: Slopes | None = None) -> Tensor:
+        """Lower bounds ``(S,)`` of ``rows . value`` over the region; minus infinity: none.
+
+        Args:
+            name: of the node whose value it is.
+            rows: ``(S, *shape)``, taken as they are.
+            slopes: of curves; those without have usual ones.
+        """
+        slopes = slopes or {}
+        pending, sums = {name: rows}, _Sums(len(rows), rows.dtype)
+        for node in reversed(self.graph.nodes):
+            found = pending.pop(node.name, None)
+            if found is None:
+                continue
+            for source, part in self._step(node, found, sums, slopes.get(node.name)):
+                if source in pending:
+                    part = pending[source] + part  # noqa: PLW2901 - two branches meet
+                    sums.lose(UNIT * SAFE, part, self.sides[source].most)
+                pending[source] = part
+        return sums.lower()
+
+    def by_boxes(self, rows: Tensor) -> Tensor:
+        """Rows of the output go back to the last curves, then meet boxes: lines without slope."""
+        zero = torch.zeros(1, dtype=rows.dtype)
+        flat = {n.name: (zero, zero) for n in self.graph if n.op in CURVES}
+        return self.least(self.graph.output, rows, flat)
+
+    def _step(
+        self, node: Node, rows: Tensor, sums: _Sums, slopes: tuple[Tensor, Tensor] | None
+    ) -> Iterator[tuple[str, Tensor]]:
+        if node.op == INPUT:
+            sums.add(*self._on_region(rows))
+        elif node.op == CONSTANT:
+            sums.add(*dot(rows, node.tensors["value"].unsqueeze(0)))
+        elif node.op in AFFINE:
+            sums.add(*dot(rows, offset(node, rows)))
+            sums.lose(gamma(lengths(node)[1]), rows, self._gained(node))
+            yield from zip(node.inputs, adjoint(node, rows), strict=True)
+        else:
+            below, low, above, high = self._lines(node, slopes)
+            positive, negative = rows.clamp_min(0), rows.clamp_max(0)
+            sums.add(*dot(positive, low))
+            sums.add(*dot(negative, high))
+            part = positive * below + negative * above  # one of the two is zero
+            sums.lose(UNIT * SAFE, part, self.sides[node.inputs[0]].most)
+            yield node.inputs[0], part
+
+    def _gained(self, node: Node) -> Tensor:
+        """``|W| max|x|``, of which products with rows are lost."""
+        if node.name not in self._gain:
+            self._gain[node.name] = magnitude(node, [self.sides[n].most for n in node.inputs])
+        return self._gain[node.name]
+
+    def _lines(self, node: Node, slopes: tuple[Tensor, Tensor] | None) -> tuple[Tensor, ...]:
+        """Slopes and offsets of the lines below and above a curve."""
+        if slopes is None:
+            if node.name not in self._usual:
+                self._usual[node.name] = self._with_offsets(node, *self._usual_slopes(node))
+            return self._usual[node.name]
+        return self._with_offsets(node, *slopes)
+
+    def _with_offsets(self, node: Node, below: Tensor, above: Tensor) -> tuple[Tensor, ...]:
+        side = self.sides[node.inputs[0]]
+        low = gaps(node, below, side.lower, side.upper, above=False)
+        high = gaps(node, above, side.lower, side.upper, above=True)
+        return below, low, above, high
+
+    def _usual_slopes(self, node: Node) -> tuple[Tensor, Tensor]:
+        """The slopes that the rows of `phalanx.bounds.ops` choose."""
+        from phalanx.bounds.ops import Box, Curve
+        from phalanx.bounds.ops import rows as table
+
+        side, row = self.sides[node.inputs[0]], table.get(node.op)
+        if not isinstance(row, Curve):
+            raise TypeError(f"{node.op} is no curve")
+        box, place = Box(side.lower, side.upper), None
+        if self.parallel and row.parameters:
+            place = row.start(node, box, parallel=True)[:, 0]
+        lines = row.lines(node, *box, place)
+        return _finite(lines.lower_slope), _finite(lines.upper_slope)
+
+    def _on_region(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        region = self.region
+        centre, radius = Sides(region.lower, region.upper).middle()
+        middle, lost = dot(rows, centre)
+        reach, more = dot(rows.abs(), radius)
+        value, error = middle - reach, lost + more + UNIT * (middle.abs() + reach)
+        if region.norm == "linf":
+            return value, error
+        flat = rows.flatten(1)
+        gain = region.eps * torch.linalg.vector_norm(flat, ord=DUAL[region.norm], dim=1)
+        middle, lost = dot(rows, region.centre)
+        ball = middle - gain
+        loss = lost + gamma(flat.shape[1] + 4) * gain + UNIT * (middle.abs() + gain) + UNDERFLOW
+        better = ball - loss > value - error
+        return torch.where(better, ball, value), torch.where(better, loss, error)
+
+
+class _Sums:
+    """A constant for each row, and what it may be off by."""
+
+    def __init__(self, count: int, dtype: torch.dtype) -> None:
+        self.value, self.error = torch.zeros(count, dtype=dtype), torch.zeros(count, dtype=dtype)
+
+    def add(self, value: Tensor, error: Tensor) -> None:
+        """A term that is off by ``error`` at most."""
+        self.value = self.value + value
+        self.error = self.error + error + 2 * UNIT * self.value.abs()
+
+    def lose(self, share: float, rows: Tensor, size: Tensor) -> None:
+        """``share |rows| . size``."""
+        flat = rows.flatten(1).abs()
+        self.error = self.error + share * (flat @ size.expand(1, *rows.shape[1:]).flatten())
+        self.error = self.error + UNDERFLOW * (1 + size.sum())
+
+    def lower(self) -> Tensor:
+        """What is surely below; minus infinity where nothing is."""
+        found = down(self.value - up(SAFE * self.error))
+        return found.nan_to_num(-torch.inf, torch.inf, -torch.inf)
+
+
+def _finite(slope: Tensor) -> Tensor:
+    return slope.nan_to_num(0.0, 0.0, 0.0)

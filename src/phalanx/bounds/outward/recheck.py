@@ -1,0 +1,96 @@
+"""`recheck`: the bounds that a search found, once more, so that no rounding can break them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from phalanx.bounds.ops import Box, Curve
+from phalanx.bounds.ops import rows as table
+from phalanx.bounds.outward.passes import Passes, Slopes
+from phalanx.bounds.outward.rounding import down, up
+from phalanx.bounds.problem import Trace
+from phalanx.bounds.region import Ball, Region
+from phalanx.errors import DataError
+from phalanx.graph.ir import Graph
+
+OUTWARD = "outward"
+REAL = "real"
+
+
+def outward_ball(threat: Ball, x: Tensor) -> Region:
+    """All valid inputs within the threat's radius of ``x`` ``(1, *shape)``, none left out.
+
+    The sides are computed in double precision and moved outward by one unit in the last place.
+
+    >>> from phalanx.specs.threat import Threat
+    >>> region = outward_ball(Threat("linf", 0.1), torch.tensor([[0.3]]))
+    >>> bool(region.lower < torch.tensor(0.3).double() - 0.1)
+    True
+    """
+    at = x.double()
+    if not bool(((at >= threat.low) & (at <= threat.high)).all()):
+        raise DataError(f"some inputs lie outside of {threat.low:g} .. {threat.high:g}")
+    lower = down(at - threat.eps).clamp_min(threat.low)
+    upper = up(at + threat.eps).clamp_max(threat.high)
+    return Region(lower, upper, at, threat.norm, threat.eps)
+
+
+def recheck(
+    graph: Graph, region: Region, rows: Tensor, trace: Trace | None = None, element: int = 0
+) -> Tensor:
+    """Lower bounds ``(S,)`` of rows of the output that hold in exact arithmetic.
+
+    The slopes that won are taken from the trace; every box, every offset and every sum is computed
+    anew.
+
+    Args:
+        graph: from `prepare`, in float64: the network whose answers are bounded.
+        region: of one input, see `outward_ball`.
+        rows: coefficients ``(S, *output shape)``, exact as they are.
+        trace: what the search tells; None: CROWN's choices.
+        element: which element of the search's batch it is.
+
+    Raises:
+        GraphError: an operator whose rounding is not accounted for.
+    """
+    if len(region) != 1 or region.lower.dtype != torch.float64:
+        raise DataError(
+            f"a region of {len(region)} inputs in {region.lower.dtype}",
+            why="bounds are checked again one by one, in float64",
+        )
+    trace = trace or Trace()
+    with torch.no_grad():
+        passes = Passes(graph, region, backward=trace.backward, parallel=trace.parallel)
+        rows = rows.double()
+        found = passes.least(graph.output, rows).fmax(passes.by_boxes(rows))
+        if trace.places:
+            found = found.fmax(passes.least(graph.output, rows, _slopes(passes, trace, element)))
+    return found
+
+
+def _slopes(passes: Passes, trace: Trace, element: int) -> Slopes:
+    found: dict[str, tuple[Tensor, Tensor]] = {}
+    for name, place in trace.places.items():
+        node = passes.graph[name]
+        row, side = table.get(node.op), passes.sides[node.inputs[0]]
+        if not isinstance(row, Curve):
+            raise TypeError(f"{node.op} is no curve")
+        own = place[:, :, element].double().clamp(0, 1).unsqueeze(2)
+        box = Box(side.lower, side.upper)
+        lines = row.lines(node, box.lower, box.upper, own)
+        below, above = (
+            slope.nan_to_num(0.0, 0.0, 0.0).reshape(-1, *node.shape)
+            for slope in (lines.lower_slope, lines.upper_slope)
+        )
+        found[name] = (below, above)
+    return found
+
+
+def all_positive(found: Tensor) -> bool:
+    """Whether every bound is above zero; one that is no number is not.
+
+    >>> all_positive(torch.tensor([1.0, torch.nan]))
+    False
+    """
+    return bool((found > 0).all())
