@@ -1,9 +1,9 @@
 """kill -9 at random moments, again and again, and the same command once more.
 
-A certification by two processes and a training are killed, with their whole process group, at
-random moments of their start and of their work. Whatever another process could read before a
-kill must be there after it and at the end, and what the last, undisturbed command leaves behind
-must be what a run that was never disturbed leaves behind.
+A certification by two processes, an attack and a training are killed, with their whole process
+group, at random moments of their start and of their work. Whatever another process could read
+before a kill must be there after it and at the end, and what the last, undisturbed command leaves
+behind must be what a run that was never disturbed leaves behind.
 
 Run ``python benchmarks/kill_resume.py [--kills 20]``.
 """
@@ -32,7 +32,7 @@ from phalanx.runs.store import RunStore
 
 RESULTS = Path(__file__).parent / "results"
 SHAPE, IMAGES, SAMPLES, CHUNK = (1, 8, 8), 16, 4000, 40
-EPOCHS = 40
+EPOCHS, POINTS = 40, 160
 COMMAND = (sys.executable, "-m", "phalanx.cli.main")
 # The training is small, so it saves its state far more often than one that lasts for hours.
 SAVING = (
@@ -120,6 +120,16 @@ def certification(folder: Path, workers: int = 2) -> Job:
     return Job("certify", words, folder / "certify", chunks, run_digest)
 
 
+def attack(folder: Path) -> Job:
+    """``phalanx attack`` on digits, a few at a time."""
+    card = ModelCard("net", "mlp", {"hidden": [32]}, sigma=0.0)
+    network = build("mlp", 10, SHAPE, key=1, hidden=[32]).eval()
+    weights = save(Model(network, InputSpec(shape=SHAPE), 10, card), folder / "net")
+    words: tuple[str, ...] = (*COMMAND, "attack", str(weights), "--attack", "apgd-t")
+    words += ("--eps", "0.02", "--limit", str(POINTS), "--batch", "4", "--steps", "20")
+    return Job("attack", (*words, "--device", "cpu"), folder / "attack", broken, run_digest)
+
+
 def training(folder: Path) -> Job:
     """``phalanx train`` of two small members."""
     words: tuple[str, ...] = (
@@ -143,6 +153,22 @@ def chunks(out: Path) -> Rows:
             return frozenset(connection.execute("SELECT * FROM chunks"))
     except sqlite3.OperationalError:  # made this moment, and empty
         return frozenset()
+
+
+def broken(out: Path) -> Rows:
+    """Every attacked point without its time, and every stored adversarial input."""
+    path = out / "records.sqlite"
+    if not path.exists():
+        return frozenset()
+    kept = ("image, verdict, correct, reason, details FROM certificates", "* FROM adversaries")
+    found: set[tuple[object, ...]] = set()
+    try:
+        with closing(sqlite3.connect(path, timeout=60)) as connection:
+            for columns in kept:
+                found |= set(connection.execute(f"SELECT {columns}"))
+    except sqlite3.OperationalError:  # made this moment: without a table, which then has no rows
+        pass
+    return frozenset(found)
 
 
 def epochs(out: Path) -> Rows:
@@ -216,13 +242,13 @@ def _killed(job: Job, draw: random.Random, *, while_starting: bool, gain: int) -
 
 
 def main() -> None:
-    """Kill both, print one line each, and keep the figures."""
+    """Kill all three, print one line each, and keep the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=20)
     kills = parser.parse_args().kills
     outcomes = []
     with tempfile.TemporaryDirectory() as folder:
-        for job in (certification(Path(folder)), training(Path(folder))):
+        for job in (f(Path(folder)) for f in (certification, attack, training)):
             outcome = kill_and_resume(job, kills, undisturbed(job))
             outcomes.append(asdict(outcome))
             print(

@@ -150,6 +150,39 @@ def test_more_effort_makes_no_other_attacks():
         assert len(suite(3, effort_of(name))) == len(suite(3, TINY))
 
 
+class Defence(nn.Module):
+    """Somebody's random ensemble in one module."""
+
+    def __init__(self, members):
+        super().__init__()
+        self.members = nn.ModuleList(member.network for member in members)
+        self.probabilities = [0.25, 0.75]
+
+
+def test_a_declared_defence_is_its_members(models, dataset):
+    whole = Model(Defence(models).eval(), models[0].inputs, 3)
+    found = trial_of([whole], dataset, range(4), SETTINGS, "cpu")
+    assert len(found.ensemble.models) == 2
+    assert list(found.probabilities) == [0.25, 0.75]
+
+
+class Draws(nn.Module):
+    """A network that draws numbers of its own and does not say so."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x):
+        return self.network(x + torch.rand(()))
+
+
+def test_a_member_that_draws_in_secret_is_refused(models, dataset):
+    secret = Model(Draws(models[0].network).eval(), models[0].inputs, 3)
+    with pytest.raises(ModelError):
+        trial_of([models[0], secret], dataset, range(8), SETTINGS, "cpu")
+
+
 def test_what_would_mean_nothing_is_refused(models, dataset):
     with pytest.raises(ModelError, match="at least two"):
         trial_of(models[:1], dataset, range(4), SETTINGS, "cpu")

@@ -55,7 +55,7 @@ def test_balls(norm: str, case: str) -> None:
             assert (found.lower >= wider.lower - 1e-9).all()
 
 
-INTERVAL = ("crown", "fast-lin", "crown-ibp", "forward", "zonotope", "alpha-crown")
+INTERVAL = ("crown", "fast-lin", "crown-ibp", "forward", "zonotope", "alpha-crown", "lipschitz")
 
 
 @pytest.mark.parametrize("case", ["relu", "sigmoid", "abs", "conv", "max-pool", "add", "matmul"])

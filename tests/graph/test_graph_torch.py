@@ -114,7 +114,7 @@ def test_a_graph_as_a_module_keeps_its_weights_where_torch_finds_them() -> None:
     assert weights_digest(one) == weights_digest(other)
     next(other.parameters()).data[0] += 1
     assert weights_digest(one) != weights_digest(other)
-    x = torch.randn(2, 1, 4, 4)
+    x = torch.rand(2, 1, 4, 4)  # positive, so that the raised unit is on
     assert not torch.equal(one(x), other(x))
     assert one.double()(x.double()).dtype == torch.float64
 

@@ -20,6 +20,9 @@ PARAMETERS = {
     "resnet56": 855_770,
     "resnet110": 1_730_714,
     "resnet50": 25_557_032,
+    "dm-small": 329_606,
+    "cnn-small": 166_406,
+    "cnn7": 17_192_650,
 }
 
 
@@ -82,3 +85,15 @@ def test_keys_outside_128_bits_are_refused(key):
 def test_refusals(name, classes, shape, options, error, says):
     with pytest.raises(error, match=says):
         build(name, classes, shape, **options)
+
+
+def test_the_scheme_of_interval_training_keeps_boxes_as_wide_as_they_come():
+    """After a layer and its ReLU: the mean width of boxes around centres of zero."""
+    wide = build("mlp", 10, (2000,), hidden=[2000], initialisation="ibp")[1]
+    assert wide.weight.std().item() == pytest.approx((2 * torch.pi) ** 0.5 / 2000, rel=0.01)
+    assert (wide.bias == 0).all()
+    radius = wide.weight.abs() @ torch.ones(2000)
+    # A box around zero comes out of the ReLU with half of its width.
+    assert (radius / 2).mean().item() == pytest.approx(1.0, rel=0.01)
+    with pytest.raises(ParameterError, match="initialisation"):
+        build("mlp", 10, (4,), initialisation="magic")

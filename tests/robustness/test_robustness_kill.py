@@ -32,6 +32,38 @@ def test_a_training_killed_at_random_moments(tmp_path):
     is_unharmed(kill_resume.kill_and_resume(job, 20, kill_resume.undisturbed(job)))
 
 
+@pytest.fixture(scope="module")
+def attacked(tmp_path_factory) -> kill_resume.Job:
+    """An attack that was left alone."""
+    job = kill_resume.undisturbed(kill_resume.attack(tmp_path_factory.mktemp("attacked")))
+    rows = job.rows(job.out)
+    assert any(isinstance(row[-1], bytes) for row in rows), "no input was broken"
+    return job
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("kills", [2, 20])
+def test_an_attack_killed_at_random_moments(kills, attacked, tmp_path):
+    is_unharmed(kill_resume.kill_and_resume(kill_resume.attack(tmp_path), kills, attacked))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_two_attacks_share_a_folder(attacked, tmp_path):
+    """What one leaves when it is killed, the other takes up."""
+    job = kill_resume.attack(tmp_path)
+    both = [job.start(), job.start()]
+    wait_for(lambda: len(job.rows(job.out)) > 20)
+    both[0].kill()
+    both[0].wait()
+    assert both[1].wait() == 0, job.log.read_text()
+    third = job.start()
+    assert third.wait() == 0, job.log.read_text()
+    assert job.digest(job.out) == attacked.digest(attacked.out)
+    assert job.rows(job.out) == attacked.rows(attacked.out)
+
+
 def is_unharmed(outcome: kill_resume.Outcome) -> None:
     assert (outcome.lost, outcome.doubled, outcome.same_digest) == (0, 0, True)
     assert max(outcome.rows_at_each_kill) > 0

@@ -125,16 +125,16 @@ def test_from_data_to_table(setting, in_this_process):
 
 
 def test_with_jobs_every_step_comes_after_those_it_needs(setting):
-    ended = []
+    by_words, ended = {step.words: step for step in steps(setting)}, []
 
     def run(words):
-        needs = next(step.after for step in steps(setting) if step.words == words)
-        assert set(needs) <= {s.makes for s in steps(setting) if s.words in ended}
+        made = {by_words[other].makes for other in ended}
+        assert set(by_words[words].after) <= made
         ended.append(words)
         return 0
 
     carry_out(setting, lambda text: None, run, jobs=4)
-    assert sorted(ended) == sorted(step.words for step in steps(setting))
+    assert sorted(ended) == sorted(by_words)
 
 
 def test_a_step_that_fails_lets_those_beside_it_end(setting):

@@ -69,6 +69,7 @@ def target_of(
         ModelError: it is random, and does not say how. ParameterError: settings that do not fit it.
     """
     if isinstance(model, RandomEnsemble):
+        _refuse_noise(settings)
         return Subsets(model, settings.rows, gradients=settings.gradients)
     if isinstance(model, Ensemble):
         members: list[Model] = list(model.models)
@@ -84,6 +85,8 @@ def target_of(
             if is_random(member, probe):
                 raise _undeclared(member)
     if settings.sigma is not None:
+        if isinstance(model, Model):
+            _check_smoothable(model, settings, probe)
         return SmoothedTarget(
             model,
             settings.sigma,
@@ -116,12 +119,31 @@ def _single(model: Model, settings: Settings, probe: Tensor | None) -> Target:
     return Plain(model, settings.rows, gradients=settings.gradients)
 
 
-def _random_ensemble(members: list[Model], weights: str, settings: Settings) -> Target:
+def _check_smoothable(model: Model, settings: Settings, probe: Tensor | None) -> None:
+    """Refuse noise around a network that draws numbers itself: its draws would go unaccounted."""
+    if declared_random(model, settings) is not None:
+        _refuse_noise(settings)
+    if probe is not None and is_random(model, probe):
+        raise _undeclared(model)
+
+
+def _refuse_noise(settings: Settings) -> None:
+    """Refuse a level of noise where the classifier itself draws.
+
+    Raises:
+        ParameterError: there is one.
+    """
     if settings.sigma is not None:
         raise ParameterError(
-            "a random member under noise is a smoothed classifier of its own",
+            f"noise of level {settings.sigma:g} around a random classifier",
+            why="every draw of it under noise is a smoothed classifier of its own, and an answer"
+            " with most votes over both kinds of draws is another defence than either",
             repair="leave --sigma out, or another reducer",
         )
+
+
+def _random_ensemble(members: list[Model], weights: str, settings: Settings) -> Target:
+    _refuse_noise(settings)
     shares = None
     if weights:
         try:

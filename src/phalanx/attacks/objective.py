@@ -29,7 +29,7 @@ TINY = 1e-12
 
 def weighed(losses: Tensor, weights: Tensor) -> Tensor:
     """The mean over outcomes: ``(S, B)`` to ``(B,)``."""
-    return losses[0] if len(losses) == 1 else torch.einsum("s,sb->b", weights, losses)
+    return losses[0] if len(losses) == 1 else (weights[:, None] * losses).sum(0)
 
 
 def others_best(scores: Tensor, y: Tensor) -> Tensor:

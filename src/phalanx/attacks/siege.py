@@ -17,7 +17,8 @@ from torch import Tensor
 
 from phalanx.attacks.draws import Draws
 from phalanx.attacks.objective import Aimed, Objective
-from phalanx.attacks.target import Target, in_passes, padded, require_finite
+from phalanx.attacks.passes import in_passes, padded
+from phalanx.attacks.target import Target, require_finite
 from phalanx.errors import AttackError, ModelError, NonFiniteError
 from phalanx.runtime.keys import noise_key
 from phalanx.specs.threat import Threat
@@ -97,7 +98,8 @@ class Siege:
         """
         keys = self._spent(at)
         with torch.inference_mode():
-            shown = in_passes(lambda a, k: self.target.see(a, k).scores, x, keys, self.target.rows)
+            ladder = self.target.ladder(x)
+            shown = in_passes(lambda a, k: self.target.see(a, k).scores, x, keys, ladder)
         scores = shown.clone()
         require_finite(scores, self.target.name)
         self._judge(at, x, scores)
@@ -128,7 +130,7 @@ class Siege:
         target = through or self.target
         if not target.differentiable:
             raise _no_gradient(target)
-        keys, rows = self._spent(at), target.rows
+        keys = self._spent(at)
         goals = () if goal is None else (goal,)
         found = [
             _climb(
@@ -138,14 +140,11 @@ class Siege:
                 keys[i : i + rows],
                 objective,
                 *(one[i : i + rows] for one in goals),
+                rows=rows,
             )
-            for i in range(0, len(x), rows)
+            for i, rows in target.ladder(x).cuts(len(x))
         ]
-        slope = Slope(
-            torch.cat([one.loss for one in found]),
-            torch.cat([one.gradient for one in found]),
-            torch.cat([one.scores for one in found], 1),
-        )
+        slope = _joined(found)
         self.flat[at.cpu()] += (slope.gradient.flatten(1) == 0).all(1).cpu()
         if through is None:
             self._judge(at, x, slope.scores)
@@ -223,6 +222,16 @@ class Siege:
         return [noise_key(self.seed, self.samples[i], purpose, again[i]) for i in at]
 
 
+def _joined(found: Sequence[Slope]) -> Slope:
+    if len(found) == 1:
+        return found[0]
+    return Slope(
+        torch.cat([one.loss for one in found]),
+        torch.cat([one.gradient for one in found]),
+        torch.cat([one.scores for one in found], 1),
+    )
+
+
 def _climb(
     target: Target,
     x: Tensor,
@@ -230,9 +239,10 @@ def _climb(
     keys: Sequence[int],
     objective: Objective | Aimed,
     *goal: Tensor,
+    rows: int,
 ) -> Slope:
-    """One pass of at most ``target.rows`` inputs."""
-    count, rows = len(x), target.rows
+    """One pass of at most ``rows`` inputs, padded to as many."""
+    count = len(x)
     y, goal = padded(y, rows), tuple(padded(one, rows) for one in goal)
     keys = [*keys, *[0] * (rows - count)]
     with torch.enable_grad():
@@ -246,8 +256,8 @@ def _climb(
     if gradient is None:
         raise _no_gradient(target)
     gradient, loss = gradient[:count], loss.detach()[:count]
-    broken = ~torch.isfinite(gradient.flatten(1)).all(1) | loss.isnan()
-    if bool(broken.any()):
+    if not bool(torch.isfinite(gradient).all() & ~loss.isnan().any()):
+        broken = ~torch.isfinite(gradient.flatten(1)).all(1) | loss.isnan()
         raise NonFiniteError(
             f"{int(broken.sum())} of {count} gradients of {target.name} are NaN or infinite",
             why="a gradient attack cannot go on from them, and what it reports would mean nothing",

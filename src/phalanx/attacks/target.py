@@ -5,29 +5,36 @@ random ensemble one for each member, a defence that draws its own numbers as man
 Accuracy is the probability of the right answer; where the outcomes are all that can happen it is
 exact, and otherwise it says from how many draws it was estimated.
 
-Passes have one fixed number of rows, the last one padded: an answer then depends on its row and not
-on the company it is in, to the last bit.
+An answer depends on its row and not on the company it is in, to the last bit: see
+`phalanx.attacks.passes`.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
+from math import prod
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
+from phalanx.attacks.draws import Draws
+from phalanx.attacks.objective import ce
+from phalanx.attacks.passes import Ladder, in_passes
 from phalanx.ensembles.ensemble import Ensemble
 from phalanx.ensembles.random_ensemble import RandomEnsemble, subsets_of
 from phalanx.errors import ModelError, NonFiniteError, ParameterError
 from phalanx.models.model import InputSpec, Model
 from phalanx.models.usercode import user_code
 
-ROWS = {"cpu": 64, "cuda": 256}
-"""Rows of a pass, by the type of the device."""
+ROWS = {"cpu": 128, "cuda": 256}
+"""Rows of a full pass, by the type of the device."""
+TRIAL = 1
+"""Key of the inputs on which smaller passes are tried: any; every process must use the same."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +89,19 @@ class Target(ABC):
         """The classifiers it is made of; itself where it is one."""
         return [self]
 
+    def ladder(self, x: Tensor) -> Ladder:
+        """The sizes of passes of inputs like ``x`` ``(B, *shape)``."""
+        shape = tuple(x.shape[1:])
+        if shape not in self._ladders:
+            steady = self.exact and x.device.type == "cpu"
+            alike = partial(same_bits, self, shape) if steady else lambda size: False
+            self._ladders[shape] = Ladder(self.rows, alike)
+        return self._ladders[shape]
+
+    @cached_property
+    def _ladders(self) -> dict[tuple[int, ...], Ladder]:
+        return {}
+
     @abstractmethod
     def see(self, x: Tensor, keys: Sequence[int]) -> Seen:
         """One pass of inputs ``(B, *shape)``; ``keys`` are one number a row, for random draws."""
@@ -91,7 +111,7 @@ class Target(ABC):
         right = (scores.argmax(-1) == y).double()
         if len(right) == 1:
             return right[0]
-        return torch.einsum("s,sb->b", self.weights.double(), right)
+        return (self.weights.double()[:, None] * right).sum(0)
 
     def right(self, x: Tensor, y: Tensor, keys: Sequence[int]) -> Tensor:
         """The probability of the right answer, from plain passes: float64 ``(B,)``.
@@ -100,27 +120,51 @@ class Target(ABC):
             NonFiniteError: scores are NaN or infinite.
         """
         with torch.inference_mode():
-            scores = in_passes(lambda a, k: self.see(a, k).scores, x, keys, self.rows)
+            scores = in_passes(lambda a, k: self.see(a, k).scores, x, keys, self.ladder(x))
         require_finite(scores, self.name)
         return self.agreement(scores.clone(), y)
 
 
-def in_passes(
-    ask: Callable[[Tensor, Sequence[int]], Tensor], x: Tensor, keys: Sequence[int], rows: int
-) -> Tensor:
-    """``ask`` of all rows ``(B, ...)``, so many at a time: ``(S, B, C)``."""
-    found = []
-    for first in range(0, len(x), rows):
-        some, some_keys = x[first : first + rows], keys[first : first + rows]
-        missing = rows - len(some)
-        found.append(ask(padded(some, rows), [*some_keys, *[0] * missing])[:, : len(some)])
-    return torch.cat(found, 1)
+def same_bits(target: Target, shape: tuple[int, ...], size: int) -> bool:
+    """Whether passes of ``size`` rows give what full ones give, on inputs drawn for the trial.
+
+    What a library does follows from the shape and not from the values, so rows that differ in
+    rounding would show among the many scores and gradients compared. Inputs on which the classifier
+    fails show nothing: its passes stay full.
+    """
+    x = _trial_inputs(target, shape)
+    try:
+        whole, part = _shown(target, x), _shown(target, x[:size])
+    except ModelError:
+        return False
+    pairs = zip(whole, part, strict=True)
+    return all(torch.equal(one.narrow(axis, 0, size), two) for (axis, one), (_, two) in pairs)
 
 
-def padded(x: Tensor, rows: int) -> Tensor:
-    """``x`` with copies of its first row behind it, ``rows`` in all."""
-    missing = rows - len(x)
-    return x if not missing else torch.cat([x, x[:1].expand(missing, *x.shape[1:])])
+def _trial_inputs(target: Target, shape: tuple[int, ...]) -> Tensor:
+    low, high = target.inputs.range
+    numbers = Draws([TRIAL]).uniforms(
+        torch.zeros(1, dtype=torch.int64), 0, target.rows * prod(shape)
+    )
+    return low + (high - low) * numbers.view(target.rows, *shape)
+
+
+def _shown(target: Target, x: Tensor) -> list[tuple[int, Tensor]]:
+    """Scores without a graph and with one, a loss and its gradient: each with its axis of rows."""
+    keys = [0] * len(x)
+    with torch.inference_mode():
+        found = [(1, target.see(x, keys).scores)]
+    if not target.differentiable:
+        return found
+    with torch.enable_grad():
+        moved = x.clone().requires_grad_()
+        seen = target.see(moved, keys)
+        loss = ce(seen.steep, target.steep_weights, torch.arange(len(x)) % target.classes)
+        found += [(1, seen.scores.detach()), (0, loss.detach())]
+        if loss.requires_grad:
+            (gradient,) = torch.autograd.grad(loss.sum(), moved, allow_unused=True)
+            found += [] if gradient is None else [(0, gradient)]
+    return found
 
 
 def require_finite(scores: Tensor, name: str) -> None:
@@ -129,8 +173,9 @@ def require_finite(scores: Tensor, name: str) -> None:
     Raises:
         NonFiniteError: there are some.
     """
-    broken = ~torch.isfinite(scores).all(-1)
-    if bool(broken.any()):
+    finite = torch.isfinite(scores)
+    if not bool(finite.all()):
+        broken = ~finite.all(-1)
         raise NonFiniteError(
             f"{int(broken.sum())} of {broken.numel()} answers of {name} are NaN or infinite",
             why="no class can be read from them, and no attack may call that a success",
@@ -251,7 +296,7 @@ class Expected(Target):
 
     def agreement(self, scores: Tensor, y: Tensor) -> Tensor:
         """The exact probability that the member that is drawn is right."""
-        return self.shares @ (scores.argmax(-1) == y).double()
+        return (self.shares[:, None] * (scores.argmax(-1) == y).double()).sum(0)
 
 
 class Subsets(Target):

@@ -56,11 +56,24 @@ def corners(numbers: Tensor, room: int) -> Tensor:
 
 def mask_of(top: Tensor, left: Tensor, size: tuple[int, int], shape: tuple[int, int]) -> Tensor:
     """A window a row, ``(n, 1, H, W)``, of booleans; its corners are ``(n,)``."""
+    tall, wide = spans_of(top, left, size, shape)
+    return (tall[:, :, None] & wide[:, None, :])[:, None]
+
+
+def spans_of(
+    top: Tensor, left: Tensor, size: tuple[int, int], shape: tuple[int, int]
+) -> tuple[Tensor, Tensor]:
+    """The rows ``(n, H)`` and the columns ``(n, W)`` of a window a row: booleans.
+
+    >>> tall, wide = spans_of(torch.tensor([1]), torch.tensor([0]), (2, 1), (4, 2))
+    >>> tall.int().tolist(), wide.int().tolist()
+    ([[0, 1, 1, 0]], [[1, 0]])
+    """
     rows = torch.arange(shape[0], device=top.device)
     columns = torch.arange(shape[1], device=top.device)
     tall = (rows >= top[:, None]) & (rows < top[:, None] + size[0])
     wide = (columns >= left[:, None]) & (columns < left[:, None] + size[1])
-    return (tall[:, :, None] & wide[:, None, :])[:, None]
+    return tall, wide
 
 
 def places_of(top: Tensor, left: Tensor, side: int, width: int) -> Tensor:

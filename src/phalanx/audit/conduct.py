@@ -9,6 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from phalanx.attacks.defences import Settings as Asking
+from phalanx.attacks.defences import declared_random
+from phalanx.attacks.target import Expected, device_of
 from phalanx.audit.collect import Trial, answers, carry_out, found_by, zero_gradients
 from phalanx.audit.masking import Check, checks
 from phalanx.audit.measures import Answers, Figure, figures
@@ -19,6 +22,7 @@ from phalanx.ensembles.ensemble import Ensemble
 from phalanx.errors import DataError, ModelError, ParameterError
 from phalanx.models.digest import model_identity
 from phalanx.models.model import Model
+from phalanx.models.validate import probe, validate
 from phalanx.runs.provenance import digest_of, environment, utc_now
 from phalanx.runs.schema import ClassifierRecord, Manifest
 from phalanx.runs.store import RunStore
@@ -28,6 +32,8 @@ from phalanx.specs.threat import Threat
 KIND = NOTE = "audit"
 """Kind of its run, and the note under which that keeps the result."""
 LEAST_MEMBERS = 2
+PROBED = 4
+"""Images that every member is tried on first."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +66,12 @@ def trial_of(
     """A checked trial.
 
     Raises:
-        ModelError: fewer than two members, or members that disagree.
+        ModelError: fewer than two members, members that disagree, or one that is broken or
+            draws random numbers of its own.
         ParameterError: probabilities that are none, a norm or radius that is none.
         DataError: images without labels, or none.
     """
+    models, declared = members_of(models)
     if len(models) < LEAST_MEMBERS:
         raise ModelError(
             f"an audit of {len(models)} member",
@@ -75,15 +83,30 @@ def trial_of(
     ensemble = Ensemble(models, settings.reducer).eval().to(resolve_device(device))
     low, high = ensemble.inputs.range
     chosen = list(indices)
+    for model in ensemble.models:
+        validate(model)
+        probe(model, dataset.images(chosen[:PROBED]).to(device_of(model)))
     return Trial(
         ensemble=ensemble,
-        probabilities=shares_of(settings.probabilities, len(models)),
+        probabilities=shares_of(settings.probabilities or declared, len(models)),
         threat=Threat(settings.norm, settings.eps, low, high),
         x=dataset.images(chosen),
         y=dataset.labels(chosen),
         samples=chosen,
         seed=settings.seed,
     )
+
+
+def members_of(models: Sequence[Model]) -> tuple[Sequence[Model], list[float]]:
+    """The members and, where they are declared, their probabilities.
+
+    One model may be a whole defence, whose network has ``members`` and ``probabilities``.
+    """
+    if len(models) == 1:
+        whole = declared_random(models[0], Asking())
+        if isinstance(whole, Expected):
+            return whole.models, whole.shares.tolist()
+    return models, []
 
 
 def shares_of(given: Sequence[float], members: int) -> list[float]:
@@ -117,7 +140,7 @@ def manifest_of(trial: Trial, settings: Settings, card: DataCard, command: str) 
         "seed": settings.seed,
         "samples": list(trial.samples),
     }
-    device = describe_device(next(trial.ensemble.parameters()).device)
+    device = describe_device(device_of(trial.ensemble))
     return Manifest(
         kind=KIND,
         command=command,

@@ -9,7 +9,9 @@ from torch import Tensor
 
 from phalanx.bounds.prepare import prepare
 from phalanx.bounds.problem import Options, Problem, Trace, methods
+from phalanx.bounds.reductions import Members, reductions
 from phalanx.bounds.region import Ball, Region, ball
+from phalanx.ensembles.ensemble import Ensemble
 from phalanx.errors import DataError, ParameterError
 from phalanx.graph.ir import Graph
 from phalanx.models.imported import graph_of
@@ -25,7 +27,7 @@ class Bounds:
         upper: likewise, plus infinity; None where only lower bounds were asked for.
         method: the method's name.
         arithmetic: ``real``: they hold in exact arithmetic, up to roundings that were not counted.
-        trace: how they were found, for `phalanx.bounds.outward`.
+        trace: how they were found, for `phalanx.bounds.outward`; empty of an ensemble.
     """
 
     lower: Tensor
@@ -36,7 +38,7 @@ class Bounds:
 
 
 def compute(
-    model: Model | Graph,
+    model: Model | Graph | Ensemble,
     threat: Ball | Region,
     x: Tensor | None = None,
     *,
@@ -48,7 +50,7 @@ def compute(
     """Bounds of a network's outputs over all inputs a threat allows.
 
     Args:
-        model: a model, or its graph in input units.
+        model: a model, its graph in input units, or an ensemble, whose outputs are its scores.
         threat: a norm, a radius and a range (around ``x``), or a `Region`.
         x: inputs ``(B, *shape)`` around which the threat acts; None with a region.
         method: a registered name (``phalanx list bounding``): interval, crown, alpha-crown, ...
@@ -58,7 +60,7 @@ def compute(
         options: see `Options`.
 
     Raises:
-        ParameterError: no such method, or a radius that is none.
+        ParameterError: no such method, a radius that is none, or a reducer that is not bounded.
         DataError: inputs that are not valid, or shapes that do not fit.
         GraphError: the network has no graph, or an operator that is not bounded.
 
@@ -70,23 +72,38 @@ def compute(
     >>> found.lower.tolist(), found.upper.tolist()
     ([[-1.0, 0.0]], [[1.0, 2.0]])
     """
-    region = _region(threat, x)
+    region, bounding = _region(threat, x), methods.get(method)
+    own, trace = options or Options(), Trace()
+
+    def bound(graph: Graph, wanted: Tensor) -> Tensor:
+        return bounding(Problem(graph, region, wanted, own))
+
+    if isinstance(model, Ensemble):
+        reduction = reductions.get(model.reducer_name)
+        graphs = tuple(_ready(member, region) for member in model.models)
+        wanted = _wanted(rows, (model.classes,), region)
+        members = Members(graphs, region, model.reducer_options, bound)
+        found = _counted(reduction(members, wanted)).T
+    else:
+        graph = _ready(model, region)
+        wanted = _wanted(rows, graph[graph.output].shape, region)
+        problem = Problem(graph, region, wanted, own)
+        found, trace = _counted(bounding(problem)).T, problem.trace
+    if rows is None:
+        count = found.shape[1] // 2
+        return Bounds(found[:, :count], -found[:, count:], method, trace=trace)
+    return Bounds(found if offset is None else found + offset, None, method, trace=trace)
+
+
+def _ready(model: Model | Graph, region: Region) -> Graph:
+    """The prepared graph of a model, in the region's precision."""
     shape = tuple(region.lower.shape[1:])
     if isinstance(model, Model) and model.inputs.shape not in (None, shape):
         raise DataError(f"inputs of shape {shape} for a model of inputs {model.inputs.shape}")
     graph = model if isinstance(model, Graph) else graph_of(model, shape)
     if graph.input.shape != shape:
         raise DataError(f"inputs of shape {shape} for a network of inputs {graph.input.shape}")
-    graph = prepare(graph).to(region.lower.dtype)
-    size = graph[graph.output].shape
-    wanted = _wanted(rows, size, region)
-    problem = Problem(graph, region, wanted, options or Options())
-    found = _counted(methods.get(method)(problem)).T
-    if rows is None:
-        count = found.shape[1] // 2
-        return Bounds(found[:, :count], -found[:, count:], method, trace=problem.trace)
-    shifted = found if offset is None else found + offset
-    return Bounds(shifted, None, method, trace=problem.trace)
+    return prepare(graph).to(region.lower.dtype)
 
 
 def margins(labels: Tensor, classes: int, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -90,7 +90,7 @@ def least_on_boxes(engine: Engine, rows: Tensor) -> Tensor:
     """Lower bounds ``(S, B)`` of rows of the output, by the boxes of curves and joints."""
     from phalanx.bounds.ops import Affine
 
-    pending, total = {engine.graph.output: rows}, torch.zeros(rows.shape[:2], dtype=rows.dtype)
+    pending, total = {engine.graph.output: rows}, rows.new_zeros(rows.shape[:2])
     for node in reversed(engine.graph.nodes):
         coefficients = pending.pop(node.name, None)
         if coefficients is None:

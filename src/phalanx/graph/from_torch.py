@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from typing import Any
+from weakref import ref
 
 import torch
 from torch import Tensor, fx, nn
@@ -46,6 +48,51 @@ def from_torch(module: nn.Module, shape: Sequence[int]) -> Graph:
     load_rules()
     program = _exported(module, tuple(shape), name)
     return _read(program, tuple(shape), name)
+
+
+class LiveGraph:
+    """The graph of a module that is being trained, with its tensors as they are now.
+
+    The module is exported once, from a copy in evaluation mode; `graph` reads the program again
+    with the module's own tensors in place, so that what is computed from the graph can be
+    differentiated by the module's parameters.
+
+    Args:
+        module: in any mode; left as it is.
+        shape: of one input without the batch axis.
+
+    Raises:
+        GraphError: see `from_torch`.
+
+    >>> layer = nn.Linear(2, 1)
+    >>> weight = LiveGraph(layer, (2,)).graph().nodes[-1].tensors["weight"]
+    >>> weight is layer.weight
+    True
+    """
+
+    def __init__(self, module: nn.Module, shape: Sequence[int]) -> None:
+        load_rules()
+        self._module, self._shape, self._name = ref(module), tuple(shape), type(module).__name__
+        with user_code(f"copying {self._name}"):
+            still = deepcopy(module).eval()
+        self._program = _exported(still, self._shape, self._name)
+        self.graph()  # what has no row is refused now
+
+    def graph(self, given: Mapping[str, Tensor] | None = None) -> Graph:
+        """The graph as of now.
+
+        Args:
+            given: tensors to take in place of the module's own, by their names in it: the
+                statistics of a batch, ``1.running_mean``.
+        """
+        module = self._module()
+        if module is None:
+            raise GraphError(f"{self._name} is gone", why="a live graph keeps no module alive")
+        live: dict[str, Tensor] = dict(module.named_parameters(remove_duplicate=False))
+        live.update(module.named_buffers(remove_duplicate=False))
+        live.update(given or {})
+        own = {f"module.{name}": tensor for name, tensor in live.items()}
+        return _read(self._program, self._shape, self._name, own)
 
 
 def _exported(module: nn.Module, shape: tuple[int, ...], name: str) -> Any:
@@ -87,11 +134,16 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _read(program: Any, shape: tuple[int, ...], name: str) -> Graph:
+def _read(
+    program: Any, shape: tuple[int, ...], name: str, given: Mapping[str, Tensor] | None = None
+) -> Graph:
+    """The program's graph; ``given`` are tensors to take, as they are, for stored ones."""
     builder = Builder(shape)
-    tensors = {**program.state_dict, **program.constants}
+    own = dict(given or {})
+    kept = {**program.state_dict, **program.constants}
+    tensors = own | {k: tensor.detach().cpu() for k, tensor in kept.items() if k not in own}
     stored = {
-        spec.arg.name: tensors[spec.target].detach().cpu()
+        spec.arg.name: tensors[spec.target]
         for spec in program.graph_signature.input_specs
         if spec.target is not None
     }

@@ -125,6 +125,8 @@ def _pad_vanishes(state: _State, node: Node) -> Node | None:
 
 
 def _scale_vanishes(state: _State, node: Node) -> Node | None:
+    if any(tensor.requires_grad for tensor in node.tensors.values()):
+        return None  # it is being trained: one now, another number soon
     ones = "weight" not in node.tensors or bool((node.tensors["weight"] == 1).all())
     zeros = "bias" not in node.tensors or bool((node.tensors["bias"] == 0).all())
     keeps = state.nodes[node.inputs[0]].shape == node.shape

@@ -14,7 +14,8 @@ from torch import nn
 
 from phalanx.errors import ModelError, ParameterError, PhalanxError
 from phalanx.models.hypernetwork import OPTION, Generated, sizes_in
-from phalanx.models.initialise import initialise
+from phalanx.models.initialise import OPTION as INITIALISATION
+from phalanx.models.initialise import initialise, scheme_in
 from phalanx.registry import Registry
 
 NetworkFactory = Callable[..., nn.Module]
@@ -33,8 +34,9 @@ def build(
         shape: one input without the batch axis, for example ``(1, 28, 28)``.
         key: every weight follows from this number, 0 <= key < 2**128; torch's global
             generator is neither read nor advanced.
-        options: the network's own options, for example ``hidden=[64, 64]``, and ``hypernetwork``,
-            which every network has (`phalanx.models.hypernetwork`).
+        options: the network's own options, for example ``hidden=[64, 64]``, and two that every
+            network has: ``hypernetwork`` (`phalanx.models.hypernetwork`) and ``initialisation``
+            (`phalanx.models.initialise`).
 
     Raises:
         ParameterError: no such network, or an option it does not take.
@@ -47,7 +49,7 @@ def build(
         # A network from elsewhere may hold parameters that `initialise` does not know.
         torch.manual_seed(key % 2**64)
         network = lay_out(name, classes, shape, **options)
-    return initialise(network, key)
+    return initialise(network, key, scheme_in(options))
 
 
 def lay_out(name: str, classes: int, shape: Sequence[int], **options: Any) -> nn.Module:
@@ -58,7 +60,8 @@ def lay_out(name: str, classes: int, shape: Sequence[int], **options: Any) -> nn
     if not shape or any(size < 1 for size in shape):
         raise ModelError(f"input shape {tuple(shape)}", why="every size must be at least 1")
     sizes = sizes_in(options)
-    own = {key: value for key, value in options.items() if key != OPTION}
+    scheme_in(options)
+    own = {key: value for key, value in options.items() if key not in (OPTION, INITIALISATION)}
     try:
         network = factory(classes, tuple(shape), **own)
         return network if sizes is None else Generated(network, sizes)

@@ -113,7 +113,8 @@ class Threat:
         only shortens it further because ``x`` is in the box.
         """
         if self.norm == "linf":
-            return (x + (moved - x).clamp(-self.eps, self.eps)).clamp(self.low, self.high)
+            near = (moved - x).clamp_(-self.eps, self.eps).add_(x)
+            return near.clamp_(self.low, self.high)
         if self.norm == "l2":
             move = moved - x
             scale = (self.eps / self.length(move).clamp_min(TINY)).clamp_max(1.0)

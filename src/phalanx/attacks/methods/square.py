@@ -10,7 +10,7 @@ from torch import Tensor
 
 from phalanx.attacks import Attack, Count, Share, attacks
 from phalanx.attacks.objective import margin
-from phalanx.attacks.rows import Rows, choose
+from phalanx.attacks.rows import Rows
 from phalanx.attacks.siege import Siege
 from phalanx.attacks.windows import (
     as_images,
@@ -20,6 +20,7 @@ from phalanx.attacks.windows import (
     places_of,
     share_at,
     sides,
+    spans_of,
 )
 from phalanx.specs.threat import spread
 
@@ -33,6 +34,7 @@ TINY = 1e-12
 
 @dataclass
 class _Search(Rows):
+    clean: Tensor
     x: Tensor
     loss: Tensor
     numbers: Tensor
@@ -69,7 +71,7 @@ class Square(Attack):
         begin = siege.draws("square-start", restart)
         x = self._begin(siege, at, begin.uniforms(at, 0, siege.x[0].numel()))
         loss = self._loss(siege, at, x)
-        now = _Search(at, x, loss, x.new_zeros(len(at), 0, drawn)).standing(siege)
+        now = _Search(at, siege.x[at], x, loss, x.new_zeros(len(at), 0, drawn)).standing(siege)
         for query in range(self.queries):
             if not len(now):
                 return
@@ -78,10 +80,10 @@ class Square(Attack):
                 now = replace(now, numbers=numbers.unflatten(1, (AHEAD, drawn)))
             proposed = self._propose(siege, now, query)
             loss = self._loss(siege, now.at, proposed)
-            better = loss < now.loss
-            now = replace(
-                now, x=choose(better, proposed, now.x), loss=torch.where(better, loss, now.loss)
-            ).standing(siege)
+            better = torch.nonzero(loss < now.loss).flatten()
+            if len(better):  # seldom, late in a search, and for few: so their rows alone are moved
+                now.x[better], now.loss[better] = proposed[better], loss[better]
+            now = now.standing(siege)
 
     def _loss(self, siege: Siege, at: Tensor, x: Tensor) -> Tensor:
         scores = siege.look(at, x)
@@ -108,7 +110,7 @@ class Square(Attack):
 
     def _propose(self, siege: Siege, now: _Search, query: int) -> Tensor:
         numbers = now.numbers[:, query % AHEAD]
-        clean, share = siege.x[now.at], share_at(query, self.first)
+        clean, share = now.clean, share_at(query, self.first)
         images, moved = as_images(clean), as_images(now.x)
         if siege.threat.norm == "linf":
             moved = _flipped(moved, numbers, share, 2 * siege.threat.eps)
@@ -125,7 +127,9 @@ def _flipped(moved: Tensor, numbers: Tensor, share: float, width: float) -> Tens
     top = corners(numbers[:, 0], shape[0] - size[0])
     left = corners(numbers[:, 1], shape[1] - size[1])
     signs = (2 * numbers[:, SPOTS:] - 1).sign()[:, :, None, None]
-    return moved + mask_of(top, left, size, shape) * signs * width
+    tall, wide = spans_of(top, left, size, shape)
+    heights = signs * width * tall[:, None, :, None]
+    return torch.addcmul(moved, heights, wide[:, None, None, :].to(heights))
 
 
 def _traded(move: Tensor, numbers: Tensor, share: float, eps: float, power: int) -> Tensor:

@@ -10,8 +10,6 @@ from torch import Tensor
 from phalanx.bounds.ops import Box, Curve, Lines, monotone, rows
 from phalanx.graph.ir import Node
 
-TINY = 1e-30
-
 
 class Relu(Curve):
     """Above: the chord ``u (x - l) / (u - l)``. Below: ``a x``.
@@ -29,7 +27,9 @@ class Relu(Curve):
     def lines(self, node: Node, lower: Tensor, upper: Tensor, place: Tensor | None) -> Lines:
         """The parameter is the slope below, where the sign of x is open."""
         below, above = lower.clamp_max(0), upper.clamp_min(0)
-        chord = above / (above - below).clamp_min(TINY)
+        width = above - below
+        # A point at zero has slope 0, and no infinite derivative for those who train.
+        chord = above / torch.where(width > 0, width, 1.0)
         if place is None:
             slope = torch.where((below < 0) & (above > 0), (above > -below).to(chord.dtype), chord)
         else:

@@ -1,0 +1,1 @@
+"""Lipschitz constants, and the radii that margins have by them."""

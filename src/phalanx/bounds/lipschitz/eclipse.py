@@ -1,0 +1,87 @@
+"""ECLipsE-Fast (Xu & Sivaranjani, NeurIPS 2024, arXiv 2404.04375): fully connected networks."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from phalanx.bounds.lipschitz.norms import UNIT, spectral_norm
+from phalanx.errors import GraphError
+from phalanx.graph.ir import INPUT, Graph
+
+GENTLE = ("relu", "sigmoid", "tanh", "clip")
+"""Curves whose slopes lie in [0, 1]."""
+
+
+def chain_constant(weights: list[Tensor]) -> float:
+    """Lipschitz constant of ``W_L s(W_{L-1} ... s(W_1 x))`` for slopes of s in [0, 1], from above.
+
+    A feasible point of the semidefinite program of LipSDP in closed form, layer by layer: with
+    ``M_i = W_i X_{i-1}^-1 W_i^T``, ``X_i = l_i I - (l_i / 2)^2 M_i``, ``l_i = 2 / |M_i|``,
+    ``X_0 = I``, the square of the constant is ``|M_L|``. Never above the product of the norms, up
+    to roundings: ``X_i >= I / |M_i|``.
+
+    Roundings: the eigenvalues of X_i lie in ``[l_i / 2, l_i]``, so that solving with it is
+    harmless; M_i is replaced by ``M_i + e I`` with e above its error, which only raises what
+    follows.
+
+    >>> one, other = torch.diag(torch.tensor([2.0, 0.0])), torch.tensor([[0.0, 3.0]])
+    >>> round(chain_constant([one, other]), 4), 2 * 3
+    (4.2426, 6)
+    """
+    x, inverse = None, 1.0
+    for index, weight in enumerate(weights):
+        w = weight.double()
+        solved = w.T if x is None else torch.cholesky_solve(w.T, torch.linalg.cholesky(x))
+        m = w @ solved
+        m = (m + m.T) / 2
+        size = max(w.shape)
+        error = 64 * size**2 * UNIT * inverse * float(w.square().sum())
+        unit = torch.eye(len(m), dtype=torch.float64)
+        m = m + error * unit
+        norm = float(spectral_norm(m)) + error
+        if index == len(weights) - 1 or norm == 0:
+            return math.sqrt(norm) * (1 + 8 * UNIT)
+        scale = 2 / norm
+        x = scale * unit - (scale / 2) ** 2 * m
+        inverse = 2 / scale
+    return 1.0
+
+
+def eclipse(graph: Graph) -> float:
+    """`chain_constant` of a graph of linear layers and curves of slopes in [0, 1].
+
+    Raises:
+        GraphError: it is another graph; names the first node that does not fit.
+    """
+    weights = chain(graph)
+    return chain_constant(weights)
+
+
+def chain(graph: Graph) -> list[Tensor]:
+    """The weights of a graph that is one chain of linear layers with one curve between two.
+
+    Raises:
+        GraphError: see `eclipse`.
+    """
+    weights: list[Tensor] = []
+    before = INPUT
+    for node in graph:
+        if node.op == INPUT:
+            before = node.name
+            continue
+        fits = node.inputs == (before,)
+        if node.op == "linear" and len(node.shape) == 1 and fits:
+            weight = node.tensors["weight"].double()
+            # Two layers without a curve between them: the identity is one of slopes in [0, 1].
+            weights.append(weight)
+        elif not (fits and node.op in (*GENTLE, "reshape")):
+            raise GraphError(
+                f"node {node.name!r} ({node.op}) is no part of a fully connected chain",
+                why=f"ECLipsE speaks of linear layers with {', '.join(GENTLE)} between them",
+                repair="the product of norms: phalanx.bounds.lipschitz.product",
+            )
+        before = node.name
+    return weights

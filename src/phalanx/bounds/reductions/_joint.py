@@ -1,0 +1,49 @@
+"""The graph of several members on one input."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from phalanx.bounds.prepare import prepare
+from phalanx.bounds.reductions import Members
+from phalanx.graph.ir import INPUT, Graph, Node
+
+
+def joint(members: Members, weights: Sequence[float], *, softmax: bool) -> Graph:
+    """``sum_m w_m z_m``, or of softmax: one prepared graph in the region's precision."""
+    first, kind = members.graphs[0], members.region.lower.dtype
+    shape = first[first.output].shape
+    nodes, shares = [Node(INPUT, INPUT, (), first.input.shape)], []
+    for number, graph in enumerate(members.graphs):
+        nodes += _renamed(graph, number)
+        last = _name(graph, graph.output, number)
+        if softmax:
+            nodes.append(Node(f"{number}/softmax", "softmax", (last,), shape, {"axis": 0}))
+            last = f"{number}/softmax"
+        weight = {"weight": torch.tensor(weights[number], dtype=kind)}
+        shares.append(f"{number}/share")
+        nodes.append(Node(shares[-1], "scale", (last,), shape, {}, weight))
+    total = shares[0]
+    for number, share in enumerate(shares[1:], 1):
+        nodes.append(Node(f"{number}/sum", "add", (total, share), shape))
+        total = f"{number}/sum"
+    return prepare(Graph(tuple(nodes), total)).to(kind)
+
+
+def _renamed(graph: Graph, number: int) -> list[Node]:
+    return [
+        replace(
+            node,
+            name=_name(graph, node.name, number),
+            inputs=tuple(_name(graph, name, number) for name in node.inputs),
+        )
+        for node in graph
+        if node.op != INPUT
+    ]
+
+
+def _name(graph: Graph, name: str, number: int) -> str:
+    return INPUT if name == graph.input.name else f"{number}/{name}"

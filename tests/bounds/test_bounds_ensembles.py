@@ -1,0 +1,195 @@
+"""Every reducer's bounds: they contain what the ensemble answers, and are not worse than apart."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+import torch
+from bounds_checks import SLACK, enumerated
+from bounds_nets import Net, around, points
+from torch import Tensor, nn
+
+from phalanx.bounds.compute import compute, margins
+from phalanx.bounds.problem import Options, methods
+from phalanx.bounds.reductions import reductions
+from phalanx.bounds.reductions._confidence import differences, least_confidence
+from phalanx.bounds.region import Region
+from phalanx.ensembles.ensemble import Ensemble, reducers
+from phalanx.errors import ParameterError
+from phalanx.graph.from_torch import from_torch
+from phalanx.graph.run import GraphNetwork
+from phalanx.models.model import InputSpec, Model
+
+REDUCERS = ["mean", "softmax", "weighted:1,2,0", "vote", "max-margin"]
+CLASSES = 3
+
+
+@cache
+def fixed(seed: int, scale: float = 1.5, width: int = 8) -> Model:
+    """A member as a graph, which takes no export."""
+    return replace_by_graph(member(seed, scale, width))
+
+
+def replace_by_graph(model: Model) -> Model:
+    return Model(GraphNetwork(from_torch(model.network, (4,))), model.inputs, CLASSES)
+
+
+def member(seed: int, scale: float = 1.5, width: int = 8) -> Model:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        layers = nn.Sequential(nn.Linear(4, width), nn.ReLU(), nn.Linear(width, CLASSES))
+    for parameter in layers.parameters():
+        parameter.data *= scale
+    return Model(layers.double().eval(), InputSpec((-9, 9), shape=(4,)), CLASSES)
+
+
+def ensemble(reducer: str, seeds=(0, 1, 2), **options) -> Ensemble:
+    return Ensemble([fixed(seed, **options) for seed in seeds], reducer).eval()
+
+
+def region(eps: float, seed: int = 0) -> Region:
+    net = Net(0, (4,)).dense(3)
+    return around(net.builder.graph(net.last), eps, seed)
+
+
+def scores(net: nn.Module, x: Tensor) -> Tensor:
+    with torch.no_grad():
+        return net(x.flatten(0, 1)).reshape(*x.shape[:2], CLASSES)
+
+
+def test_every_reducer_is_bounded():
+    assert set(reductions.names()) == set(reducers.names())
+
+
+@pytest.mark.parametrize("method", methods.names())
+@pytest.mark.parametrize("reducer", REDUCERS)
+def test_bounds_contain_every_score(reducer, method):
+    options = Options(iterations=4)
+    wanted = torch.randn(6, CLASSES, generator=torch.Generator().manual_seed(1)).double()
+    wanted[:3] = margins(torch.tensor([0]), CLASSES, torch.float64)[0, [0, 1, 1]]
+    for seed, eps in enumerate((1e-6, 0.5)):
+        net, inputs = ensemble(reducer), region(eps, seed)
+        values = scores(net, points(inputs, 300))
+        found = compute(net, inputs, method=method, options=options)
+        assert (values >= found.lower - SLACK).all()
+        assert (values <= found.upper + SLACK).all()
+        combined = compute(net, inputs, method=method, rows=wanted, options=options).lower
+        assert (values @ wanted.T >= combined - SLACK).all()
+
+
+def apart(net: Ensemble, inputs: Region, method: str, rows: Tensor) -> Tensor:
+    """The mean of the members' own bounds."""
+    return torch.stack(
+        [compute(each, inputs, method=method, rows=rows).lower for each in net.models]
+    ).mean(0)
+
+
+@pytest.mark.parametrize("method", methods.names())
+def test_the_mean_is_at_least_as_tight_as_members_apart(method):
+    rows = margins(torch.tensor([0, 1, 2]), CLASSES, torch.float64)
+    gained = 0.0
+    for seed in range(3):
+        net, inputs = ensemble("mean"), region(0.3, seed)
+        whole = compute(net, inputs, method=method, rows=rows).lower
+        alone = apart(net, inputs, method, rows)
+        assert (whole >= alone - SLACK).all()
+        gained = max(gained, float((whole - alone).max()))
+    assert (gained > 0.01) == (method != "interval")
+
+
+def stacked(seeds):
+    """The mean of networks of one hidden layer as one of them."""
+    pairs = [(net.network[0], net.network[2]) for net in (member(s, width=3) for s in seeds)]
+    first = {
+        key: torch.cat([getattr(one, key).detach() for one, _ in pairs])
+        for key in ("weight", "bias")
+    }
+    last = {
+        "weight": torch.cat([two.weight.detach() for _, two in pairs], 1) / len(pairs),
+        "bias": sum(two.bias.detach() for _, two in pairs) / len(pairs),
+    }
+    built = Net(0, (4,)).add("linear", tensors=first).add("relu").add("linear", tensors=last)
+    return built.builder.graph(built.last)
+
+
+def test_the_mean_is_exact_where_no_sign_is_open_and_sound_elsewhere():
+    net = ensemble("mean", seeds=(3, 4), width=3)
+    for eps in (1e-3, 0.3):
+        inputs = region(eps)
+        exact = enumerated(stacked((3, 4)), inputs)
+        found = compute(net, inputs).lower
+        assert (found <= exact + 1e-7).all()
+        torch.testing.assert_close(compute(stacked((3, 4)), inputs).lower, found)
+        if eps < 0.01:
+            torch.testing.assert_close(found, exact, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("reducer", ["softmax", "weighted:1,2,1", "vote", "max-margin"])
+def test_what_every_member_is_sure_of_the_ensemble_is_sure_of(reducer):
+    models = [member(0) for _ in range(3)]
+    random = torch.Generator().manual_seed(0)
+    for parameter in (p for model in models for p in model.parameters()):
+        parameter.data += 0.05 * torch.randn(parameter.shape, generator=random).double()
+    models = [replace_by_graph(model) for model in models]
+    net, certified = Ensemble(models, reducer).eval(), 0
+    for seed in range(6):
+        inputs = region(0.02, seed)
+        labels = net(inputs.centre).argmax(1)
+        rows = margins(labels, CLASSES, torch.float64)
+        sure = torch.stack(
+            [(compute(each, inputs, rows=rows).lower > 0).all(1) for each in net.models]
+        ).all(0)
+        found = (compute(net, inputs, rows=rows).lower > 0).all(1)
+        assert (found | ~sure).all()
+        certified += int(sure.sum())
+    assert certified > 3
+
+
+def test_a_majority_or_a_leader_is_enough():
+    """One member that is against the others, or hardly cares, does not matter."""
+    inputs = region(1e-4)
+    label = member(0)(inputs.centre).argmax(1)
+    rows = margins(label, CLASSES, torch.float64)
+    turned = member(0)
+    turned.network[2].weight.data *= -0.3
+    turned.network[2].bias.data *= -0.3
+    for reducer, models in (
+        ("vote", [member(0), turned, member(0)]),
+        ("max-margin", [turned, member(0, scale=2.5)]),
+    ):
+        if reducer == "max-margin":
+            rows = margins(models[1](inputs.centre).argmax(1), CLASSES, torch.float64)
+        found = compute(Ensemble(models, reducer).eval(), inputs, rows=rows).lower
+        assert (found > 0).all(), reducer
+    assert not (compute(turned, inputs, rows=rows).lower > 0).any()
+
+
+def test_confidences_from_margins_by_sampling():
+    random = torch.Generator().manual_seed(0)
+    low = 3 * torch.randn(1, 4, generator=random).double()
+    high = low + torch.rand(1, 4, generator=random).double()
+    share = torch.rand(4000, 4, generator=random).double()
+    share[:1000] = share[:1000].round()
+    p = (low + share * (high - low)).softmax(1)
+    bounds = (low.T - high).unsqueeze(2)
+    bounds[range(4), range(4)] = 0
+    found = differences(bounds)
+    for c in range(4):
+        for j in range(4):
+            assert (p[:, c] - p[:, j]).min() >= found[c, j] - SLACK
+    rows = torch.randn(5, 1, 4, generator=random).double()
+    assert ((p @ rows[:, 0].T).amin(0) >= least_confidence(bounds, rows)[:, 0] - SLACK).all()
+    unknown = torch.full((2, 2, 1), -torch.inf)
+    unknown[range(2), range(2)] = 0
+    assert differences(unknown)[0, 1] == -1
+
+
+def test_a_reducer_without_a_reduction_is_refused():
+    name = "planted-median"
+    reducers.register(name)(lambda: lambda logits: logits.median(0).values)
+    try:
+        with pytest.raises(ParameterError, match="bounded reducer"):
+            compute(ensemble(name), region(0.1))
+    finally:
+        reducers.unregister(name)
