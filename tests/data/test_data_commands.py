@@ -68,5 +68,5 @@ def test_every_kind_has_named_and_described_parts(app: typer.Typer, kind: str) -
 def test_the_kinds_themselves(app: typer.Typer) -> None:
     assert json.loads(run(app, "list", "--json"))["kinds"] == list(listing.CHOICES)
     assert "phalanx list reducers" in run(app, "list")
-    with pytest.raises(ParameterError, match="there is no kind 'attacks'"):
-        run(app, "list", "attacks")
+    with pytest.raises(ParameterError, match="there is no kind 'defences'"):
+        run(app, "list", "defences")

@@ -136,7 +136,9 @@ def test_weights_in_other_files_are_refused() -> None:
         from_onnx_bytes(helper.make_model(graph).SerializeToString())
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(s, marks=pytest.mark.slow) for s in range(1, 20))]
+)
 def test_mutated_files_are_read_or_refused(seed: int) -> None:
     rng = np.random.default_rng(seed)
     files = [file for _, file in CASES.values()]

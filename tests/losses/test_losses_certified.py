@@ -209,6 +209,7 @@ def test_a_live_graph_keeps_no_module_alive():
         graph.graph()
 
 
+@pytest.mark.slow
 def test_ibp_training_certifies_digits_that_plain_training_does_not():
     fewer = ["epochs=6", "loss.warmup_epochs=0", "loss.ramp_epochs=3"]
     recipe = load_recipe("digits-ibp", fewer)
