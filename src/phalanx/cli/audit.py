@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,7 +11,10 @@ from phalanx.cli import options as opt
 from phalanx.cli.console import answer, answer_json, images_bar, log
 
 if TYPE_CHECKING:
+    from phalanx.audit.collect import Trial
+    from phalanx.audit.conduct import Settings
     from phalanx.audit.protocols import Protocol
+    from phalanx.data.dataset import DataCard
 
 
 def register(app: typer.Typer) -> None:
@@ -53,18 +56,17 @@ def audit(
     Each member alone, one at random (its exact mean) and all of them averaged are attacked, and
     what is found against one is shown to all. The same command with the same --out continues.
     """
-    from phalanx.audit.conduct import Settings, conduct, trial_of
-    from phalanx.audit.protocols import effort_of, suite
-    from phalanx.cli.certify import command_line
+    from phalanx.audit.conduct import Settings as Asked
+    from phalanx.audit.conduct import trial_of
+    from phalanx.audit.protocols import effort_of
     from phalanx.data.locate import load
     from phalanx.models.resolve import resolve_all
     from phalanx.reporting.audit import text
     from phalanx.reporting.html import write_report
-    from phalanx.runs.expected import expected_accuracy
     from phalanx.runs.store import RunStore
 
     said = opt.declaration(input_range, mean, std, classes, normalised_inside, weights)
-    settings = Settings(
+    settings = Asked(
         norm, opt.number(eps), effort_of(effort), reducer, opt.numbers(probabilities), seed
     )
     dataset = load(data, data_dir)
@@ -75,11 +77,34 @@ def audit(
         settings,
         device,
     )
-    beside = None
-    if certified is not None:
-        with RunStore.open(certified) as run:
-            beside = expected_accuracy(run).as_json()
+    beside = None if certified is None else _certified(certified)
     folder = out or Path("runs") / f"audit-{data}-{norm}-{settings.eps:.4g}-seed{seed}"
+    found = _conducted(trial, settings, dataset.card, folder, beside)
+    if json:
+        answer_json(found)
+    else:
+        answer(text(found))
+    with RunStore.open(folder) as run:
+        write_report(run)
+    log(str(folder))
+
+
+def _certified(folder: Path) -> dict[str, Any]:
+    from phalanx.runs.expected import expected_accuracy
+    from phalanx.runs.store import RunStore
+
+    with RunStore.open(folder) as run:
+        return expected_accuracy(run).as_json()
+
+
+def _conducted(
+    trial: Trial, settings: Settings, card: DataCard, folder: Path, beside: dict[str, Any] | None
+) -> dict[str, Any]:
+    """The result, with a bar of images over all attacks."""
+    from phalanx.audit.conduct import conduct
+    from phalanx.audit.protocols import suite
+    from phalanx.cli.certify import command_line
+
     total = len(trial.x) * len(suite(len(trial.ensemble.models), settings.effort))
     done = 0
     with images_bar("audit") as advance:
@@ -89,13 +114,6 @@ def audit(
             done += images
             advance(done, total)
 
-        found = conduct(
-            trial, settings, dataset.card, folder, command=command_line(), beside=beside, says=says
+        return conduct(
+            trial, settings, card, folder, command=command_line(), beside=beside, says=says
         )
-    if json:
-        answer_json(found)
-    else:
-        answer(text(found))
-    with RunStore.open(folder) as run:
-        write_report(run)
-    log(str(folder))

@@ -22,15 +22,15 @@ from phalanx.attacks.objective import objective_of
 from phalanx.attacks.target import Target, rows_of
 from phalanx.data.dataset import Dataset
 from phalanx.errors import DataError, ModelError, NonFiniteError, ParameterError
-from phalanx.evaluation.points import PointSweep, Progress
+from phalanx.evaluation.points import PointSweep, Progress, open_points
 from phalanx.models.digest import model_identity
 from phalanx.models.model import Model
 from phalanx.models.usercode import import_factory
 from phalanx.models.validate import validate
 from phalanx.runs.adversaries import Adversary, digest, keep
 from phalanx.runs.manifest import ATTACK
-from phalanx.runs.provenance import digest_of, environment, file_digest, utc_now
-from phalanx.runs.schema import CertificateRecord, ClassifierRecord, Manifest
+from phalanx.runs.provenance import digest_of, file_digest
+from phalanx.runs.schema import CertificateRecord, ClassifierRecord
 from phalanx.runs.store import RunStore
 from phalanx.runtime.device import describe_device, resolve_device
 from phalanx.specs.threat import Threat
@@ -184,16 +184,8 @@ def open_attack_run(request: AttackRequest, out: Path | None, *, command: str) -
     Raises:
         ConfigurationError: ``out`` holds a run of something else; says what differs.
     """
-    manifest = Manifest(
-        kind=ATTACK,
-        command=command,
-        config=request.config,
-        classifiers=(request.classifier,),
-        data=request.dataset.card.as_dict(),
-        environment={**environment(), "device": describe_device(request.target.device)},
-        created=utc_now(),
-    )
-    return RunStore.create(out, manifest)
+    device = describe_device(request.target.device)
+    return open_points(request, ATTACK, out, command=command, device=device)
 
 
 class AttackSweep(PointSweep):

@@ -21,14 +21,14 @@ from phalanx.attacks.target import Target
 from phalanx.bounds.problem import Options
 from phalanx.data.dataset import Dataset
 from phalanx.errors import ModelError, NonFiniteError, ParameterError
-from phalanx.evaluation.points import PointSweep, Progress
+from phalanx.evaluation.points import PointSweep, Progress, open_points
 from phalanx.evaluation.proving import AUTO, Proof, Prover
 from phalanx.evaluation.request import check_models
 from phalanx.models.digest import model_identity
 from phalanx.models.model import Model
 from phalanx.runs.manifest import BOUNDS
-from phalanx.runs.provenance import digest_of, environment, utc_now
-from phalanx.runs.schema import CertificateRecord, ClassifierRecord, Manifest
+from phalanx.runs.provenance import digest_of
+from phalanx.runs.schema import CertificateRecord, ClassifierRecord
 from phalanx.runs.store import RunStore
 from phalanx.specs.threat import Threat
 from phalanx.verdicts import Verdict
@@ -139,16 +139,7 @@ def open_bound_run(request: BoundRequest, out: Path | None, *, command: str) -> 
     Raises:
         ConfigurationError: ``out`` holds a run of something else; says what differs.
     """
-    manifest = Manifest(
-        kind=BOUNDS,
-        command=command,
-        config=request.config,
-        classifiers=(request.classifier,),
-        data=request.dataset.card.as_dict(),
-        environment={**environment(), "device": "cpu"},
-        created=utc_now(),
-    )
-    return RunStore.create(out, manifest)
+    return open_points(request, BOUNDS, out, command=command, device="cpu")
 
 
 class BoundSweep(PointSweep):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -15,7 +16,8 @@ from phalanx.data.dataset import Dataset
 from phalanx.data.thumbnails import thumbnail
 from phalanx.evaluation.certify import HEARTBEAT_SECONDS, WAIT_SECONDS
 from phalanx.runs.claims import owner_id
-from phalanx.runs.schema import CertificateRecord, ClassifierRecord, SampleRecord
+from phalanx.runs.provenance import environment, utc_now
+from phalanx.runs.schema import CertificateRecord, ClassifierRecord, Manifest, SampleRecord
 from phalanx.runs.store import RunStore
 from phalanx.verdicts import Verdict
 
@@ -41,6 +43,30 @@ class PointRequest(Protocol):
     @property
     def classifier(self) -> ClassifierRecord:
         """Whose records are written."""
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """What decides every record."""
+
+
+def open_points(
+    request: PointRequest, kind: str, out: Path | None, *, command: str, device: str
+) -> RunStore:
+    """Make the run of a request, or join it.
+
+    Raises:
+        ConfigurationError: ``out`` holds a run of something else; says what differs.
+    """
+    manifest = Manifest(
+        kind=kind,
+        command=command,
+        config=request.config,
+        classifiers=(request.classifier,),
+        data=request.dataset.card.as_dict(),
+        environment={**environment(), "device": device},
+        created=utc_now(),
+    )
+    return RunStore.create(out, manifest)
 
 
 class PointSweep:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from phalanx.attacks import Count, attacks
 from phalanx.attacks.methods._apgd import ApgdAttack
 from phalanx.attacks.objective import dlr_targeted
-from phalanx.attacks.ranking import nearest_classes
-from phalanx.attacks.siege import LEAST, Siege
+from phalanx.attacks.ranking import aims
+from phalanx.attacks.siege import Siege
 
 
 @attacks.register("apgd-t")
@@ -21,15 +21,5 @@ class ApgdT(ApgdAttack):
 
     def run(self, siege: Siege) -> None:
         """``steps + 1`` gradients a point, class and restart."""
-        every = siege.standing()
-        if not len(every):
-            return
-        goals = nearest_classes(siege, every, self.targets)
-        for target in range(goals.shape[1]):
-            for restart in range(self.restarts):
-                left = siege.now[every] > LEAST
-                every, goals = every[left], goals[left]
-                if not len(every):
-                    return
-                parts = ("apgd-t", target, restart)
-                self.ascend(siege, every, dlr_targeted, *parts, goal=goals[:, target])
+        for target, restart, at, goal in aims(siege, self.targets, self.restarts):
+            self.ascend(siege, at, dlr_targeted, "apgd-t", target, restart, goal=goal)

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from phalanx.attacks import Attack, Count, Length, Share, attacks
 from phalanx.attacks.objective import gap, margin
-from phalanx.attacks.ranking import nearest_classes
+from phalanx.attacks.ranking import aims
 from phalanx.attacks.rows import Rows, choose
-from phalanx.attacks.siege import LEAST, Siege
+from phalanx.attacks.siege import Siege
 from phalanx.attacks.steps import random_start
 from phalanx.specs.geometry import onto_plane
 from phalanx.specs.threat import Threat, spread
@@ -48,18 +48,9 @@ class Fab(Attack):
 
     def run(self, siege: Siege) -> None:
         """A gradient and a look a point and step."""
-        every = siege.standing()
-        if not len(every):
-            return
-        goals = nearest_classes(siege, every, self.targets)
-        for target in range(goals.shape[1]):
-            for restart in range(self.restarts):
-                left = siege.now[every] > LEAST
-                every, goals = every[left], goals[left]
-                if not len(every):
-                    return
-                start = self._start(siege, every, target, restart)
-                self._approach(siege, _Near(every, start, goals[:, target]))
+        for target, restart, at, goal in aims(siege, self.targets, self.restarts):
+            start = self._start(siege, at, target, restart)
+            self._approach(siege, _Near(at, start, goal))
 
     def _start(self, siege: Siege, at: Tensor, target: int, restart: int) -> Tensor:
         if not restart:
