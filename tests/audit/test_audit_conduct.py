@@ -9,7 +9,7 @@ from torch import nn
 
 from phalanx.attacks.target import Expected
 from phalanx.audit import collect
-from phalanx.audit.collect import Found, answers, carry_out, found_by, place, read, write
+from phalanx.audit.collect import Found, carry_out, found_by, judge, place, read, write
 from phalanx.audit.conduct import NOTE, Settings, conduct, trial_of
 from phalanx.audit.drawn import DrawnMember
 from phalanx.audit.protocols import EFFORTS, RANDOM, Effort, Protocol, effort_of, suite
@@ -121,7 +121,7 @@ def test_stored_inputs_are_checked_again(trial, tmp_path, damage):
     else:
         path.write_bytes(path.read_bytes()[:40])
         with pytest.raises(RunError, match="not a piece"):
-            answers(trial, [one], tmp_path)
+            judge(trial, [one], tmp_path)
 
 
 def test_expected_accuracy_is_the_mean_over_members(trial, models, tmp_path):
@@ -130,7 +130,10 @@ def test_expected_accuracy_is_the_mean_over_members(trial, models, tmp_path):
     x = found_by(trial, pgd, tmp_path).adversarial
     with torch.no_grad():
         each = torch.stack([model(x).argmax(-1) == trial.y for model in models])
-    assert answers(trial, [pgd], tmp_path).scored("pgd").tolist() == each.double().mean(0).tolist()
+    assert (
+        judge(trial, [pgd], tmp_path).answers.scored("pgd").tolist()
+        == each.double().mean(0).tolist()
+    )
 
 
 def test_the_module_that_draws_draws_by_key(models):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from phalanx.attacks.drawn import Sampled, SmoothedTarget, from_torch_state
-from phalanx.attacks.target import Expected, Plain, Reduced, Subsets, Target, device_of
+from phalanx.attacks.target import Expected, Plain, Reduced, Subsets, Target, device_of, shares_of
 from phalanx.ensembles.ensemble import Ensemble
 from phalanx.ensembles.random_ensemble import RandomEnsemble
 from phalanx.errors import ModelError, ParameterError
@@ -152,8 +152,7 @@ def _random_ensemble(members: list[Model], weights: str, settings: Settings) -> 
             raise ParameterError(
                 f"{weights!r} are no weights", repair="random-member:1,2,1"
             ) from None
-        total = sum(given)
-        shares = [value / total for value in given] if total > 0 else given
+        shares = shares_of(given, len(members))
     return Expected(members, shares, settings.rows, gradients=settings.gradients)
 
 

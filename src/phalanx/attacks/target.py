@@ -338,6 +338,25 @@ class Subsets(Target):
         return (scores.argmax(-1) == y).double().mean(0)
 
 
+def shares_of(weights: Sequence[float], members: int) -> list[float]:
+    """Weights of members as probabilities; all equal where none are given.
+
+    Raises:
+        ParameterError: not one a member, one that is negative or not finite, or none above 0.
+
+    >>> shares_of([], 4), shares_of([3, 1], 2)
+    ([0.25, 0.25, 0.25, 0.25], [0.75, 0.25])
+    """
+    values = [float(value) for value in weights] or [1.0] * members
+    total = sum(values)
+    if len(values) != members or not all(0 <= v < float("inf") for v in values) or total <= 0:
+        raise ParameterError(
+            f"the weights {values} are no probabilities of {members} members",
+            repair="one number from 0 for each member, such as 1,1,2",
+        )
+    return [value / total for value in values]
+
+
 def _probabilities(given: Sequence[float] | Tensor | None, members: int) -> list[float]:
     if given is None:
         return [1 / members] * members

@@ -181,28 +181,44 @@ def found_by(trial: Trial, protocol: Protocol, folder: Path) -> Found:
     return whole
 
 
-def answers(trial: Trial, suite: Sequence[Protocol], folder: Path) -> Answers:
-    """Every member, and all of them together, on everything that was found."""
-    inputs = [trial.x, *(found_by(trial, protocol, folder).adversarial for protocol in suite)]
-    names = (CLEAN, *(protocol.name for protocol in suite))
+@dataclass(frozen=True)
+class Judged:
+    """What is known once everybody has seen everything.
+
+    Attributes:
+        answers: who is right on what.
+        queries: of each protocol, mean over images.
+        flat: whether the gradient at the image itself is zero, as the one-step attack saw it,
+            ``(B,)``; zeros where there was none.
+    """
+
+    answers: Answers
+    queries: dict[str, float]
+    flat: Floats
+
+
+def judge(trial: Trial, suite: Sequence[Protocol], folder: Path) -> Judged:
+    """Show every member, and all of them together, everything that was found, once."""
     targets = [*(Plain(model) for model in trial.ensemble.models), Reduced(trial.ensemble)]
-    device = targets[0].device
-    y, keys = trial.y.to(device), [0] * len(trial.y)
+    right, queries = [_rights(targets, trial.x, trial.y)], {}
+    flat: Floats = np.zeros(len(trial.x))
+    for protocol in suite:
+        found = found_by(trial, protocol, folder)
+        right.append(_rights(targets, found.adversarial, trial.y))
+        queries[protocol.name] = float(found.queries.double().mean())
+        if protocol.kind == "one-step":
+            flat = (found.flat > 0).double().numpy()
+    names = (CLEAN, *(protocol.name for protocol in suite))
+    table, probabilities = np.array(right), np.asarray(trial.probabilities, dtype=np.float64)
+    return Judged(Answers(names, table[:, :-1], table[:, -1], probabilities), queries, flat)
+
+
+def _rights(targets: Sequence[Target], x: Tensor, y: Tensor) -> list[Bools]:
+    device, keys = targets[0].device, [0] * len(y)
     with full_precision(device):
-        right = np.array(
-            [[_right(target, x.to(device), y, keys) for target in targets] for x in inputs]
-        )
-    probabilities = np.asarray(trial.probabilities, dtype=np.float64)
-    return Answers(names, right[:, :-1], right[:, -1], probabilities)
+        return [_right(target, x.to(device), y.to(device), keys) for target in targets]
 
 
 def _right(target: Target, x: Tensor, y: Tensor, keys: Sequence[int]) -> Bools:
     found: Bools = (target.right(x, y, keys) > 0.5).cpu().numpy()
     return found
-
-
-def zero_gradients(trial: Trial, suite: Sequence[Protocol], folder: Path) -> Floats:
-    """Whether the gradient at the image itself is zero, as the one-step attack saw it."""
-    (one,) = (protocol for protocol in suite if protocol.kind == "one-step")
-    flat: Floats = (found_by(trial, one, folder).flat > 0).numpy().astype(np.float64)
-    return flat

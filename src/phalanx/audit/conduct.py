@@ -11,15 +11,15 @@ import numpy as np
 
 from phalanx.attacks.defences import Settings as Asking
 from phalanx.attacks.defences import declared_random
-from phalanx.attacks.target import Expected, device_of
-from phalanx.audit.collect import Trial, answers, carry_out, found_by, zero_gradients
+from phalanx.attacks.target import Expected, device_of, shares_of
+from phalanx.audit.collect import Trial, carry_out, judge
 from phalanx.audit.masking import Check, checks
 from phalanx.audit.measures import Answers, Figure, figures
 from phalanx.audit.protocols import Effort, Protocol, alone, suite
 from phalanx.audit.surface import surface
 from phalanx.data.dataset import DataCard, Dataset
 from phalanx.ensembles.ensemble import Ensemble
-from phalanx.errors import DataError, ModelError, ParameterError
+from phalanx.errors import DataError, ModelError
 from phalanx.models.digest import model_identity
 from phalanx.models.model import Model
 from phalanx.models.validate import probe, validate
@@ -109,22 +109,6 @@ def members_of(models: Sequence[Model]) -> tuple[Sequence[Model], list[float]]:
     return models, []
 
 
-def shares_of(given: Sequence[float], members: int) -> list[float]:
-    """Weights of members as probabilities; all equal where none are given.
-
-    >>> shares_of([], 4), shares_of([3, 1], 2)
-    ([0.25, 0.25, 0.25, 0.25], [0.75, 0.25])
-    """
-    values = [float(value) for value in given] or [1.0] * members
-    total = sum(values)
-    if len(values) != members or not all(0 <= v < float("inf") for v in values) or total <= 0:
-        raise ParameterError(
-            f"the weights {values} are no probabilities of {members} members",
-            repair="one number from 0 for each member, such as --probabilities 1,1,2",
-        )
-    return [value / total for value in values]
-
-
 def manifest_of(trial: Trial, settings: Settings, card: DataCard, command: str) -> Manifest:
     """``run.json`` of an audit."""
     records = []
@@ -187,12 +171,13 @@ def conduct(
 
 def result(trial: Trial, attacks: Sequence[Protocol], folder: Path) -> dict[str, Any]:
     """Everything that is said of a trial, from the stored inputs."""
-    everything = answers(trial, attacks, folder)
+    seen = judge(trial, attacks, folder)
+    everything = seen.answers
     threats = [protocol for protocol in attacks if protocol.kind != "unbounded"]
     inside = without(everything, [p.name for p in attacks if p.kind == "unbounded"])
     published = [protocol.name for protocol in threats if protocol.kind == "published"]
     smooth = surface(trial)
-    signs = checks(everything, attacks, zero_gradients(trial, attacks, folder))
+    signs = checks(everything, attacks, seen.flat)
     signs.append(
         Check(
             "a random direction beats the gradient",
@@ -209,7 +194,7 @@ def result(trial: Trial, attacks: Sequence[Protocol], folder: Path) -> dict[str,
         "figures": [
             {"name": name, **one.as_json()} for name, one in figures(inside, published).items()
         ],
-        "protocols": [_row(inside, trial, protocol, folder) for protocol in threats],
+        "protocols": [_row(inside, protocol, seen.queries[protocol.name]) for protocol in threats],
         "members_alone": [Figure.of(row).as_json() for row in inside.alone()],
         "transfer": _numbers(inside.transfer([alone(i) for i in range(members)])),
         "checks": [check.as_json() for check in signs],
@@ -228,8 +213,7 @@ def without(answers: Answers, names: Sequence[str]) -> Answers:
     )
 
 
-def _row(answers: Answers, trial: Trial, protocol: Protocol, folder: Path) -> dict[str, Any]:
-    queries = found_by(trial, protocol, folder).queries.double()
+def _row(answers: Answers, protocol: Protocol, queries: float) -> dict[str, Any]:
     place = answers.protocols.index(protocol.name)
     return {
         "name": protocol.name,
@@ -238,7 +222,7 @@ def _row(answers: Answers, trial: Trial, protocol: Protocol, folder: Path) -> di
         "expected": Figure.of(answers.scored(protocol.name)).as_json(),
         "averaged": Figure.of(answers.averaged[place]).as_json(),
         "members": answers.right[place].mean(1).tolist(),
-        "queries": float(queries.mean()),
+        "queries": queries,
     }
 
 

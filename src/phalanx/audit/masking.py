@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from phalanx.attacks.siege import LEAST
 from phalanx.audit.measures import Answers, Bools, Floats
 from phalanx.audit.protocols import PUBLISHED, WHOLE, Kind, Protocol
 
-LEAST = 1e-9
 SHARE = 0.02
 """Of the images: what several points of noise in a search may do without an alarm."""
 
