@@ -1,0 +1,109 @@
+"""`Property`: what must hold, told by what must never happen: a disjunction of unsafe cases."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from phalanx.errors import DataError
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One way to be unsafe: an input in the box with ``outputs y + inputs x + offset <= 0``.
+
+    All in float64 and flat (row-major), whatever the network computes in.
+
+    Attributes:
+        lower, upper: the box of inputs, ``(n,)``.
+        outputs: coefficients of the network's outputs, ``(J, m)``; J may be 0, then every input of
+            the box is unsafe.
+        inputs: coefficients of its inputs, ``(J, n)``, or None where no row reads them.
+        offset: ``(J,)``.
+
+    Raises:
+        DataError: NaN, an infinite side of the box, an empty box, or shapes that do not fit.
+    """
+
+    lower: Tensor
+    upper: Tensor
+    outputs: Tensor
+    offset: Tensor
+    inputs: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        rows, n = len(self.offset), self.lower.numel()
+        shapes = [
+            (self.lower, (n,)),
+            (self.upper, (n,)),
+            (self.offset, (rows,)),
+            (self.outputs, (rows, self.outputs.shape[-1])),
+        ]
+        if self.inputs is not None:
+            shapes.append((self.inputs, (rows, n)))
+        for tensor, shape in shapes:
+            if tuple(tensor.shape) != shape:
+                raise DataError(
+                    f"a property with a part of shape {tuple(tensor.shape)}, expected {shape}"
+                )
+            if tensor.dtype != torch.float64:
+                raise DataError(f"a property in {tensor.dtype}", why="properties are float64")
+            if not bool(torch.isfinite(tensor).all()):
+                raise DataError("a property with a number that is NaN or infinite")
+        if not bool((self.lower <= self.upper).all()):
+            at = int((self.lower > self.upper).nonzero()[0])
+            raise DataError(
+                f"input {at} must lie between {self.lower[at]:g} and {self.upper[at]:g}",
+                why="of an empty set of inputs everything is true",
+            )
+
+    def values(self, x: Tensor, y: Tensor) -> Tensor:
+        """The rows at inputs ``(B, n)`` with outputs ``(B, m)``: float64 ``(B, J)``; unsafe <= 0.
+
+        >>> one = torch.ones(1, dtype=torch.float64)
+        >>> case = Case(-one, one, one[None], -2 * one)
+        >>> case.values(torch.zeros(1, 1), torch.tensor([[1.5]])).item()
+        -0.5
+        """
+        found = y.flatten(1).double() @ self.outputs.T + self.offset
+        return found if self.inputs is None else found + x.flatten(1).double() @ self.inputs.T
+
+    def holds(self, x: Tensor, y: Tensor) -> Tensor:
+        """Whether inputs ``(B, n)`` with outputs ``(B, m)`` are unsafe in this way: bool ``(B,)``.
+
+        Exactly: no tolerance, on the box or on the rows. NaN is never unsafe here; whoever runs
+        the network reports it as an error.
+        """
+        flat = x.flatten(1).double()
+        inside = ((flat >= self.lower) & (flat <= self.upper)).all(1)
+        return inside & (self.values(x, y) <= 0).all(1)
+
+
+@dataclass(frozen=True)
+class Property:
+    """What must never happen: the network is safe where no case has a counterexample.
+
+    Attributes:
+        cases: at least one.
+        name: for messages and tables.
+
+    Raises:
+        DataError: no case, or cases of different sizes.
+    """
+
+    cases: tuple[Case, ...]
+    name: str = "property"
+
+    def __post_init__(self) -> None:
+        if not self.cases:
+            raise DataError("a property without a case", why="it would hold of everything")
+        sizes = {(case.lower.numel(), case.outputs.shape[-1]) for case in self.cases}
+        if len(sizes) > 1:
+            raise DataError(f"cases of different numbers of inputs and outputs: {sorted(sizes)}")
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Numbers of inputs and outputs."""
+        return self.cases[0].lower.numel(), self.cases[0].outputs.shape[-1]
