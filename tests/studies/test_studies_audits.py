@@ -29,7 +29,7 @@ def test_from_data_to_table(tmp_path, command):
     cpu = ("--device", "cpu")
     setting = Setting(study, study.scales["smoke"], tmp_path, seeds=(0, 1), device=cpu, workers=1)
     assert audit_rows(setting) == []
-    carry_out(setting, lambda text: None, lambda words: command(*words)[0])
+    carry_out(steps(setting), lambda text: None, lambda words: command(*words)[0])
     assert all(step.done() for step in steps(setting))
     rows = audit_rows(setting)
     (row,) = rows
