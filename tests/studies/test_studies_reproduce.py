@@ -54,7 +54,7 @@ STUDY = Study.model_validate(
             "first": {"training": "pair", "members": 1},
             "lone": {"training": "lone"},
         },
-        "scales": {"smoke": {"epochs": 2, "pretrain_epochs": 3, "images": 4, "n": 100}},
+        "scales": {"smoke": {"epochs": 1, "pretrain_epochs": 2, "images": 4, "n": 100}},
     }
 )
 
@@ -96,8 +96,8 @@ def test_from_data_to_table(setting, in_this_process):
     assert made[0] == made[1]  # trained once
 
     by_title = {(row.title, row.sigma): row for row in found}
-    assert by_title["alone, mean", 0.25].trained["epochs"] == 3
-    assert by_title["coupled, mean", 0.25].trained["epochs"] == 2 + 3
+    assert by_title["alone, mean", 0.25].trained["epochs"] == 2
+    assert by_title["coupled, mean", 0.25].trained["epochs"] == 1 + 2
     pair = by_title["coupled, mean", 0.25].minus[0]
     gained = by_title["coupled, mean", 0.25].acr - by_title["alone, mean", 0.25].acr
     assert pair.average_certified_radius[2] == pytest.approx(gained)
