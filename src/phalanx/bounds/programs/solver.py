@@ -123,8 +123,9 @@ def started(program: Program, seconds: float | None) -> Any:
     highs = getattr(module, "_Highs", module.Highs)()
     options: dict[str, Any] = {
         "output_flag": False, "threads": 1, "random_seed": 0, "parallel": "off",
-        "solver": SIMPLEX,
     }  # fmt: skip
+    if not program.whole.any():  # asked for by name, HiGHS before 1.12 forgets whole numbers
+        options["solver"] = SIMPLEX
     if seconds is not None:
         options["time_limit"] = float(seconds)
     for name, value in options.items():
