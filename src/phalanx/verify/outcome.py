@@ -20,6 +20,10 @@ EXHAUSTED = "exhausted"
 """The reason of an unknown where nothing was left to try."""
 
 
+class OutOfTime(Exception):
+    """A clock ran out in the middle of a step; what was not finished says nothing."""
+
+
 class Clock:
     """A deadline, in seconds of a clock that never goes back.
 
