@@ -252,7 +252,9 @@ def _average_is_convolution(state: _State, node: Node) -> Node | None:
     size = 1
     for length in a["kernel"]:
         size *= length
-    weight = torch.full((channels, 1, *a["kernel"]), 1 / size)
+    kinds = {t.dtype for other in state.nodes.values() for t in other.tensors.values()}
+    kind = torch.float64 if torch.float64 in kinds else torch.float32  # 1/9 is in neither
+    weight = torch.full((channels, 1, *a["kernel"]), 1 / size, dtype=kind)
     ones = (1,) * len(a["kernel"])
     attributes = {
         "stride": tuple(a["stride"]),

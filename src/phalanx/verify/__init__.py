@@ -1,0 +1,1 @@
+"""Complete verification: attack, bounds and search; every answer is proven or replayed."""
