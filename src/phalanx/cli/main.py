@@ -20,6 +20,7 @@ COMMANDS = (
     "train",
     "certify",
     "attack",
+    "verify",
     "audit",
     "diagnose",
     "footprint",
