@@ -21,6 +21,8 @@ COMMANDS = (
     "certify",
     "attack",
     "verify",
+    "supports",
+    "vnncomp",
     "audit",
     "diagnose",
     "footprint",
