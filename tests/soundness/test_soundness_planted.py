@@ -95,6 +95,7 @@ def test_rounded_radius_of_two_laws_exceeds_a_known_set():
         )
 
 
+@pytest.mark.slow
 def test_peeking_has_not_its_level():
     with pytest.raises(AssertionError):
         checks_stopping.level(rules.get(planted.NAME))

@@ -81,6 +81,7 @@ def test_two_processes_train_what_one_does(tmp_path):
         assert torch.allclose(shared.network.state_dict()[name], value, rtol=0, atol=1e-4), name
 
 
+@pytest.mark.slow
 def test_batch_normalisation_is_that_of_the_whole_batch(tmp_path):
     for world in (1, 2):
         run(NORMALISE, [str(tmp_path / str(world))], world)

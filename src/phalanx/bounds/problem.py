@@ -22,11 +22,18 @@ class Options:
         iterations: steps of those that optimise.
         step: their step size.
         layers: whether alpha-CROWN optimises the bounds in between too: ``none`` or ``layers``.
+        cuts: rounds in which ``lp`` and ``kpoly`` add the cuts of Tjandraatmadja et al. (2020).
+        group: how many ReLUs ``kpoly`` takes together: 2 or 3.
+        seconds: of each linear program; None: as long as it takes. With a limit, answers depend on
+            the machine.
     """
 
     iterations: int = 20
     step: float = 0.1
     layers: str = "none"
+    cuts: int = 0
+    group: int = 2
+    seconds: float | None = None
 
 
 @dataclass
