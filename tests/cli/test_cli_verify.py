@@ -144,12 +144,12 @@ def test_a_failure_is_answered_with_error(
 ) -> None:
     from phalanx.verify import portfolio
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise RuntimeError("planted")
 
     monkeypatch.setattr(portfolio, "prepared", fail)
     query = written(tmp_path, BOX + "(assert (>= Y_0 2.6))")
-    code, out, err = command("verify", net, query)
+    code, out, err = command("verify", net, query, "--engine", "none")
     assert (code, out) == (4, "error\n")
     assert "planted" in err
 

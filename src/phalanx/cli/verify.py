@@ -36,6 +36,9 @@ Idealised = Annotated[
     bool,
     typer.Option("--idealised", help="answer queries about floats in exact arithmetic"),
 ]
+Engines = Annotated[
+    list[str] | None, typer.Option("--engine", help="complete method; repeat it; or none")
+]
 Cap = Annotated[float | None, typer.Option("--cap", help="of a table: at most these seconds each")]
 
 
@@ -55,6 +58,7 @@ def verify(
     out: opt.Out = None,
     seed: opt.Seed = 0,
     recheck: Recheck = True,
+    engine: Engines = None,
     idealised: Idealised = False,
     json: opt.Json = False,
 ) -> None:
@@ -73,7 +77,10 @@ def verify(
     net, query = _files(files or [], network or [])
     if not timeout > 0:
         raise ParameterError(f"--timeout {timeout}", why="it is a number of seconds above 0")
-    _solve(net, query, began + timeout, seed=seed, recheck=recheck, idealised=idealised, json=json)
+    plan: dict[str, Any] = {"recheck": recheck, "seed": seed}
+    if engine:
+        plan["engines"] = () if engine == ["none"] else tuple(engine)
+    _solve(net, query, began + timeout, plan=plan, idealised=idealised, json=json)
 
 
 def _files(files: list[str], networks: list[str]) -> tuple[tuple[str, str], str]:
@@ -95,8 +102,7 @@ def _solve(
     query: str,
     end: float,
     *,
-    seed: int,
-    recheck: bool,
+    plan: dict[str, Any],
     idealised: bool,
     json: bool,
 ) -> None:
@@ -122,7 +128,7 @@ def _solve(
         result = decide(
             network_of(net[1]),
             found.property,
-            plan=Portfolio(recheck=recheck, seed=seed),
+            plan=Portfolio(**plan),
             watch=state.watch,
             clock=Clock(max(end - time.monotonic(), 1e-3)),
         )
