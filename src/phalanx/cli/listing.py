@@ -25,6 +25,7 @@ KINDS = {
     "stopping": "phalanx.smoothing.stopping:rules",
     "bounding": "phalanx.bounds.problem:methods",
     "operators": "phalanx.bounds.ops:rows",
+    "engines": "phalanx.verify.engine:engines",
 }
 """Where the registry of each kind is; it is imported when the kind is asked for."""
 

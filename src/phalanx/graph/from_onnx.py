@@ -54,6 +54,13 @@ def from_onnx_bytes(content: bytes, *, name: str = "the ONNX graph") -> Graph:
     return _Reader(onnx, model, name).read()
 
 
+def operators() -> list[str]:
+    """Names of all ONNX operators that are read."""
+    for module in _RULES:
+        import_module(f"phalanx.graph.onnx_rules.{module}")
+    return sorted({*RULES, "Constant"})
+
+
 class _Reader:
     """One pass over the nodes of a file."""
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -294,7 +295,7 @@ def _bias(node: Node) -> Tensor:
 
 def _along(tensor: Tensor, shape: tuple[int, ...], axis: int) -> Tensor | None:
     """A broadcast tensor as one number for each entry of ``axis``; None where it needs more."""
-    full = tensor.expand(torch.broadcast_shapes(tensor.shape, shape))
+    full = tensor.expand(np.broadcast_shapes(tensor.shape, shape))
     if full.shape != torch.Size(shape):
         return None
     rows = full.movedim(axis, 0).reshape(shape[axis], -1)

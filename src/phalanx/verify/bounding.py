@@ -14,7 +14,7 @@ from phalanx.bounds.problem import Options, Problem, Trace, methods
 from phalanx.bounds.region import Region
 from phalanx.graph.ir import Graph
 from phalanx.specs.property import Case, Property
-from phalanx.verify.network import Network, speaking_of_inputs
+from phalanx.verify.network import speaking_of_inputs
 from phalanx.verify.outcome import Clock, OutOfTime
 
 AT_ONCE = 1 << 21
@@ -78,18 +78,21 @@ class Found:
     place: tuple[int, int] = (0, 0)
 
 
-def prepared(network: Network, prop: Property) -> Graph:
-    """The network's graph in float64, ready for bounds.
-
-    Its inputs stand behind its outputs where a row of the property reads them.
+def prepared(graph: Graph, *, mixed: bool) -> Graph:
+    """A network's graph in float64, ready for bounds; with ``mixed`` its outputs, then its inputs.
 
     Raises:
         GraphError: an operator that is not bounded.
     """
-    graph = network.graph.to(torch.float64)
-    if any(case.inputs is not None for case in prop.cases):
+    graph = graph.to(torch.float64)
+    if mixed:
         graph = speaking_of_inputs(graph)
     return prepare(graph).to(torch.float64)
+
+
+def is_mixed(prop: Property) -> bool:
+    """Whether a row reads inputs."""
+    return any(case.inputs is not None for case in prop.cases)
 
 
 def fields(prop: Property, numbers: Sequence[int]) -> list[Field]:
@@ -99,7 +102,7 @@ def fields(prop: Property, numbers: Sequence[int]) -> list[Field]:
         case = prop.cases[number]
         key = case.lower.numpy().tobytes() + case.upper.numpy().tobytes()
         together.setdefault(key, []).append(number)
-    mixed = any(case.inputs is not None for case in prop.cases)
+    mixed = is_mixed(prop)
     return [_field(prop, group, mixed=mixed) for group in together.values()]
 
 

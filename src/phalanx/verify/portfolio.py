@@ -6,13 +6,14 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from importlib.util import find_spec
 
 from phalanx.bounds.problem import Options
 from phalanx.errors import NonFiniteError, ParameterError, PhalanxError
 from phalanx.graph.ir import Graph
 from phalanx.specs.property import Property
 from phalanx.verdicts import Verdict
-from phalanx.verify.bounding import Found, bounded, fields, prepared
+from phalanx.verify.bounding import Found, bounded, fields, is_mixed, prepared
 from phalanx.verify.engine import Task, engines
 from phalanx.verify.falsify import Effort, falsified
 from phalanx.verify.network import Network
@@ -24,6 +25,18 @@ from phalanx.verify.witness import Witness, replayed
 UNCONFIRMED = "a counterexample was not confirmed when it was replayed"
 FAILURES = (PhalanxError, RuntimeError, MemoryError, ArithmeticError, ValueError, LookupError)
 """What a step may fail with; other steps are still believed, and the property may not be."""
+
+
+PREFERRED = ("branch-and-bound", "milp")
+"""Engines of which the first that is there is used where none is asked for."""
+
+
+def default_engines() -> tuple[str, ...]:
+    """The preferred engine, or none."""
+    names = engines.names()
+    if not find_spec("highspy"):
+        names = [name for name in names if name != "milp"]
+    return tuple(name for name in PREFERRED if name in names)[:1]
 
 
 @dataclass(frozen=True)
@@ -42,7 +55,7 @@ class Portfolio:
     attack: Effort = field(default_factory=lambda: Effort(starts=2, steps=8))
     bounds: tuple[str, ...] = ("interval", "crown", "alpha-crown")
     pursuit: Effort = field(default_factory=lambda: Effort(starts=10, steps=40))
-    engines: tuple[str, ...] = field(default_factory=lambda: tuple(engines.names()))
+    engines: tuple[str, ...] = field(default_factory=default_engines)
     recheck: bool = True
     seed: int = 0
 
@@ -102,7 +115,7 @@ class _Run:
 
     def bound(self, method: str, clock: Clock) -> None:
         """Refute open cases by a bounding method."""
-        graph = prepared(self.network, self.prop)
+        graph = prepared(self.network.graph, mixed=is_mixed(self.prop))
         refuted: list[tuple[int, Found]] = []
         try:
             for number, found in bounded(
