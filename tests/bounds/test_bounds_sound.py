@@ -57,9 +57,9 @@ def test_balls(norm: str, case: str) -> None:
 
 INTERVAL = (
     *("crown", "fast-lin", "crown-ibp", "forward", "zonotope", "alpha-crown", "lipschitz"),
-    *("lp",),
+    *("lp", "fast-c2v", "kpoly"),
 )
-CROWN = ("alpha-crown", "lp")
+CROWN = ("alpha-crown", "lp", "fast-c2v")
 
 
 @pytest.mark.parametrize("case", ["relu", "sigmoid", "abs", "conv", "max-pool", "add", "matmul"])
@@ -67,7 +67,7 @@ def test_tighter_is_never_looser(case: str) -> None:
     for seed in range(2):
         graph = network(case, seed)
         pairs = [(method, "interval") for method in INTERVAL]
-        pairs += [(method, "crown") for method in CROWN]
+        pairs += [(method, "crown") for method in CROWN] + [("kpoly", "lp")]
         tighter(graph, around(graph, 0.3, seed), pairs)
 
 

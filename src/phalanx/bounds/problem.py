@@ -100,7 +100,10 @@ methods: Registry[Method] = Registry(
     "bounding",
     "phalanx.bounds.methods",
     noun="bounding method",
-    aliases={"ibp": "interval", "deeppoly": "crown", "deepz": "zonotope"},
+    aliases={
+        **{"ibp": "interval", "deeppoly": "crown", "deepz": "zonotope"},
+        **{"k-relu": "kpoly", "krelu": "kpoly"},
+    },
 )
 
 
