@@ -111,7 +111,6 @@ class _Run:
         self.witness = falsified(
             self.network, self.prop, tuple(self.open), clock, effort=effort, seed=self.plan.seed
         )
-        self.watch.found = self.witness
 
     def bound(self, method: str, clock: Clock) -> None:
         """Refute open cases by a bounding method."""
@@ -154,7 +153,6 @@ class _Run:
             self.open.remove(number)
         elif outcome.witness is not None:
             self.witness = replayed(self.network, self.prop, number, outcome.witness[None])
-            self.watch.found = self.witness
             if self.witness is None:
                 self.undecided = UNCONFIRMED
         elif outcome.verdict is Verdict.UNKNOWN and outcome.reason != TIMEOUT:
