@@ -66,7 +66,7 @@ def verify(
 
     The first line on stdout is sat, unsat, unknown, timeout (timed-out in VNN-LIB 2.0) or error.
     """
-    began = time.monotonic()
+    began = time.monotonic() - time.process_time()  # about when the process began
     if table:
         if files or network:
             raise ParameterError("files beside --table", repair="phalanx verify --table FILE")
