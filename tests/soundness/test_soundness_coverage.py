@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize(
     ("noise", "radius"),
     [
-        pytest.param(lambda: None, check.true_radius, id="real"),
+        pytest.param(lambda: None, check.true_radius, id="real", marks=pytest.mark.slow),
         pytest.param(check.lattice_noise, check.lattice_radius, id="lattice"),
     ],
 )

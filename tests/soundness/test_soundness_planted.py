@@ -132,6 +132,7 @@ def test_an_overwriting_member_changes_no_vote_of_another():
     assert [row.n_a for row in together] == [row.n_a for row in alone]
 
 
+@pytest.mark.slow
 def test_the_whole_harness_turns_red():
     """Run the harness as anybody would, with one plugin that registers and nothing else."""
     places = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])

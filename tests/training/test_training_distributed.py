@@ -68,6 +68,7 @@ def run(script, arguments, world):
     assert [process.returncode for process in processes] == [0] * world, errors
 
 
+@pytest.mark.slow
 def test_two_processes_train_what_one_does(tmp_path):
     changes = ["model.options.hidden=[16]", "members=1", "epochs=2", "data.augment=flip-crop"]
     [alone] = train(load_recipe("digits-gaussian", changes))

@@ -111,7 +111,7 @@ def test_an_interrupted_training_continues_bit_identically(tiny, tmp_path, eager
     assert len((tmp_path / "training.jsonl").read_text().splitlines()) == 6
 
 
-@pytest.mark.parametrize("name", ["adam", "adamw"])
+@pytest.mark.parametrize("name", ["adam", pytest.param("adamw", marks=pytest.mark.slow)])
 def test_other_optimizers_resume_too(tiny, tmp_path, eager, name):
     optimizer = tiny.optimizer.model_copy(update={"name": name, "lr": 0.01})
     recipe = tiny.model_copy(update={"optimizer": optimizer, "members": 1})

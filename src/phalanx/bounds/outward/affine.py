@@ -37,6 +37,11 @@ def offset(node: Node, like: Tensor) -> Tensor:
     return image(node, [like.new_zeros(1, *shape) for shape in shapes])
 
 
+def linear(node: Node, values: Sequence[Tensor]) -> Tensor:
+    """What it computes less its value at zero."""
+    return OPERATORS[node.op](_bare(node), *values)
+
+
 def magnitude(node: Node, values: Sequence[Tensor]) -> Tensor:
     """The linear part with absolute coefficients, of values that are not negative."""
     bare = _bare(node)
