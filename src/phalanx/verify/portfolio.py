@@ -246,7 +246,9 @@ def _check(plan: Portfolio) -> None:
 
     for name in plan.bounds:
         methods.get(name)
+    known = engines.names()
     for name in plan.engines:
-        engines.get(name)
+        if name not in known:
+            engines.get(name)  # says which there are; those that are there load when they are used
     if not plan.bounds and not plan.engines:
         raise ParameterError("no method that could prove anything", repair="bounds=('crown',)")

@@ -123,8 +123,8 @@ def _unsafe(task: Task, x: torch.Tensor) -> bool:
 
 
 def _seconds(clock: Clock) -> float | None:
-    """Of the branching: the relaxation at its root is solved before."""
-    left = clock.left()
+    """For the relaxation at the root, and again for the branching."""
+    left = clock.left() / 2
     return None if left == float("inf") else max(left, 0.01)
 
 
