@@ -170,11 +170,17 @@ main()
 """
     anywhere = """
 import time
-from phalanx.cli.deadline import kept
-with kept(0.5, lambda: "unsat", lambda: ""):
-    time.sleep(60)
+from phalanx.cli.deadline import Known, keep_time
+known = keep_time(0.5, str.upper, str)
+known.tell(Known.PROVEN)
+time.sleep(60)
 """
-    for text, word in ((importing, "timeout"), (anywhere, "unsat")):
+    threads = anywhere.replace("import time", "import time, threading") + ""
+    threads = threads.replace(
+        "known =", "threading.Thread(target=time.sleep, args=(9,), daemon=True).start();known ="
+    )
+    cases = ((importing, "timeout"), (anywhere, "UNSAT"), (threads, "UNSAT"))
+    for text, word in cases:
         done = subprocess.run(
             [sys.executable, "-c", text], capture_output=True, text=True, timeout=50, check=False
         )
@@ -182,19 +188,49 @@ with kept(0.5, lambda: "unsat", lambda: ""):
 
 
 def test_the_last_word_is_a_proof_or_none() -> None:
+    from phalanx.cli.deadline import Known
     from phalanx.cli.verify import _State
     from phalanx.verify.result import Watch
 
-    state = _State(json=False)
-    assert state.last_word() == "timeout"
-    assert state.progress() == "reading"
-    state.version, state.watch = "2.0", Watch()
-    assert state.last_word() == "timed-out"
+    known, state = Known(), _State()
+    assert (known.last_word(), state.progress()) == ("timeout", "reading")
+    state.watch = Watch(lambda proven: known.tell(Known.PROVEN, proven))
+    known.tell(Known.TWO)
+    assert known.last_word() == "timed-out"
     state.watch.proven = True
-    assert state.last_word() == "unsat"
+    assert known.last_word() == "unsat"
+    state.watch.proven = False
+    assert known.last_word() == "timed-out"
     state.watch.refuted, state.watch.cases, state.watch.stage = 2, 3, "crown"
     state.watch.numbers = {"domains": 7}
     assert state.progress() == "crown: 2 of 3 cases refuted, domains 7"
+
+
+def test_work_that_is_killed_is_an_error() -> None:
+    text = """
+import os, signal
+from phalanx.cli.deadline import keep_time
+keep_time(30, str, str)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", text], capture_output=True, text=True, timeout=20, check=False
+    )
+    assert (done.returncode, done.stdout) == (4, "error\n")
+    assert "signal 9" in done.stderr
+
+
+def test_exit_codes_and_words_of_the_work_are_passed_on() -> None:
+    text = """
+import sys
+from phalanx.cli.deadline import keep_time
+keep_time(30, str, str)
+print("sat"); sys.exit(3)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", text], capture_output=True, text=True, timeout=20, check=False
+    )
+    assert (done.returncode, done.stdout) == (3, "sat\n")
 
 
 def table(folder: Path, net: Path) -> Path:

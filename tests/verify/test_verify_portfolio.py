@@ -182,6 +182,27 @@ def test_a_witness_that_is_none_is_not_reported(planted: Callable[[Engine], Port
     assert right.word == "sat"
 
 
+def test_an_engine_may_ask_whether_a_point_counts_and_tell_how_far_it_is(
+    planted: Callable[[Engine], Portfolio],
+) -> None:
+    asked = []
+
+    def asking(task: Task) -> Outcome:
+        assert task.confirm is not None
+        assert task.told is not None
+        asked.extend(task.confirm(double(*point)) for point in ((0.1, 0.1), (1.0, 1.0)))
+        task.told({"domains": 5})
+        return Outcome(Verdict.UNKNOWN, "planted")
+
+    watch = Watch()
+    plan = planted(asking)
+    own = Property((case([[-1, 0], [0, -1]], [1.5, 0.9]),))  # y_0 >= 1.5 and y_1 >= 0.9
+    found = decide(network_of(tent()), own, plan=plan, watch=watch)
+    assert (found.word, found.reason) == ("unknown", "planted")
+    assert asked == [False, True]
+    assert watch.numbers == {"domains": 5}
+
+
 def test_an_engine_that_fails_on_one_case_spoils_the_property(
     planted: Callable[[Engine], Portfolio],
 ) -> None:

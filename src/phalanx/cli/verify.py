@@ -10,7 +10,7 @@ import typer
 
 from phalanx.cli import options as opt
 from phalanx.cli.console import answer, answer_json, log
-from phalanx.cli.deadline import kept
+from phalanx.cli.deadline import Known, keep_time
 from phalanx.errors import ParameterError, SampleErrors
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def verify(
 
     The first line on stdout is sat, unsat, unknown, timeout (timed-out in VNN-LIB 2.0) or error.
     """
-    began = time.monotonic()
+    began = time.monotonic() - time.process_time()  # about when the process began
     if table:
         if files or network:
             raise ParameterError("files beside --table", repair="phalanx verify --table FILE")
@@ -106,48 +106,57 @@ def _solve(
     idealised: bool,
     json: bool,
 ) -> None:
-    state = _State(json)
+    state = _State()
     # From here on the time is kept, whatever is still to be imported.
-    with kept(max(end - time.monotonic(), 0.01), state.last_word, state.progress):
-        from phalanx.specs.vnnlib import read
-        from phalanx.verify.answers import require_consent
-        from phalanx.verify.network import network_of
-        from phalanx.verify.outcome import Clock
-        from phalanx.verify.portfolio import Portfolio, decide
-        from phalanx.verify.result import Watch
-
-        found = read(query)
-        state.version = found.version
-        if net[0] and net[0] != found.network:
-            raise ParameterError(
-                f"--network {net[0]}=...",
-                why=f"the query calls its network {found.network or 'nothing'}",
-            )
-        require_consent(found, idealised=idealised)
-        state.watch = Watch()
-        result = decide(
-            network_of(net[1]),
-            found.property,
-            plan=Portfolio(**plan),
-            watch=state.watch,
-            clock=Clock(max(end - time.monotonic(), 1e-3)),
-        )
+    known = keep_time(
+        max(end - time.monotonic(), 0.01), lambda word: _written(word, json=json), state.progress
+    )
+    try:
+        result, found = _decided(net, query, end, state, known, plan=plan, idealised=idealised)
+    finally:
+        known.tell(Known.ANSWERING)
     _report(result, found, json=json)
 
 
+def _decided(
+    net: tuple[str, str],
+    query: str,
+    end: float,
+    state: _State,
+    known: Known,
+    *,
+    plan: dict[str, Any],
+    idealised: bool,
+) -> tuple[Result, Query]:
+    from phalanx.specs.vnnlib import read
+    from phalanx.verify.answers import require_consent
+    from phalanx.verify.network import network_of
+    from phalanx.verify.outcome import Clock
+    from phalanx.verify.portfolio import Portfolio, decide
+    from phalanx.verify.result import Watch
+
+    found = read(query)
+    known.tell(Known.TWO, found.version == "2.0")
+    if net[0] and net[0] != found.network:
+        raise ParameterError(
+            f"--network {net[0]}=...",
+            why=f"the query calls its network {found.network or 'nothing'}",
+        )
+    require_consent(found, idealised=idealised)
+    state.watch = Watch(lambda proven: known.tell(Known.PROVEN, proven))
+    network = network_of(net[1])
+    clock = Clock(max(end - time.monotonic(), 1e-3))
+    return (
+        decide(network, found.property, plan=Portfolio(**plan), watch=state.watch, clock=clock),
+        found,
+    )
+
+
 class _State:
-    """What can be said before the end, by a thread that waits no longer."""
+    """How far the work is, for a line on a terminal."""
 
-    def __init__(self, json: bool) -> None:
-        self.json, self.version = json, "1.0"
+    def __init__(self) -> None:
         self.watch: Watch | None = None
-
-    def last_word(self) -> str:
-        """The answer so far: a proof whose roundings were not counted again is one."""
-        word = "timed-out" if self.version == "2.0" else "timeout"
-        if self.watch is not None and self.watch.proven:
-            word = "unsat"
-        return f'{{"answer": "{word}"}}' if self.json else word
 
     def progress(self) -> str:
         """Where the work is."""
@@ -158,6 +167,10 @@ class _State:
         return f"{watch.stage or 'starting'}: {watch.refuted} of {watch.cases} cases refuted" + (
             f", {numbers}" if numbers else ""
         )
+
+
+def _written(word: str, *, json: bool) -> str:
+    return f'{{"answer": "{word}"}}' if json else word
 
 
 def _report(result: Result, query: Query, *, json: bool) -> None:

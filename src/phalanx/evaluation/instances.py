@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -177,15 +178,17 @@ def solve(
 def _solved(instance: Instance, base: list[str]) -> Record:
     words = [*base, str(instance.network), str(instance.query), "--timeout", str(instance.timeout)]
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-    try:
-        done = subprocess.run(
-            words, capture_output=True, text=True, timeout=instance.timeout + OVERRUN, check=False
-        )
-        first = done.stdout.partition("\n")[0].strip()
-        answer = first if done.returncode == 0 and first else "error"
-        note = (done.stderr.strip().splitlines() or [""])[-1]
-    except subprocess.TimeoutExpired:
-        answer, note = "overran", ""
+    with subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        try:
+            out, err = process.communicate(timeout=instance.timeout + OVERRUN)
+            first = out.partition("\n")[0].strip()
+            answer = first if process.returncode == 0 and first else "error"
+            note = (err.strip().splitlines() or [""])[-1]
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            answer, note = "overran", ""
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return Record(

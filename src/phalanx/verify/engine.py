@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
 
 from phalanx.graph.ir import Graph
 from phalanx.registry import Registry
@@ -20,12 +23,17 @@ class Task:
         case: see `Case`; its box is to be searched in full.
         clock: when to stop; an engine that has not decided by then answers unknown(timeout).
         seed: of whatever it draws.
+        confirm: whether a flat input ``(n,)`` is a counterexample when it is run again where it
+            counts; an engine goes on where it is not. None: nobody is there to ask.
+        told: numbers to show while it works, such as ``domains``.
     """
 
     graph: Graph
     case: Case
     clock: Clock
     seed: int = 0
+    confirm: Callable[[Tensor], bool] | None = None
+    told: Callable[[Mapping[str, Any]], None] | None = None
 
 
 Engine = Callable[[Task], Outcome]

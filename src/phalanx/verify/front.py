@@ -17,11 +17,12 @@ from phalanx.verify.portfolio import Portfolio, decide
 from phalanx.verify.result import Result, Watch
 
 if TYPE_CHECKING:
+    from phalanx.ensembles.ensemble import Ensemble
     from phalanx.models.model import Model
 
 
 def verify(
-    model: Network | Graph | Model | str | Path,
+    model: Network | Graph | Model | Ensemble | str | Path,
     prop: Property | Case | Query | str | Path,
     timeout: float = math.inf,
     *,
@@ -31,7 +32,7 @@ def verify(
     """Whether a property holds of a network: proven, falsified by a replayed input, or unknown.
 
     Args:
-        model: an ONNX file, a model (also as `phalanx.load` takes it), or a graph.
+        model: an ONNX file, a model (also as `phalanx.load` takes it), an ensemble, or a graph.
         prop: a VNN-LIB file, a property, or one case of it.
         timeout: seconds of wall clock, reading included.
         plan: what is tried, see `Portfolio`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -14,9 +15,10 @@ from phalanx.errors import DataError, MissingDependencyError, ParameterError
 from phalanx.graph.ir import Graph, Node
 from phalanx.graph.run import run
 from phalanx.specs.property import Property
-from phalanx.verify.runtimes import GraphRuntime, OnnxRuntime, Runtime
+from phalanx.verify.runtimes import GraphRuntime, ModuleRuntime, OnnxRuntime, Runtime, type_of
 
 if TYPE_CHECKING:
+    from phalanx.ensembles.ensemble import Ensemble
     from phalanx.models.model import Model
 
 ROWS = 4096
@@ -24,6 +26,9 @@ ROWS = 4096
 
 PASS = 1 << 24
 """Numbers of a pass at most."""
+
+LINEAR = ("mean", "softmax", "weighted")
+"""Reducers that add up what members answer."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,19 +74,21 @@ class Network:
         """
         widest = max(prod(node.shape) for node in self.graph)
         rows = max(1, min(ROWS, PASS // widest))
-        shape = self.graph.input.shape
+        shape, x = self.graph.input.shape, x.to(type_of(self.graph))
         found = [run(self.graph, part.reshape(-1, *shape)).flatten(1) for part in x.split(rows)]
         return torch.cat(found)
 
 
-def network_of(model: Network | Graph | Model | str | Path) -> Network:
-    """The network in an ONNX file, in a graph or in a model.
+def network_of(model: Network | Graph | Model | Ensemble | str | Path) -> Network:
+    """The network in an ONNX file, in a graph, in a model or in an ensemble.
 
-    A counterexample in an ONNX file is repeated in onnxruntime where it is installed, else (and for
-    other networks) in the graph, in the network's own type and in float64.
+    A counterexample in an ONNX file is repeated in onnxruntime where it is installed; in a model or
+    an ensemble by the module itself and by its graph in float64; in a graph in its own type and in
+    float64. An ensemble under mean, weighted or softmax is one network of its scores.
 
     Raises:
-        GraphError, ModelError: the network cannot be read. ParameterError: no network at all.
+        GraphError, ModelError: the network cannot be read. ParameterError: no network at all, or a
+            reducer that is none.
     """
     if isinstance(model, Network):
         return model
@@ -89,16 +96,38 @@ def network_of(model: Network | Graph | Model | str | Path) -> Network:
         return _of_file(model)
     if isinstance(model, Graph):
         return Network(model, GraphRuntime(model))
+    from phalanx.ensembles.ensemble import Ensemble
     from phalanx.models.imported import graph_of
     from phalanx.models.model import Model
 
+    if isinstance(model, Ensemble):
+        graph = _of_ensemble(model)
+        return Network(graph, ModuleRuntime(model, graph), "the ensemble")
     if not isinstance(model, Model):
         raise ParameterError(
             f"a network of type {type(model).__name__}",
-            repair="an ONNX file, a Model (phalanx.load), or a Graph",
+            repair="an ONNX file, a Model (phalanx.load), an Ensemble, or a Graph",
         )
     graph = graph_of(model)
-    return Network(graph, GraphRuntime(graph), model.card.name)
+    return Network(graph, ModuleRuntime(model, graph), model.card.name)
+
+
+def _of_ensemble(ensemble: Ensemble) -> Graph:
+    """Its scores, in float64: a third is no number of a smaller type."""
+    from phalanx.bounds.joint import joint
+    from phalanx.bounds.prepare import prepare
+    from phalanx.models.imported import graph_of
+
+    if ensemble.reducer_name not in LINEAR:
+        raise ParameterError(
+            f"the reducer {ensemble.reducer_name!r} makes no network of an ensemble",
+            repair=f"{', '.join(LINEAR)}; or verify the members one by one",
+        )
+    given = ensemble.reducer_options.get("weights") or [1.0] * len(ensemble.models)
+    weights = [weight / math.fsum(given) for weight in given]
+    graphs = [prepare(graph_of(member).to(torch.float64)) for member in ensemble.models]
+    softmax = ensemble.reducer_name != "mean"
+    return joint(graphs, weights, torch.float64, softmax=softmax)
 
 
 def _of_file(path: str | Path) -> Network:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.util import find_spec
+from typing import Any
+
+from torch import Tensor
 
 from phalanx.bounds.problem import Options
 from phalanx.errors import NonFiniteError, ParameterError, PhalanxError
@@ -111,7 +114,6 @@ class _Run:
         self.witness = falsified(
             self.network, self.prop, tuple(self.open), clock, effort=effort, seed=self.plan.seed
         )
-        self.watch.found = self.witness
 
     def bound(self, method: str, clock: Clock) -> None:
         """Refute open cases by a bounding method."""
@@ -145,7 +147,15 @@ class _Run:
     def search(self, name: str, number: int, part: float, _: Clock) -> None:
         """Let an engine decide a case in its part of the time that is left."""
         case, clock = self.prop.cases[number], self.clock.share(part)
-        outcome = engines.get(name)(Task(self.network.graph, case, clock, self.plan.seed))
+
+        def confirm(x: Tensor) -> bool:
+            return replayed(self.network, self.prop, number, x[None]) is not None
+
+        def told(numbers: Mapping[str, Any]) -> None:
+            self.watch.numbers = numbers
+
+        task = Task(self.network.graph, case, clock, self.plan.seed, confirm, told)
+        outcome = engines.get(name)(task)
         self.stats.update({f"{name}: {key}": value for key, value in outcome.stats.items()})
         if outcome.lower is not None:
             self.best[number] = max(outcome.lower, self.best.get(number, -math.inf))
@@ -154,7 +164,6 @@ class _Run:
             self.open.remove(number)
         elif outcome.witness is not None:
             self.witness = replayed(self.network, self.prop, number, outcome.witness[None])
-            self.watch.found = self.witness
             if self.witness is None:
                 self.undecided = UNCONFIRMED
         elif outcome.verdict is Verdict.UNKNOWN and outcome.reason != TIMEOUT:
@@ -248,7 +257,9 @@ def _check(plan: Portfolio) -> None:
 
     for name in plan.bounds:
         methods.get(name)
+    known = engines.names()
     for name in plan.engines:
-        engines.get(name)
+        if name not in known:
+            engines.get(name)  # says which there are; those that are there load when they are used
     if not plan.bounds and not plan.engines:
         raise ParameterError("no method that could prove anything", repair="bounds=('crown',)")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -67,17 +67,28 @@ class Result:
 class Watch:
     """What is known so far, for whoever may not wait for the end.
 
+    Args:
+        told: called with whether all cases are refuted, whenever that changes.
+
     Attributes:
-        proven: all cases are refuted, in real arithmetic at least.
-        found: a replayed witness.
         stage: what is being done.
         refuted, cases: how far it is.
         numbers: of the search: domains, bound.
     """
 
-    def __init__(self) -> None:
-        self.proven = False
-        self.found: Witness | None = None
+    def __init__(self, told: Callable[[bool], None] | None = None) -> None:
         self.stage = ""
         self.refuted = self.cases = 0
         self.numbers: Mapping[str, Any] = {}
+        self._told, self._proven = told, False
+
+    @property
+    def proven(self) -> bool:
+        """All cases are refuted, in real arithmetic at least."""
+        return self._proven
+
+    @proven.setter
+    def proven(self, value: bool) -> None:
+        if value != self._proven and self._told is not None:
+            self._told(value)
+        self._proven = value

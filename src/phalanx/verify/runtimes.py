@@ -7,7 +7,7 @@ from math import prod
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from phalanx.errors import MissingDependencyError, ModelError
 from phalanx.graph.ir import Graph
@@ -45,6 +45,24 @@ class GraphRuntime:
                 run(graph, x.to(kind).reshape(1, *graph.input.shape)).flatten().double()
                 for kind, graph in self._graphs.items()
             ]
+
+
+class ModuleRuntime:
+    """The module itself in its own type, and its graph in float64."""
+
+    name = "torch"
+
+    def __init__(self, module: nn.Module, graph: Graph) -> None:
+        kinds = {p.dtype for p in module.parameters() if p.is_floating_point()}
+        self.dtype = torch.float64 if kinds == {torch.float64} else torch.float32
+        self._module, self._graph = module, graph.to(torch.float64)
+
+    def __call__(self, x: Tensor) -> list[Tensor]:
+        """In both."""
+        shaped = x.reshape(1, *self._graph.input.shape)
+        with torch.no_grad():
+            own = self._module(shaped.to(self.dtype))
+            return [own.flatten().double(), run(self._graph, shaped.double()).flatten()]
 
 
 class OnnxRuntime:

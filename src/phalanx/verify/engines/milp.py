@@ -26,8 +26,8 @@ from phalanx.verify.engine import Task, engines
 from phalanx.verify.outcome import TIMEOUT, Clock, Outcome
 
 NAME = "milp"
-MOST_OPEN = 2000
-"""Binary variables that are worth a try."""
+MOST_OPEN = 500
+"""Units that are worth a try."""
 
 
 @engines.register(NAME)
@@ -45,12 +45,20 @@ def milp(task: Task) -> Outcome:
     engine = Engine(graph, region, Settings())
     with torch.no_grad():
         engine.bound_all()
+    units = _open_units(engine)
+    if units > MOST_OPEN:
+        return Outcome(Verdict.UNKNOWN, f"{units} open units are too many for {NAME}")
     encoding = encode(graph, engine.boxes, exact=True)
     whole = int(encoding.program.whole.sum())
-    if not encoding.complete or whole > MOST_OPEN:
-        why = f"{whole} binary variables" if encoding.complete else "only a relaxation is encoded"
-        return Outcome(Verdict.UNKNOWN, why)
+    if not encoding.complete:
+        return Outcome(Verdict.UNKNOWN, "only a relaxation is encoded")
     return _solved(task, engine, encoding, whole)
+
+
+def _open_units(engine: Engine) -> int:
+    """Numbers whose relaxation is not exact."""
+    masks = (engine.wanted(node, engine.boxes[node.name]) for node in engine.graph)
+    return sum(int(mask.sum()) for mask in masks if mask is not None)
 
 
 def _solved(task: Task, engine: Engine, encoding: Encoding, whole: int) -> Outcome:
@@ -115,8 +123,8 @@ def _unsafe(task: Task, x: torch.Tensor) -> bool:
 
 
 def _seconds(clock: Clock) -> float | None:
-    """Of the branching: the relaxation at its root is solved before."""
-    left = clock.left()
+    """For the relaxation at the root, and again for the branching."""
+    left = clock.left() / 2
     return None if left == float("inf") else max(left, 0.01)
 
 
