@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from scipy.sparse import csr_array
 
-from phalanx.bounds.engine import LARGEST_ROWS, Engine
+from phalanx.bounds.engine import Engine
 from phalanx.bounds.programs.encode import Encoding
 from phalanx.bounds.programs.groups import Sides, directions, hull, together
+from phalanx.bounds.programs.matrices import LARGEST_ROWS
 from phalanx.bounds.programs.program import Floats, Indices, stacked
 from phalanx.bounds.programs.relax import Cuts, Separator
 from phalanx.graph.ir import Node
