@@ -16,12 +16,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from phalanx.bounds.forms import Forms, worthwhile
 from phalanx.bounds.ops import (
-    MOST_PRODUCTS,
     Affine,
     Box,
     Curve,
@@ -29,17 +30,24 @@ from phalanx.bounds.ops import (
     Row,
     beneath,
     rows,
+    taken,
     total,
 )
 from phalanx.bounds.region import DUAL, Region
 from phalanx.bounds.sparse import Cuts
 from phalanx.graph.ir import INPUT, Graph, Node
+from phalanx.graph.run import execute
 
-LARGEST_ROWS = 1 << 24
-"""Coefficients that one backward pass holds at once; more rows are taken in turns."""
+BLOCK = 1 << 17
+"""Coefficients that one backward pass holds at once, so that they stay in the cache; more rows are
+taken in turns."""
+
+KEPT_ROWS = 1 << 24
+"""Likewise where a gradient is asked for."""
 
 WORTH_A_PASS = 1 << 13
-"""Coefficients of one element from which on it gets a pass of its own."""
+"""Coefficients of an element from which on it gets a pass of its own; rows of smaller ones share
+one."""
 
 
 @dataclass(frozen=True)
@@ -79,14 +87,19 @@ class Engine:
         self._readers = self.graph.readers()
         self._lines: dict[str, Lines] = {}
         self._parts: dict[int, Engine] = {}
+        self._live = any(t.requires_grad for node in self.graph for t in node.tensors.values())
+        self._values: dict[str, Tensor] = {}
         self._widest = max(torch.Size(node.shape).numel() for node in self.graph)
         self._exact = self._exact_nodes()
         self._cuts = Cuts(self.graph, self.rows, self.boxes.__getitem__)
 
     def bound_all(self) -> None:
         """Boxes of all nodes, in order."""
+        forms = Forms(self) if self.settings.backward and worthwhile(self.graph) else None
         for node in self.graph:
             box = self.interval(node)
+            if forms is not None:
+                box = forms.cut(node, box)
             self.boxes[node.name] = box
             if self.settings.backward and node.name not in self._exact:
                 self.boxes[node.name] = self.tightened(node, box)
@@ -148,63 +161,91 @@ class Engine:
         return None if mask is None else mask.expand(box.lower.shape).flatten(1)
 
     def tightened(self, node: Node, box: Box) -> Box:
-        """The box after backward passes for the entries that matter."""
+        """The box after backward passes for the entries that matter.
+
+        Each gets the bound on that side of which its value at the centre lies first. Most are
+        settled by it; the others get the other one too.
+        """
         mask = self.wanted(node, box)
         if mask is None or not bool(mask.any()):
             return box
-        counts = mask.sum(1)
-        count = int(counts.max())
-        # For each element its own entries; those with fewer fill up with any others.
-        chosen = mask.to(torch.int8).topk(count, dim=1).indices.T
-        if 1 < len(self.region) <= MOST_PRODUCTS and count * self._widest > WORTH_A_PASS:
-            found = self._one_by_one(node, chosen, counts.tolist())
-        else:
-            found = self.values(node, chosen)
-        return intersected(box, chosen, found[:count], -found[count:])
+        below = self.likely(node)
+        box = self._cut(node, box, mask, below)
+        left = self.wanted(node, box)
+        mask = mask if left is None else mask & left
+        return self._cut(node, box, mask, ~below) if bool(mask.any()) else box
 
-    def _one_by_one(self, node: Node, chosen: Tensor, counts: list[int]) -> Tensor:
-        """`values`, a pass for each element: none fills up, and all stays in the cache."""
-        size = len(chosen)
-        found = self.region.lower.new_full((2 * size, chosen.shape[1]), -torch.inf)
-        for index, count in enumerate(counts):
-            if count:
-                part = self.part(index).values(node, chosen[:count, index : index + 1])
-                found[:count, index] = part[:count, 0]
-                found[size : size + count, index] = part[count:, 0]
-        return found
+    def likely(self, node: Node) -> Tensor:
+        """Where ``(B, n)`` the lower bound is likely to settle the sign; nothing depends on it."""
+        if not self._values:
+            with torch.no_grad():
+                found = execute(self.graph, self.region.centre, lambda node: node, keep=True)
+            self._values.update(found)
+        value = self._values[node.name]
+        return (value > 0).expand(len(self.region), *value.shape[1:]).flatten(1)
+
+    def _cut(self, node: Node, box: Box, mask: Tensor, below: Tensor) -> Box:
+        """The box with one side of the masked entries ``(B, n)`` bounded anew."""
+        element, entry = mask.nonzero(as_tuple=True)
+        lower = below[element, entry]
+        sign = lower.to(box.lower.dtype) * 2 - 1
+        found = self.sides(node, element, entry, sign)
+        return intersected(box, (element, entry), lower, found)
+
+    def sides(self, node: Node, element: Tensor, entry: Tensor, sign: Tensor) -> Tensor:
+        """Lower bounds ``(R,)`` of ``sign`` times entries of a node, each for one element.
+
+        Args:
+            node: whose entries.
+            element: of the batch, rising.
+            entry: into the flat value.
+            sign: 1, or -1 for upper bounds of the entries, negated.
+        """
+        size = max(1, (KEPT_ROWS if self._live else BLOCK) // self._widest)
+        found = []
+        if len(entry) * self._widest > WORTH_A_PASS * len(self.region):
+            counts = torch.bincount(element, minlength=len(self.region)).tolist()
+            parts = zip(entry.split(counts), sign.split(counts), strict=True)
+            for index, rows in enumerate(parts):
+                part = self.part(index)
+                for at, signs in zip(*(side.split(size) for side in rows), strict=True):
+                    if len(at):
+                        found.append(part.of_entries(node, at[:, None], signs[:, None]).flatten())
+            return torch.cat(found)
+        for which, at, signs in zip(*(x.split(size) for x in (element, entry, sign)), strict=True):
+            found.append(self.rows_of(which).of_entries(node, at[None], signs[None]).flatten())
+        return torch.cat(found)
 
     def part(self, index: int) -> Engine:
-        """The engine of one element of the batch, on the same boxes."""
+        """The engine of one element of the batch, on the same boxes; kept."""
         if index not in self._parts:
-            part = copy(self)
-            part.region = self.region.element(index)
-            part.boxes = _Part(self.boxes, index)
-            part._lines, part._parts = {}, {}
-            part._cuts = Cuts(part.graph, part.rows, part.boxes.__getitem__)
-            self._parts[index] = part
+            self._parts[index] = self._of(slice(index, index + 1))
         return self._parts[index]
 
-    def values(self, node: Node, chosen: Tensor) -> Tensor:
-        """Lower bounds ``(2 S, B)`` of entries ``(S, B)`` of a node, then of their negatives."""
-        size = max(1, LARGEST_ROWS // (2 * self._widest * max(1, len(self.region))))
-        parts = [self.of_entries(node, part) for part in chosen.split(size)]
-        return torch.cat(
-            [part[: len(part) // 2] for part in parts] + [part[len(part) // 2 :] for part in parts]
-        )
+    def rows_of(self, elements: Tensor) -> Engine:
+        """The engine of a batch of elements, each as often as it is named."""
+        return self._of(elements)
 
-    def of_entries(self, node: Node, chosen: Tensor) -> Tensor:
-        """`values` in one pass."""
+    def _of(self, at: slice | Tensor) -> Engine:
+        part = copy(self)
+        part.region = self.region.elements(at)
+        part.boxes = _Boxes(self, at)
+        part._lines, part._parts = _Lines(self, at), {}
+        part._cuts = Cuts(part.graph, part.rows, part.boxes.__getitem__)
+        return part
+
+    def of_entries(self, node: Node, entry: Tensor, sign: Tensor) -> Tensor:
+        """Lower bounds ``(S, B)`` of ``sign`` times entries ``(S, B)`` of a node."""
         row = self.rows[node.name]
-        picked = row.pick(node, chosen) if isinstance(row, Affine) else None
+        picked = row.pick(node, entry) if isinstance(row, Affine) else None
         if picked is not None:
             first, constant = picked
-            shift = None if constant is None else torch.cat([constant, -constant])
-            return self.least({node.inputs[0]: torch.cat([first, -first])}, shift)
+            rows = first * sign.reshape(*sign.shape, *[1] * (first.ndim - 2))
+            return self.least({node.inputs[0]: rows}, None if constant is None else constant * sign)
         numbers = torch.Size(node.shape).numel()
-        unit = self.region.lower.new_zeros(*chosen.shape, numbers)
-        unit.scatter_(2, chosen.unsqueeze(2), 1.0)
-        unit = unit.reshape(*chosen.shape, *node.shape)
-        return self.least({node.name: torch.cat([unit, -unit])}, None)
+        unit = sign.new_zeros(*entry.shape, numbers)
+        unit = unit.scatter(2, entry.unsqueeze(2), sign.unsqueeze(2))
+        return self.least({node.name: unit.reshape(*entry.shape, *node.shape)}, None)
 
     def least(self, begun: Mapping[str, Tensor], constant: Tensor | None) -> Tensor:
         """Lower bounds ``(S, B)`` of ``sum rows . values + constant`` over the region.
@@ -249,6 +290,8 @@ class Engine:
 
     def lines(self, node: Node) -> Lines:
         """The usual lines of a curve on its input's box, computed once."""
+        if isinstance(self._lines, _Lines):
+            return self._lines[node.name]
         if node.name not in self._lines:
             row, box = self.rows[node.name], self.boxes[node.inputs[0]]
             if not isinstance(row, Curve):
@@ -260,17 +303,39 @@ class Engine:
         return self._lines[node.name]
 
 
-class _Part(dict[str, Box]):
-    """The boxes of one element, cut out of those of a batch when they are asked for."""
+class _Boxes(dict[str, Box]):
+    """The boxes of some elements, taken out of those of a batch when they are asked for."""
 
-    def __init__(self, boxes: Mapping[str, Box], index: int) -> None:
+    def __init__(self, engine: Engine, at: slice | Tensor) -> None:
         super().__init__()
-        self._boxes, self._index = boxes, index
+        self._boxes, self._at = engine.boxes, at
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """None where it is not known of the batch either."""
+        return self[name] if name in self._boxes else default
 
     def __missing__(self, name: str) -> Box:
-        box, at = self._boxes[name], slice(self._index, self._index + 1)
-        one = len(box.lower) == 1  # a constant has no more
-        self[name] = box if one else Box(box.lower[at], box.upper[at])
+        box = self._boxes[name]
+        self[name] = Box(taken(box.lower, self._at), taken(box.upper, self._at))
+        return self[name]
+
+
+class _Lines(dict[str, Lines]):
+    """The lines of some elements, likewise."""
+
+    def __init__(self, engine: Engine, at: slice | Tensor) -> None:
+        super().__init__()
+        self._engine, self._at = engine, at
+
+    def __missing__(self, name: str) -> Lines:
+        lines = self._engine.lines(self._engine.nodes[name])
+        lower, upper = lines.lower_offset, lines.upper_offset
+        self[name] = Lines(
+            taken(lines.lower_slope, self._at),
+            None if lower is None else taken(lower, self._at),
+            taken(lines.upper_slope, self._at),
+            None if upper is None else taken(upper, self._at),
+        )
         return self[name]
 
 
@@ -282,14 +347,23 @@ def known(box: Box) -> Box:
     )
 
 
-def intersected(box: Box, chosen: Tensor, lower: Tensor, upper: Tensor) -> Box:
-    """The box cut with bounds of the chosen entries ``(S, B)``; NaN among them is passed over.
+def intersected(box: Box, at: tuple[Tensor, Tensor], lower: Tensor, found: Tensor) -> Box:
+    """The box cut with bounds ``(R,)`` of entries; NaN among them is passed over.
 
     Where roundings leave lower above upper by a hair, the two change places.
+
+    Args:
+        box: ``(B, *shape)``.
+        at: element and flat entry of each bound.
+        lower: which are lower bounds; the others are of the entries negated.
+        found: the bounds.
     """
     shape = box.lower.shape
-    index = chosen.T
     low, high = box.lower.flatten(1), box.upper.flatten(1)
-    low = low.scatter(1, index, low.gather(1, index).fmax(lower.T))
-    high = high.scatter(1, index, high.gather(1, index).fmin(upper.T))
+    for side, index in ((True, lower), (False, ~lower)):
+        where = (at[0][index], at[1][index])
+        if side:
+            low = low.index_put(where, low[where].fmax(found[index]))
+        else:
+            high = high.index_put(where, high[where].fmin(-found[index]))
     return Box(low.minimum(high).reshape(shape), low.maximum(high).reshape(shape))

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
-from phalanx.bounds.engine import Engine, Settings
+from phalanx.bounds.engine import BLOCK, Engine, Settings
 from phalanx.bounds.planes import Plane
 from phalanx.bounds.region import Region
 from phalanx.graph.ir import Graph
 from phalanx.registry import Registry
+
+LEAST_PART = 64
+"""Elements of a batch that are bounded together, however large they are."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,14 @@ class Problem:
     rows: Tensor
     options: Options = Options()
     trace: Trace = field(default_factory=Trace)
+
+    def parts(self) -> Iterator[Problem]:
+        """The problem for fewer elements at a time, so that their boxes stay in the cache."""
+        widest = max(torch.Size(node.shape).numel() for node in self.graph)
+        size = max(LEAST_PART, 2 * BLOCK // widest)
+        for start in range(0, len(self.region), size):
+            at = slice(start, start + size)
+            yield replace(self, region=self.region.elements(at), rows=self.rows[:, at])
 
     def engine(self, settings: Settings) -> Engine:
         """The engine of this problem."""

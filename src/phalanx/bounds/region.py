@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -86,8 +87,26 @@ class Region:
 
     def element(self, index: int) -> Region:
         """One element of the batch."""
-        at = slice(index, index + 1)
-        return Region(self.lower[at], self.upper[at], self.centre[at], self.norm, self.eps)
+        return self.elements(slice(index, index + 1))
+
+    def elements(self, at: slice | Tensor) -> Region:
+        """Some elements of the batch, by their numbers; they need no second look."""
+        found = object.__new__(Region)
+        for name in ("lower", "upper", "centre"):
+            object.__setattr__(found, name, getattr(self, name)[at])
+        object.__setattr__(found, "norm", self.norm)
+        object.__setattr__(found, "eps", self.eps)
+        return found
+
+    @cached_property
+    def middle(self) -> Tensor:
+        """The centre of the box ``(B, n)``."""
+        return ((self.lower + self.upper) / 2).flatten(1)
+
+    @cached_property
+    def half(self) -> Tensor:
+        """Half its sides ``(B, n)``."""
+        return ((self.upper - self.lower) / 2).flatten(1)
 
     def least(self, rows: Tensor) -> Tensor:
         """``min_x rows . x`` over the region: ``(S, B)`` for coefficients ``(S, B, *shape)``.
@@ -100,9 +119,7 @@ class Region:
         -5.0
         """
         flat = rows.flatten(2)
-        middle = ((self.lower + self.upper) / 2).flatten(1)
-        half = ((self.upper - self.lower) / 2).flatten(1)
-        found = inner(flat, middle) - inner(flat.abs(), half)
+        found = inner(flat, self.middle) - inner(flat.abs(), self.half)
         if self.norm == "linf":
             return found
         gain = self.eps * torch.linalg.vector_norm(flat, ord=DUAL[self.norm], dim=2)

@@ -55,10 +55,10 @@ class _Optimising(Engine):
 
     options: Options = field(default_factory=Options)
 
-    def of_entries(self, node: Node, chosen: Tensor) -> Tensor:
+    def of_entries(self, node: Node, entry: Tensor, sign: Tensor) -> Tensor:
         """The best of several passes; parameters belong to this turn's rows alone."""
         once = super().of_entries
-        return ascended(self, 2 * len(chosen), self.options, lambda: once(node, chosen))
+        return ascended(self, len(entry), self.options, lambda: once(node, entry, sign))
 
 
 def ascended(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from phalanx.bounds.engine import Settings
@@ -16,6 +17,10 @@ def crown(problem: Problem) -> Tensor:
 
 def linear(problem: Problem, settings: Settings) -> Tensor:
     """A backward pass for the rows over boxes as the settings say; never below interval bounds."""
+    return torch.cat([_bounded(part, settings) for part in problem.parts()], 1)
+
+
+def _bounded(problem: Problem, settings: Settings) -> Tensor:
     engine = problem.engine(settings)
     engine.bound_all()
     found = engine.least({problem.graph.output: problem.rows}, None)

@@ -175,7 +175,14 @@ def beneath(rows: Tensor, lines: Lines) -> tuple[Tensor, Tensor | None]:
     >>> beneath(torch.tensor([[[2.0]], [[-2.0]]]), lines)[1].flatten().tolist()
     [0.0, -2.0]
     """
-    positive, negative = rows.clamp_min(0), rows.clamp_max(0)
+    negative = rows.clamp_max(0)
+    sides = (rows, lines.lower_slope, lines.upper_slope)
+    if lines.lower_offset is None and not any(side.requires_grad for side in sides):
+        # Few passes over memory: the coefficients times the line below, corrected where negative.
+        found = rows * lines.lower_slope
+        found.addcmul_(negative, lines.upper_slope - lines.lower_slope)
+        return found, None if lines.upper_offset is None else total(negative, lines.upper_offset)
+    positive = rows.clamp_min(0)
     found = positive * lines.lower_slope + negative * lines.upper_slope
     constant: Tensor | None = None
     for part, offset in ((positive, lines.lower_offset), (negative, lines.upper_offset)):
@@ -202,6 +209,9 @@ def total(rows: Tensor, values: Tensor) -> Tensor:
     """
     if values.ndim == rows.ndim:
         return (rows * values).flatten(2).sum(2)
+    if values.ndim < rows.ndim - 1 or len(values) == 1 or rows.shape[1] == 1:  # one for all
+        values = values if values.ndim < rows.ndim - 1 else values[0]
+        return rows.flatten(2) @ values.expand(rows.shape[2:]).flatten()
     return inner(rows.flatten(2), values.expand(rows.shape[1:]).flatten(1))
 
 
@@ -212,6 +222,13 @@ def inner(rows: Tensor, values: Tensor) -> Tensor:
     # One product of a matrix and a vector for each element reads every number once.
     parts = zip(rows.unbind(1), values.unbind(0), strict=True)
     return torch.stack([part @ value for part, value in parts], 1)
+
+
+def taken(values: Tensor, at: slice | Tensor) -> Tensor:
+    """Some elements of a batch ``(B, *shape)``; what is the same for all stays as it is."""
+    if len(values) == 1:
+        return values
+    return values[at] if isinstance(at, slice) else values.index_select(0, at)
 
 
 def merged(rows: Tensor) -> Tensor:

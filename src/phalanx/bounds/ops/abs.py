@@ -35,6 +35,12 @@ class Abs(Curve):
         below = torch.where((lower < 0) & (upper > 0), tilt, known)
         return Lines(below, None, above, offset)
 
+    def start(self, node: Node, box: Box, *, parallel: bool = False) -> Tensor:
+        """The slope of the wider side, or that of the chord."""
+        lines = self.lines(node, box.lower, box.upper, None)
+        slope = lines.upper_slope if parallel else lines.lower_slope
+        return ((slope + 1) / 2).expand(1, 1, *slope.shape)
+
     def loose(self, node: Node, boxes: Sequence[Box]) -> list[Tensor]:
         """Where the sign of x is open."""
         return [(boxes[0].lower < 0) & (boxes[0].upper > 0)]

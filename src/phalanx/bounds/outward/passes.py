@@ -15,12 +15,15 @@ from math import prod
 import torch
 from torch import Tensor
 
+from phalanx.bounds.forms import worthwhile
+from phalanx.bounds.outward import forms
 from phalanx.bounds.outward.affine import AFFINE, MOVES, adjoint, image, lengths, magnitude, offset
 from phalanx.bounds.outward.curves import CURVES, STRAIGHT, corners, gaps
 from phalanx.bounds.outward.rounding import SAFE, UNDERFLOW, UNIT, dot, down, gamma, up
 from phalanx.bounds.region import DUAL, Region
 from phalanx.errors import GraphError
 from phalanx.graph.ir import CONSTANT, INPUT, Graph, Node
+from phalanx.graph.run import execute
 
 COVERED = (INPUT, CONSTANT, *AFFINE, *CURVES)
 LARGEST_ROWS = 1 << 22
@@ -81,8 +84,13 @@ class Passes:
         self._usual: dict[str, tuple[Tensor, ...]] = {}
         self._gain: dict[str, Tensor] = {}
         exact = self._plain() if region.norm == "linf" else set()
+        self._values = execute(graph, region.centre, lambda node: node, keep=True)
+        few = backward and worthwhile(graph)
+        self._forms: dict[str, forms.Form] = {}
         for node in graph:
             self.sides[node.name] = self._interval(node)
+            if few:
+                self._cut(node)
             if backward and node.name not in exact:
                 self._tighten(node)
 
@@ -127,6 +135,15 @@ class Passes:
         return exact
 
     def _tighten(self, node: Node) -> None:
+        """Backward passes, on the likely side first and on the other one where that settles not."""
+        if not bool(self._open(node).any()):
+            return
+        below = self._values[node.name] > 0
+        for side in (below, ~below):
+            self._bound(node, self._open(node).flatten().nonzero().squeeze(1), side.flatten())
+
+    def _open(self, node: Node) -> Tensor:
+        """Where a relaxation that reads the value is not exact."""
         side = self.sides[node.name]
         mask = torch.zeros_like(side.lower, dtype=torch.bool)
         for reader in self._readers[node.name]:
@@ -135,23 +152,43 @@ class Passes:
                     mask |= (side.lower < corner) & (side.upper > corner)
             elif reader.op in CURVES:
                 mask |= side.lower < side.upper
-        chosen = mask.flatten().nonzero().squeeze(1)
-        if not len(chosen):
-            return
+        return mask
+
+    def _bound(self, node: Node, chosen: Tensor, below: Tensor) -> None:
+        """Lower bounds of the chosen entries that are ``below``, upper bounds of the others."""
+        side = self.sides[node.name]
         low, high = side.lower.flatten().clone(), side.upper.flatten().clone()
-        for part in chosen.split(self._at_once(2)):
+        for part in chosen.split(self._at_once(1)):
+            sign = below[part].to(low.dtype) * 2 - 1
             unit = torch.zeros(len(part), len(low), dtype=low.dtype)
-            unit[torch.arange(len(part)), part] = 1.0
-            rows = torch.cat([unit, -unit]).reshape(-1, *node.shape)
-            found = self.least(node.name, rows)
-            low[part] = low[part].fmax(found[: len(part)])
-            high[part] = high[part].fmin(-found[len(part) :])
+            unit[torch.arange(len(part)), part] = sign
+            found = self.least(node.name, unit.reshape(-1, *node.shape))
+            lower = below[part]
+            low[part[lower]] = low[part[lower]].fmax(found[lower])
+            high[part[~lower]] = high[part[~lower]].fmin(-found[~lower])
         if bool((low > high).any()):
             raise RuntimeError(f"two sound bounds of {node.name!r} contradict each other")
         self.sides[node.name] = Sides(low.reshape(side.lower.shape), high.reshape(side.lower.shape))
 
     def _at_once(self, copies: int) -> int:
         return max(1, LARGEST_ROWS // (copies * max(prod(node.shape) for node in self.graph)))
+
+    def _cut(self, node: Node) -> None:
+        """Intersect a box with what its affine form says."""
+        side, sources = self.sides[node.name], [self._forms[name] for name in node.inputs]
+        if node.op == INPUT:
+            form = forms.of_input(*side.middle())
+        elif node.op in AFFINE:
+            form = forms.of_affine(node, sources)
+        elif node.op in CURVES:
+            below = self.sides[node.inputs[0]]
+            slope = self._usual_slopes(node)[1]
+            form = forms.of_curve(node, sources[0], slope, (below.lower, below.upper))
+        else:
+            form = forms.of_box(*side.middle(), prod(self.graph.input.shape))
+        self._forms[node.name] = form
+        low, high = form.sides()
+        self.sides[node.name] = Sides(side.lower.fmax(low), side.upper.fmin(high))
 
     # backward passes
 

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from scipy.sparse import csr_array
 
-from phalanx.bounds.engine import LARGEST_ROWS, Engine
+from phalanx.bounds.engine import BLOCK as COEFFICIENTS
+from phalanx.bounds.engine import Engine
 from phalanx.bounds.outward.octahedra import directions
 from phalanx.bounds.planes import GroupPlanes, Plane
 from phalanx.bounds.programs.cuts import Cuts
@@ -90,7 +91,7 @@ def _octahedra(
     groups = torch.from_numpy(np.repeat(members, len(several), axis=0))
     values = torch.from_numpy(np.tile(ways[several], (len(members), 1)))
     parts = []
-    for at in torch.arange(len(groups)).split(max(1, LARGEST_ROWS // (4 * size))):
+    for at in torch.arange(len(groups)).split(max(1, COEFFICIENTS // (2 * size))):
         rows = torch.zeros(len(at), size, dtype=engine.region.lower.dtype)
         rows.scatter_(1, groups[at], values[at].to(rows.dtype))
         rows = rows.reshape(len(at), 1, *node.shape)
