@@ -7,18 +7,21 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from bounds_checks import contains, enumerated
-from bounds_nets import Net, around, network
+from bounds_checks import contains, enumerated, outputs
+from bounds_nets import Net, around, network, points
 from scipy.optimize import linprog
 
 from phalanx.bounds.compute import compute
 from phalanx.bounds.engine import Engine, Settings
+from phalanx.bounds.outward.octahedra import corners, directions
+from phalanx.bounds.outward.recheck import recheck
+from phalanx.bounds.planes import GroupPlanes, SumPlanes
 from phalanx.bounds.prepare import prepare
 from phalanx.bounds.problem import Options
-from phalanx.bounds.programs.groups import Sides, corners, directions, hull, together
+from phalanx.bounds.programs.groups import Sides, hull, together
 from phalanx.bounds.programs.matrices import Matrices
 from phalanx.bounds.programs.strengthened import strongest, sums
-from phalanx.bounds.region import box
+from phalanx.bounds.region import Region, box
 from phalanx.errors import ParameterError
 from phalanx.graph.ir import Graph
 from phalanx.graph.run import execute
@@ -193,6 +196,70 @@ def test_one_pass_through_cuts_is_between_lines_and_the_program_with_cuts() -> N
         assert (fast.lower <= full + 1e-7).all()
         better += float((fast.lower - crown).sum())
     assert better > 0.01
+
+
+def two_layers(seed: int) -> Graph:
+    net = Net(seed, (4,)).dense(8, 2.0).add("relu").dense(8, 2.0).add("relu").dense(2)
+    return prepare(net.builder.graph(net.last)).to(torch.float64)
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("fast-c2v", Options()),
+        ("lp", Options(cuts=4)),
+        ("kpoly", Options()),
+        ("kpoly", Options(group=3, cuts=2)),
+    ],
+)
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_planes_hold_outward(method: str, options: Options, norm: str) -> None:
+    for seed in range(2):
+        graph = two_layers(seed)
+        wide = around(graph, 0.5, seed)
+        region = Region(wide.lower, wide.upper, wide.centre, norm, 0.6)
+        found = compute(graph, region, method=method, options=options)
+        lines = compute(graph, region, method="lp" if norm == "linf" else "crown").lower
+        assert found.trace.planes
+        assert found.upper is not None
+        unit = torch.eye(2).double()
+        values = outputs(graph, points(region, 500))
+        for element in range(len(region)):
+            asked = graph, region.element(element), torch.cat([unit, -unit])
+            sure = recheck(*asked, found.trace, element)
+            sought = torch.cat([found.lower[element], -found.upper[element]])
+            least = torch.cat([values[:, element], -values[:, element]], 1).amin(0)
+            assert (sure <= least).all()
+            if norm == "linf":
+                torch.testing.assert_close(sure, sought, rtol=1e-6, atol=1e-6)
+        assert method == "fast-c2v" or (found.lower > lines + 1e-4).any()
+
+
+def test_planes_that_say_too_much_are_not_believed() -> None:
+    """Coefficients may be anything: constants are found anew."""
+    graph = two_layers(0)
+    region = around(graph, 0.5)
+    found = compute(graph, region, method="kpoly", options=Options(cuts=2))
+    random = torch.Generator().manual_seed(0)
+
+    def strange(part: torch.Tensor) -> torch.Tensor:
+        return 3 * torch.randn(part.shape, generator=random, dtype=torch.float64)
+
+    least = outputs(graph, points(region, 500)).amin(0)
+    for planes in found.trace.planes.values():
+        for index, plane in enumerate(planes):
+            if isinstance(plane, GroupPlanes):
+                parts = strange(plane.arguments), strange(plane.answers)
+                planes[index] = GroupPlanes(plane.node, plane.entries, *parts)
+            else:
+                parts = strange(plane.weights), strange(plane.slopes)
+                planes[index] = SumPlanes(plane.node, plane.source, plane.entries, *parts)
+    unit = torch.eye(2).double()
+    for element in range(len(region)):
+        sure = recheck(
+            graph, region.element(element), torch.cat([unit, -unit]), found.trace, element
+        )
+        assert (sure[:2] <= least[element]).all()
 
 
 @pytest.mark.parametrize("method", ["fast-c2v", "kpoly"])

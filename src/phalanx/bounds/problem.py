@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from phalanx.bounds.engine import BLOCK, Engine, Settings
+from phalanx.bounds.planes import Plane
 from phalanx.bounds.region import Region
 from phalanx.graph.ir import Graph
 from phalanx.registry import Registry
@@ -47,11 +48,13 @@ class Trace:
         backward: boxes in between were tightened by backward passes.
         parallel: lines below were parallel to those above.
         places: parameters of curves ``(P, S, B, *shape)`` in the last pass, by name.
+        planes: what was used besides lines, by row and element.
     """
 
     backward: bool = True
     parallel: bool = False
     places: dict[str, Tensor] = field(default_factory=dict)
+    planes: dict[tuple[int, int], list[Plane]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from phalanx.bounds.engine import Engine, Settings
 from phalanx.bounds.ops import Affine, Curve, Lines, beneath
+from phalanx.bounds.planes import Plane, SumPlanes
 from phalanx.bounds.problem import Problem, methods
 from phalanx.bounds.programs.matrices import Matrices
 from phalanx.bounds.programs.strengthened import LARGEST, Sums, strongest, sums
@@ -57,8 +58,11 @@ def fast_c2v(problem: Problem) -> Tensor:
             pass_ = _Pass(part, layers)
             wanted = problem.rows[row : row + 1, element : element + 1]
             pass_.back(wanted, {})
-            better = pass_.back(wanted, pass_.cuts())
+            cuts = pass_.cuts()
+            better = pass_.back(wanted, cuts)
             found[row, element] = found[row, element].fmax(better.squeeze())
+            if cuts:
+                problem.trace.planes[row, element] = pass_.planes
     return found
 
 
@@ -68,6 +72,7 @@ class _Pass:
     def __init__(self, engine: Engine, layers: Mapping[str, Sums]) -> None:
         self.engine, self.layers = engine, layers
         self.coefficients: dict[str, Tensor] = {}
+        self.planes: list[Plane] = []
 
     def back(self, rows: Tensor, cuts: Mapping[str, Cut]) -> Tensor:
         """A lower bound ``(1, 1)`` of rows ``(1, 1, *output shape)``."""
@@ -86,10 +91,13 @@ class _Pass:
                 found = found + engine.region.least(coefficients)
                 continue
             if node.name in cuts:
-                coefficients, part, share = _through(cuts[node.name], coefficients)
-                source = engine.nodes[cuts[node.name].source]
-                add(source.name, part.reshape(1, 1, *source.shape))
-                found = found + share
+                cut = cuts[node.name]
+                coefficients, taken = _through(cut, coefficients)
+                source = engine.nodes[cut.source]
+                add(source.name, (taken @ cut.slope).reshape(1, 1, *source.shape))
+                found = found + taken @ cut.constant
+                scaled = -taken[:, None] * cut.slope
+                self.planes.append(SumPlanes(node.name, source.name, cut.entries, -taken, scaled))
             parts, constant = self._step(node, coefficients)
             found = found if constant is None else found + constant
             for name, part in zip(node.inputs, parts, strict=True):
@@ -164,12 +172,12 @@ class _Pass:
         return flat.reshape(on.shape)
 
 
-def _through(cut: Cut, coefficients: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """What is left for lines, rows ``(m,)`` of the source, and a constant ``(1, 1)``."""
+def _through(cut: Cut, coefficients: Tensor) -> tuple[Tensor, Tensor]:
+    """What is left for lines, and what goes through the cuts ``(k,)``."""
     flat = coefficients.flatten().clone()
     taken = flat[cut.entries].clamp_max(0)  # a lower bound has use for upper bounds of these only
     flat[cut.entries] -= taken
-    return flat.reshape(coefficients.shape), taken @ cut.slope, (taken @ cut.constant).reshape(1, 1)
+    return flat.reshape(coefficients.shape), taken
 
 
 def _on_lines(lines: Lines, x: Tensor, coefficients: Tensor) -> Tensor:

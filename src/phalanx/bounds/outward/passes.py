@@ -200,11 +200,31 @@ class Passes:
             rows: ``(S, *shape)``, taken as they are.
             slopes: of curves; those without have usual ones.
         """
-        slopes = slopes or {}
-        pending, sums = {name: rows}, _Sums(len(rows), rows.dtype)
+        return self.least_of({name: rows}, Sums(len(rows), rows.dtype), slopes)
+
+    def least_of(
+        self,
+        begun: Mapping[str, Tensor],
+        sums: Sums,
+        slopes: Slopes | None = None,
+        *,
+        stop: str | None = None,
+    ) -> Tensor:
+        """Lower bounds ``(S,)`` of rows of several values at once, and of constants.
+
+        Args:
+            begun: rows ``(S, *shape)`` by the names of the nodes they multiply.
+            sums: constants.
+            slopes: as in `least`.
+            stop: a node whose box is met, in place of what it is computed from.
+        """
+        slopes, pending = slopes or {}, dict(begun)
         for node in reversed(self.graph.nodes):
             found = pending.pop(node.name, None)
             if found is None:
+                continue
+            if node.name == stop:
+                sums.add(*_on_box(found, self.sides[stop]))
                 continue
             for source, part in self._step(node, found, sums, slopes.get(node.name)):
                 if source in pending:
@@ -220,7 +240,7 @@ class Passes:
         return self.least(self.graph.output, rows, flat)
 
     def _step(
-        self, node: Node, rows: Tensor, sums: _Sums, slopes: tuple[Tensor, Tensor] | None
+        self, node: Node, rows: Tensor, sums: Sums, slopes: tuple[Tensor, Tensor] | None
     ) -> Iterator[tuple[str, Tensor]]:
         if node.op == INPUT:
             sums.add(*self._on_region(rows))
@@ -275,10 +295,7 @@ class Passes:
 
     def _on_region(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         region = self.region
-        centre, radius = Sides(region.lower, region.upper).middle()
-        middle, lost = dot(rows, centre)
-        reach, more = dot(rows.abs(), radius)
-        value, error = middle - reach, lost + more + UNIT * (middle.abs() + reach)
+        value, error = _on_box(rows, Sides(region.lower, region.upper))
         if region.norm == "linf":
             return value, error
         flat = rows.flatten(1)
@@ -290,8 +307,8 @@ class Passes:
         return torch.where(better, ball, value), torch.where(better, loss, error)
 
 
-class _Sums:
-    """A constant for each row, and what it may be off by."""
+class Sums:
+    """A constant for each row, and what it may be off by; begun with zeros."""
 
     def __init__(self, count: int, dtype: torch.dtype) -> None:
         self.value, self.error = torch.zeros(count, dtype=dtype), torch.zeros(count, dtype=dtype)
@@ -311,6 +328,14 @@ class _Sums:
         """What is surely below; minus infinity where nothing is."""
         found = down(self.value - up(SAFE * self.error))
         return found.nan_to_num(-torch.inf, torch.inf, -torch.inf)
+
+
+def _on_box(rows: Tensor, sides: Sides) -> tuple[Tensor, Tensor]:
+    """The least value of rows on a box, and what it may be off by."""
+    centre, radius = sides.middle()
+    middle, lost = dot(rows, centre)
+    reach, more = dot(rows.abs(), radius)
+    return middle - reach, lost + more + UNIT * (middle.abs() + reach)
 
 
 def _finite(slope: Tensor) -> Tensor:

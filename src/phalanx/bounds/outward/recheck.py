@@ -8,6 +8,7 @@ from torch import Tensor
 from phalanx.bounds.ops import Box, Curve
 from phalanx.bounds.ops import rows as table
 from phalanx.bounds.outward.passes import Passes, Slopes
+from phalanx.bounds.outward.planes import least_with_planes
 from phalanx.bounds.outward.rounding import down, up
 from phalanx.bounds.problem import Trace
 from phalanx.bounds.region import Ball, Region
@@ -41,8 +42,8 @@ def recheck(
 ) -> Tensor:
     """Lower bounds ``(S,)`` of rows of the output that hold in exact arithmetic.
 
-    The slopes that won are taken from the trace; every box, every offset and every sum is computed
-    anew.
+    Slopes and planes that won are taken from the trace; every box, every offset and every sum is
+    computed anew.
 
     Args:
         graph: from `prepare`, in float64: the network whose answers are bounded.
@@ -64,8 +65,14 @@ def recheck(
         passes = Passes(graph, region, backward=trace.backward, parallel=trace.parallel)
         rows = rows.double()
         found = passes.least(graph.output, rows).fmax(passes.by_boxes(rows))
-        if trace.places:
-            found = found.fmax(passes.least(graph.output, rows, _slopes(passes, trace, element)))
+        slopes = _slopes(passes, trace, element)
+        if slopes:
+            found = found.fmax(passes.least(graph.output, rows, slopes))
+        for (row, at), planes in trace.planes.items():
+            if at == element:
+                own = {name: _row_of(pair, row) for name, pair in slopes.items()}
+                better = least_with_planes(passes, rows[row : row + 1], planes, own)
+                found[row] = found[row].fmax(better[0])
     return found
 
 
@@ -85,6 +92,11 @@ def _slopes(passes: Passes, trace: Trace, element: int) -> Slopes:
         )
         found[name] = (below, above)
     return found
+
+
+def _row_of(slopes: tuple[Tensor, Tensor], row: int) -> tuple[Tensor, Tensor]:
+    below, above = (side[min(row, len(side) - 1)][None] for side in slopes)
+    return below, above
 
 
 def all_positive(found: Tensor) -> bool:

@@ -8,12 +8,15 @@ import numpy as np
 import torch
 from scipy.sparse import csr_array
 
+from phalanx.bounds.engine import BLOCK as COEFFICIENTS
 from phalanx.bounds.engine import Engine
+from phalanx.bounds.outward.octahedra import directions
+from phalanx.bounds.planes import GroupPlanes, Plane
+from phalanx.bounds.programs.cuts import Cuts
 from phalanx.bounds.programs.encode import Encoding
-from phalanx.bounds.programs.groups import Sides, directions, hull, together
-from phalanx.bounds.programs.matrices import LARGEST_ROWS
+from phalanx.bounds.programs.groups import Sides, hull, together
 from phalanx.bounds.programs.program import Floats, Indices, stacked
-from phalanx.bounds.programs.relax import Cuts, Separator
+from phalanx.bounds.programs.relax import Separator
 from phalanx.graph.ir import Node
 
 BLOCK = 6
@@ -46,8 +49,8 @@ def group_cuts(engine: Engine, element: int, count: int) -> Separator:
         if node.op == "relu"
     }
 
-    def separate(encoding: Encoding, point: Floats) -> Cuts:
-        found: Cuts = []
+    def separate(encoding: Encoding, point: Floats) -> list[Cuts]:
+        found: list[Cuts] = []
         for name, groups in layers.items():
             if groups:
                 found += _violated(engine.nodes[name], encoding, groups, point)
@@ -88,7 +91,7 @@ def _octahedra(
     groups = torch.from_numpy(np.repeat(members, len(several), axis=0))
     values = torch.from_numpy(np.tile(ways[several], (len(members), 1)))
     parts = []
-    for at in torch.arange(len(groups)).split(max(1, LARGEST_ROWS // (4 * size))):
+    for at in torch.arange(len(groups)).split(max(1, COEFFICIENTS // (2 * size))):
         rows = torch.zeros(len(at), size, dtype=engine.region.lower.dtype)
         rows.scatter_(1, groups[at], values[at].to(rows.dtype))
         rows = rows.reshape(len(at), 1, *node.shape)
@@ -99,7 +102,7 @@ def _octahedra(
     return np.minimum(low, high), np.maximum(low, high)
 
 
-def _violated(node: Node, encoding: Encoding, groups: list[Group], point: Floats) -> Cuts:
+def _violated(node: Node, encoding: Encoding, groups: list[Group], point: Floats) -> list[Cuts]:
     arguments, answers = encoding.forms[node.inputs[0]], encoding.forms[node.name]
     z, y = arguments.at(point), answers.at(point)
     chosen: list[tuple[Group, int]] = []
@@ -109,13 +112,33 @@ def _violated(node: Node, encoding: Encoding, groups: list[Group], point: Floats
         worst = int(over.argmax())
         if over[worst] > VIOLATED * (1 + np.abs(y[at]).max()):
             chosen.append((group, worst))
-    if not chosen:
-        return []
-    size = len(z)
-    places = [np.append(g.entries, g.entries + size) for g, _ in chosen]
-    weights = [np.append(g.sides.arguments[f], g.sides.answers[f]) for g, f in chosen]
-    ends = np.cumsum([0, *map(len, places)])
-    parts = (np.concatenate(weights), np.concatenate(places), ends)
-    matrix = csr_array(parts, shape=(len(chosen), 2 * size))
+    return [
+        _side(
+            node, encoding, [(group, side) for group, side in chosen if len(group.entries) == size]
+        )
+        for size in sorted({len(group.entries) for group, _ in chosen})
+    ]
+
+
+def _side(node: Node, encoding: Encoding, chosen: list[tuple[Group, int]]) -> Cuts:
+    """Sides of hulls of equally many ReLUs."""
+    arguments, answers = encoding.forms[node.inputs[0]], encoding.forms[node.name]
+    size = len(answers)
+    entries = np.stack([group.entries for group, _ in chosen])
+    first = np.stack([group.sides.arguments[side] for group, side in chosen])
+    second = np.stack([group.sides.answers[side] for group, side in chosen])
+    places = np.concatenate([entries, entries + size], axis=1)
+    ends = np.arange(len(chosen) + 1) * places.shape[1]
+    weights = np.concatenate([first, second], axis=1)
+    matrix = csr_array(
+        (weights.reshape(-1), places.reshape(-1), ends), shape=(len(chosen), 2 * size)
+    )
     forms = stacked([arguments, answers]).through(matrix)
-    return [(forms, np.array([g.sides.most[f] for g, f in chosen]))]
+
+    def plane(multipliers: Floats) -> Plane:
+        used = np.flatnonzero(multipliers)
+        scale = multipliers[used, None]
+        parts = (entries[used], scale * first[used], scale * second[used])
+        return GroupPlanes(node.name, *(torch.from_numpy(part) for part in parts))
+
+    return Cuts(forms, np.array([group.sides.most[side] for group, side in chosen]), plane)

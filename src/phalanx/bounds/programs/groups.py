@@ -1,9 +1,6 @@
 """ReLUs taken together: the convex hull of k of them over an octahedron (Singh et al. 2019).
 
-The octahedron bounds every sum of the arguments with coefficients -1, 0 and 1. On each orthant the
-ReLUs are linear, so the hull's corners are corners of the octahedron's parts: points where k of its
-sides and of the planes ``z_i = 0`` meet. Coefficients being small whole numbers, no such point is
-ill-conditioned.
+See `phalanx.bounds.outward.octahedra` for the corners.
 """
 
 from __future__ import annotations
@@ -14,42 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import ConvexHull, QhullError
 
+from phalanx.bounds.outward.octahedra import SLACK, corners, reach_of
 from phalanx.bounds.programs.program import Floats, Indices
-
-SLACK = 1e-9
-"""Points outside of an octahedron by this, in units of its size, count as its corners; sides of the
-hull are moved outward by it."""
-
-
-def directions(count: int) -> Floats:
-    """All sums with coefficients -1, 0, 1 but for the sign, ``((3^k - 1) / 2, k)``.
-
-    >>> directions(2).tolist()
-    [[0.0, 1.0], [1.0, -1.0], [1.0, 0.0], [1.0, 1.0]]
-    """
-    found = itertools.product((-1.0, 0.0, 1.0), repeat=count)
-    return np.array([row for row in found if next((v for v in row if v), -1.0) > 0])
-
-
-def corners(low: Floats, high: Floats, count: int) -> Floats:
-    """Corners ``(n, k)`` of all orthants' parts of ``low <= directions z <= high``.
-
-    >>> ends = np.array([-1.0, -9.0, -1.0, -9.0]), np.array([1.0, 9.0, 1.0, 9.0])
-    >>> sorted({tuple(point) for point in (corners(*ends, 2) + 0.0).tolist()})[:3]
-    [(-1.0, -1.0), (-1.0, 0.0), (-1.0, 1.0)]
-    """
-    ways = directions(count)
-    axes = np.eye(count)
-    sides = np.concatenate([ways, ways, axes])
-    at = np.concatenate([low, high, np.zeros(count)])
-    chosen = np.array(list(itertools.combinations(range(len(sides)), count)))
-    systems = sides[chosen]
-    regular = np.abs(np.linalg.det(systems)) > 0.5  # the determinants are whole numbers
-    found = np.linalg.solve(systems[regular], at[chosen[regular]][..., None])[..., 0]
-    slack = SLACK * (1 + np.abs(low).max() + np.abs(high).max())
-    image = found @ ways.T
-    inside = ((image >= low - slack) & (image <= high + slack)).all(1)
-    return np.unique(found[inside], axis=0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,9 +49,7 @@ def hull(low: Floats, high: Floats, count: int) -> Sides | None:
     except QhullError:
         return None
     normals = normals[(np.abs(normals[:, count:]) > SLACK).any(1)]
-    reach = (points @ normals.T).max(0)
-    room = SLACK * (1 + np.abs(points) @ np.abs(normals).T).max(0)
-    return Sides(normals[:, :count], normals[:, count:], reach + room)
+    return Sides(normals[:, :count], normals[:, count:], reach_of(points, normals))
 
 
 def together(gaps: Floats, count: int, block: int) -> Indices:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from scipy.sparse import csr_array
 
 from phalanx.bounds.engine import Engine
+from phalanx.bounds.planes import Plane, SumPlanes
+from phalanx.bounds.programs.cuts import Cuts
 from phalanx.bounds.programs.encode import Encoding
 from phalanx.bounds.programs.matrices import Matrices
 from phalanx.bounds.programs.program import Floats
-from phalanx.bounds.programs.relax import Cuts, Separator
+from phalanx.bounds.programs.relax import Separator
 from phalanx.bounds.programs.strengthened import LARGEST, Sums, strongest, sums
 
 VIOLATED = 1e-6
@@ -30,8 +33,8 @@ def sum_cuts(engine: Engine, matrices: Matrices, element: int) -> Separator:
         if node.op == "relu"
     }
 
-    def separate(encoding: Encoding, point: Floats) -> Cuts:
-        found: Cuts = []
+    def separate(encoding: Encoding, point: Floats) -> list[Cuts]:
+        found: list[Cuts] = []
         for name, layer in layers.items():
             if layer is not None and name in encoding.curves:
                 found += _of_layer(engine, element, encoding, name, layer, point=point)
@@ -42,7 +45,7 @@ def sum_cuts(engine: Engine, matrices: Matrices, element: int) -> Separator:
 
 def _of_layer(
     engine: Engine, element: int, encoding: Encoding, name: str, layer: Sums, *, point: Floats
-) -> Cuts:
+) -> list[Cuts]:
     entries = encoding.curves[name].entries
     if not len(entries) or len(entries) * layer.weights.shape[1] > LARGEST:
         return []
@@ -70,7 +73,16 @@ def _of_layer(
     chosen = np.flatnonzero(there & (over > VIOLATED * (1 + np.abs(now))))
     if not len(chosen):
         return []
-    from scipy.sparse import csr_array
-
     below = source.through(csr_array(slope[chosen]))
-    return [(answers.take(chosen).minus(below), constant[chosen])]
+
+    def plane(weights: Floats) -> Plane:
+        used = np.flatnonzero(weights)
+        scaled = weights[used, None] * slope[chosen[used]]
+        at, size = entries[chosen[used]], weights[used]
+        return SumPlanes(
+            name,
+            layer.source,
+            *(torch.from_numpy(part) for part in (at, size, scaled)),
+        )
+
+    return [Cuts(answers.take(chosen).minus(below), constant[chosen], plane)]
