@@ -39,6 +39,7 @@ __all__ = [
     "certify",
     "load",
     "load_data",
+    "verify",
 ]
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str) -> Any:
     """Import a public name on first use, so that ``import phalanx`` is instant."""
+    if name == "verify":  # a room that is a function too
+        return import_module("phalanx.verify")
     if name not in _FACADE:
         raise AttributeError(f"module 'phalanx' has no attribute {name!r}")
     module, _, there = _FACADE[name].partition(":")

@@ -183,6 +183,9 @@ def certify(
     noisy = sigma is not None or all(member.sigma for member in members)
     if method not in (None, "smoothing") and not (method == "auto" and noisy):
         asked = {**options, "method": method, "eps": eps, "arithmetic": arithmetic, "seed": seed}
+        from phalanx.evaluation.bounding import one_reducer
+
+        asked["reducer"] = one_reducer(names, reducer_options)
         return _bounded(members, dataset, out, asked)
     if eps is not None:
         raise ParameterError("eps with smoothing", why="it finds a radius", repair="method='auto'")
@@ -212,7 +215,7 @@ def _bounded(
     """Certificates by deterministic bounds; what `request_bounds` does not name is the method's."""
     from phalanx.evaluation.bounding import BoundSweep, open_bound_run, request_bounds
 
-    names = ("method", "eps", "arithmetic", "seed", "norm", "search", "falsify")
+    names = ("reducer", "method", "eps", "arithmetic", "seed", "norm", "search", "falsify")
     named = {name: asked[name] for name in names if name in asked}
     rest = {name: value for name, value in asked.items() if name not in names}
     request = request_bounds(members, dataset, options=rest, **named)

@@ -85,6 +85,10 @@ class DataError(PhalanxError):
     exit_code = 3
 
 
+class QueryError(DataError):
+    """A file of a property cannot be read as what it says; names the line."""
+
+
 class RunError(PhalanxError):
     """A run folder, an imported log or a query about them cannot be read."""
 

@@ -55,7 +55,11 @@ def test_balls(norm: str, case: str) -> None:
             assert (found.lower >= wider.lower - 1e-9).all()
 
 
-INTERVAL = ("crown", "fast-lin", "crown-ibp", "forward", "zonotope", "alpha-crown", "lipschitz")
+INTERVAL = (
+    *("crown", "fast-lin", "crown-ibp", "forward", "zonotope", "alpha-crown", "lipschitz"),
+    *("lp", "fast-c2v", "kpoly"),
+)
+CROWN = ("alpha-crown", "lp", "fast-c2v")
 
 
 @pytest.mark.parametrize("case", ["relu", "sigmoid", "abs", "conv", "max-pool", "add", "matmul"])
@@ -63,7 +67,8 @@ def test_tighter_is_never_looser(case: str) -> None:
     for seed in range(2):
         graph = network(case, seed)
         pairs = [(method, "interval") for method in INTERVAL]
-        tighter(graph, around(graph, 0.3, seed), [*pairs, ("alpha-crown", "crown")])
+        pairs += [(method, "crown") for method in CROWN] + [("kpoly", "lp")]
+        tighter(graph, around(graph, 0.3, seed), pairs)
 
 
 def test_optimised_layers_help() -> None:

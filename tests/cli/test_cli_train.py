@@ -63,7 +63,7 @@ def test_the_time_left_is_said_for_people(epoch, seconds, ends, capsys):
     row = {"epoch": epoch, "loss": 0.5, "noisy_accuracy": 0.9, "seconds": seconds}
     with TrainingView() as view:
         view(EpochEnd((0, 1), row, epochs=10))
-    says = f"member 0, 1  epoch {epoch}/10  loss 0.5000  noisy accuracy 0.9000  {ends}\n"
+    says = f"member 0, 1  epoch {epoch}/10  loss 0.5000  training accuracy 0.9000  {ends}\n"
     assert capsys.readouterr().err == says
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch import nn
 
 import phalanx
 from phalanx.data.arrays import from_arrays
+from phalanx.ensembles.ensemble import Ensemble
 from phalanx.errors import (
     ConfigurationError,
     DataError,
@@ -68,7 +70,7 @@ def run(model: Model, out=None, **more) -> RunStore:
     return store
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", ["linf", pytest.param("l2", marks=pytest.mark.slow)])
 def test_attacks_inside_certified_balls_find_nothing(trained: Model, norm: str) -> None:
     x, y = digits()
     found = phalanx.certify(
@@ -198,12 +200,66 @@ def test_refusals(trained: Model) -> None:
     ):
         with pytest.raises(error):
             asked(trained, **more)
-    with pytest.raises(ModelError, match="one network"):
-        request_bounds([trained, trained], from_arrays(digits()[0][:1]), eps=0.1)
+    with pytest.raises(ModelError, match="no model"):
+        request_bounds([], from_arrays(digits()[0][:1]), eps=0.1)
     gelu = nn.Sequential(nn.Flatten(), nn.Linear(64, 4), nn.GELU(), nn.Linear(4, 10)).eval()
     with pytest.raises(GraphError, match="gelu"):
         asked(Model(gelu, SPEC, 10), arithmetic="outward")
     assert asked(Model(gelu, SPEC, 10)).config["arithmetic"] == "real"
+
+
+@pytest.fixture(scope="module")
+def members(trained: Model) -> list[Model]:
+    """The trained network, and two that answer nearly as it does."""
+    found = [trained]
+    for key in (1, 2):
+        other = deepcopy(trained)
+        generator = torch.Generator().manual_seed(key)
+        with torch.no_grad():
+            for weight in other.network.parameters():
+                weight.add_(0.02 * torch.randn(weight.shape, generator=generator))
+        found.append(other)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("reducer", "arithmetic"),
+    [("mean", "outward"), ("softmax", "real"), ("vote", "real"), ("max-margin", "real"),
+     ("weighted:1,2,1", "real")],
+)  # fmt: skip
+def test_an_ensemble_is_certified_as_one(members, reducer, arithmetic) -> None:
+    x, y = digits()
+    request = request_bounds(
+        members, from_arrays(x[:3], y[:3]), reducer=reducer, method="crown", eps=0.01
+    )
+    assert request.config["arithmetic"] == arithmetic
+    assert request.classifier.name == reducer
+    store = open_bound_run(request, None, command="test")
+    BoundSweep(request, store).run()
+    records = store.certificates()
+    assert sum(record.verdict is Verdict.VERIFIED for record in records) >= 2
+    ensemble = Ensemble(members, reducer)
+    noise = torch.rand(64, 1, 8, 8, generator=torch.Generator().manual_seed(3)) * 2 - 1
+    for record in records:
+        if record.verdict is Verdict.VERIFIED:
+            near = (x[record.image] + 0.01 * noise).clamp(0, 1)
+            assert bool((ensemble(near).argmax(1) == record.predicted).all())
+
+
+@pytest.mark.slow
+def test_the_mean_of_members_is_tighter_than_each_apart(members) -> None:
+    """Three times the same network in other words: linear bounds are summed before the corner."""
+    x, y = digits()
+    whole = asked_radius(members, x[:4], y[:4])
+    apart = [asked_radius([one], x[:4], y[:4]) for one in members]
+    assert (whole >= torch.stack(apart).amin(0)).all()
+
+
+def asked_radius(models, x, y) -> torch.Tensor:
+    request = request_bounds(models, from_arrays(x, y), method="crown", search=True, eps=0.2)
+    store = open_bound_run(request, None, command="test")
+    BoundSweep(request, store).run()
+    return torch.tensor([record.radius for record in store.certificates()])
 
 
 def test_command_line(trained: Model, tmp_path, command) -> None:

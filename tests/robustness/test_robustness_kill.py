@@ -84,6 +84,7 @@ def wait_for(condition) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds workers through /proc")
 def test_one_worker_is_killed_and_the_other_ends_the_run(tmp_path, alone):
     job = kill_resume.certification(tmp_path)

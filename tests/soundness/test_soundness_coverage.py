@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize(
     ("noise", "radius"),
     [
-        pytest.param(lambda: None, check.true_radius, id="real"),
+        pytest.param(lambda: None, check.true_radius, id="real", marks=pytest.mark.slow),
         pytest.param(check.lattice_noise, check.lattice_radius, id="lattice"),
     ],
 )
@@ -39,7 +39,13 @@ def test_certificates_are_wrong_as_rarely_as_alpha_says(noise, radius, p, runs):
         assert wrong[alpha] <= check.most_failures(runs, alpha)
 
 
-@pytest.mark.parametrize("p", check.PROBABILITIES)
+@pytest.mark.parametrize(
+    "p",
+    [
+        pytest.param(p, marks=[pytest.mark.slow] if i else [])
+        for i, p in enumerate(check.PROBABILITIES)
+    ],
+)
 def test_runs_are_independent(p):
     runs = list(check.votes(check.halfspace(p), SHORT))
     assert abs(check.dispersion(runs, p)) < check.MOST_DISPERSION

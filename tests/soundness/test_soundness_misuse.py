@@ -60,6 +60,7 @@ def test_one_seed_for_every_image(monkeypatch):
     )
 
 
+@pytest.mark.slow
 def test_selection_samples_that_estimate_as_well(monkeypatch):
     """Of two classes as likely, the luckier one is chosen, and then tested on its luck."""
     p, shape = check.PROBABILITIES[0], {"n": 250, "n0": 250, "chunk": 250}
@@ -70,6 +71,7 @@ def test_selection_samples_that_estimate_as_well(monkeypatch):
     assert is_red(reused, check.true_radius(p))
 
 
+@pytest.mark.slow
 def test_peeking():
     """Look after every chunk and stop at the best: ten chances instead of one."""
     p, shape = 0.6, {"n": 500, "chunk": 50}

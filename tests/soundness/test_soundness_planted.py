@@ -95,6 +95,7 @@ def test_rounded_radius_of_two_laws_exceeds_a_known_set():
         )
 
 
+@pytest.mark.slow
 def test_peeking_has_not_its_level():
     with pytest.raises(AssertionError):
         checks_stopping.level(rules.get(planted.NAME))
@@ -131,6 +132,7 @@ def test_an_overwriting_member_changes_no_vote_of_another():
     assert [row.n_a for row in together] == [row.n_a for row in alone]
 
 
+@pytest.mark.slow
 def test_the_whole_harness_turns_red():
     """Run the harness as anybody would, with one plugin that registers and nothing else."""
     places = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])

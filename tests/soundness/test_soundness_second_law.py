@@ -131,7 +131,10 @@ def runs_of(laws, distance, first=0):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("noise", "order"), [("gaussian", None), ("generalised-gaussian", 4)])
+@pytest.mark.parametrize(
+    ("noise", "order"),
+    [("gaussian", None), pytest.param("generalised-gaussian", 4, marks=pytest.mark.slow)],
+)
 def test_the_engine_draws_from_both_laws_and_certifies_at_its_level(noise, order, kind):
     laws = TwoLaws(noise, order, 0.5, 16, kind)
     world = check.half_space(laws.first, laws.second, 0.9)

@@ -6,11 +6,12 @@ from threading import Barrier
 import pytest
 
 from phalanx.errors import Interrupted, RunError
-from phalanx.studies.carry_out import RESULT, carry_out, keep, result
+from phalanx.studies.carry_out import RESULT, carry_out
 from phalanx.studies.results import envelopes, rows
 from phalanx.studies.steps import Setting, steps
 from phalanx.studies.study import Study
 from phalanx.studies.tables import tables
+from phalanx.studies.undertakings import of_study
 
 TINY = {"model.options.hidden": [16], "members": 2}
 STUDY = Study.model_validate(
@@ -53,7 +54,7 @@ STUDY = Study.model_validate(
             "first": {"training": "pair", "members": 1},
             "lone": {"training": "lone"},
         },
-        "scales": {"smoke": {"epochs": 2, "pretrain_epochs": 3, "images": 4, "n": 100}},
+        "scales": {"smoke": {"epochs": 1, "pretrain_epochs": 2, "images": 4, "n": 100}},
     }
 )
 
@@ -77,9 +78,9 @@ def in_this_process(command):
 
 def test_from_data_to_table(setting, in_this_process):
     told = []
-    carry_out(setting, told.append, in_this_process)
+    carry_out(steps(setting), told.append, in_this_process)
     assert len(told) == len(in_this_process.seen) == 4 + 8 + 5
-    carry_out(setting, told.append, in_this_process)
+    carry_out(steps(setting), told.append, in_this_process)
     assert len(in_this_process.seen) == 17  # nothing was left to do
 
     found = rows(setting)
@@ -95,8 +96,8 @@ def test_from_data_to_table(setting, in_this_process):
     assert made[0] == made[1]  # trained once
 
     by_title = {(row.title, row.sigma): row for row in found}
-    assert by_title["alone, mean", 0.25].trained["epochs"] == 3
-    assert by_title["coupled, mean", 0.25].trained["epochs"] == 2 + 3
+    assert by_title["alone, mean", 0.25].trained["epochs"] == 2
+    assert by_title["coupled, mean", 0.25].trained["epochs"] == 1 + 2
     pair = by_title["coupled, mean", 0.25].minus[0]
     gained = by_title["coupled, mean", 0.25].acr - by_title["alone, mean", 0.25].acr
     assert pair.average_certified_radius[2] == pytest.approx(gained)
@@ -115,8 +116,8 @@ def test_from_data_to_table(setting, in_this_process):
     zeta = float(why.rows[1][1].text)
     assert zeta == pytest.approx(by_title["coupled, mean", 0.5].diagnosis[0]["zeta"], abs=1e-3)
 
-    values = result(setting, {"rows": [row.as_json(STUDY.radii) for row in found]})
-    keep(setting, values)
+    values, texts = of_study(setting).told()
+    assert any("coupled, mean" in text for text in texts)
     kept = json.loads((setting.out / RESULT).read_text())
     assert kept == json.loads(json.dumps(values))
     assert {row["method"] for row in kept["rows"]} == set(STUDY.methods)
@@ -133,7 +134,7 @@ def test_with_jobs_every_step_comes_after_those_it_needs(setting):
         ended.append(words)
         return 0
 
-    carry_out(setting, lambda text: None, run, jobs=4)
+    carry_out(steps(setting), lambda text: None, run, jobs=4)
     assert sorted(ended) == sorted(by_words)
 
 
@@ -146,7 +147,7 @@ def test_a_step_that_fails_lets_those_beside_it_end(setting):
         return 3
 
     with pytest.raises(RunError, match="ended with exit code 3"):
-        carry_out(setting, lambda text: None, run, jobs=2)
+        carry_out(steps(setting), lambda text: None, run, jobs=2)
     assert len(ended) == 2  # and no third one begins
 
 
@@ -154,7 +155,7 @@ def test_several_seeds_are_trained_and_averaged(tmp_path, in_this_process):
     only = STUDY.model_copy(update={"methods": {"lone": STUDY.methods["lone"]}})
     only = only.model_copy(update={"trainings": {"lone": STUDY.trainings["lone"]}})
     setting = Setting(only, only.scales["smoke"], tmp_path, seeds=(0, 1), workers=1)
-    carry_out(setting, lambda text: None, in_this_process)
+    carry_out(steps(setting), lambda text: None, in_this_process)
     (row,) = rows(setting)
     assert row.seeds == (0, 1)
     each = [summary.average_certified_radius for summary in row.summaries]
@@ -167,11 +168,11 @@ def test_a_failed_step_says_how_to_repeat_it_and_a_stop_is_a_stop(setting):
     with pytest.raises(
         RunError, match=r"train pair, sigma 0.25, seed 0 ended with exit code 3"
     ) as e:
-        carry_out(setting, lambda text: None, lambda words: 3)
+        carry_out(steps(setting), lambda text: None, lambda words: 3)
     assert e.value.repair.startswith("phalanx train digits-gaussian")
     assert "'loss={base: {name: gaussian}, name: drt}'" in e.value.repair
     with pytest.raises(Interrupted):
-        carry_out(setting, lambda text: None, lambda words: 130)
+        carry_out(steps(setting), lambda text: None, lambda words: 130)
 
 
 def test_nothing_is_shown_of_what_is_not_finished(setting):

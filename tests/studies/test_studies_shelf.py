@@ -142,7 +142,7 @@ def test_an_unknown_part_is_refused(sigmas, methods, what):
 
 
 def test_an_unknown_study_or_scale_is_refused():
-    with pytest.raises(ConfigurationError, match="choose one of"):
+    with pytest.raises(ConfigurationError, match="phalanx list studies"):
         load_study("smoothing-minst")
     with pytest.raises(ParameterError, match="no scale"):
         scale_of(load_study("drt-mnist"), "medium")

@@ -84,7 +84,10 @@ def test_it_stands_where_input_gradients_are_looked_at(loss, ours):
         assert sum(isinstance(m, TwiceBatchNorm2d) for m in member.modules()) == ours
 
 
-@pytest.mark.parametrize("name", COUPLED)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[] if name == "drt" else [pytest.mark.slow]) for name in COUPLED],
+)
 def test_coupled_losses_have_the_same_gradients(name):
     draw = torch.Generator().manual_seed(1)
     x, noise = torch.rand(2, 8, 3, 16, 16, generator=draw).double()

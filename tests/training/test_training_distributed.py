@@ -68,6 +68,7 @@ def run(script, arguments, world):
     assert [process.returncode for process in processes] == [0] * world, errors
 
 
+@pytest.mark.slow
 def test_two_processes_train_what_one_does(tmp_path):
     changes = ["model.options.hidden=[16]", "members=1", "epochs=2", "data.augment=flip-crop"]
     [alone] = train(load_recipe("digits-gaussian", changes))
@@ -81,6 +82,7 @@ def test_two_processes_train_what_one_does(tmp_path):
         assert torch.allclose(shared.network.state_dict()[name], value, rtol=0, atol=1e-4), name
 
 
+@pytest.mark.slow
 def test_batch_normalisation_is_that_of_the_whole_batch(tmp_path):
     for world in (1, 2):
         run(NORMALISE, [str(tmp_path / str(world))], world)

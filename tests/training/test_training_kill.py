@@ -64,7 +64,10 @@ def whole(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("workers", "kills"),
-    [(2, 1), pytest.param(1, 20, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])],
+    [
+        pytest.param(2, 1, marks=pytest.mark.slow),
+        pytest.param(1, 20, marks=[pytest.mark.slow, pytest.mark.timeout(1800)]),
+    ],
 )
 def test_kill_9_changes_nothing(tmp_path, whole, workers, kills):
     kill_at_random(tmp_path, workers, kills, seed=kills)

@@ -72,7 +72,12 @@ def pass_through(name, loss, *, again):
 
 
 @pytest.mark.parametrize(
-    ("name", "loss"), [("resnet20", "gaussian"), ("resnet20", "drt"), ("resnet50", "gaussian")]
+    ("name", "loss"),
+    [
+        ("resnet20", "gaussian"),
+        ("resnet20", "drt"),
+        pytest.param("resnet50", "gaussian", marks=pytest.mark.slow),
+    ],
 )
 def test_recomputed_activations_change_no_bit(name, loss):
     """Batch normalisation counts every batch once, gradients of gradients are exact."""

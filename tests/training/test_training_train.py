@@ -111,7 +111,7 @@ def test_an_interrupted_training_continues_bit_identically(tiny, tmp_path, eager
     assert len((tmp_path / "training.jsonl").read_text().splitlines()) == 6
 
 
-@pytest.mark.parametrize("name", ["adam", "adamw"])
+@pytest.mark.parametrize("name", ["adam", pytest.param("adamw", marks=pytest.mark.slow)])
 def test_other_optimizers_resume_too(tiny, tmp_path, eager, name):
     optimizer = tiny.optimizer.model_copy(update={"name": name, "lr": 0.01})
     recipe = tiny.model_copy(update={"optimizer": optimizer, "members": 1})
@@ -164,7 +164,7 @@ def test_precision_and_threads_stay_as_they_began(tiny, tmp_path):
     assert model.card.extra["precision"] == "fp32"
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_divergence_names_the_member_and_keeps_the_last_good_state(tiny, tmp_path, workers):
     optimizer = tiny.optimizer.model_copy(update={"lr": 1e30})
     schedule = tiny.schedule.model_copy(update={"name": "step", "warmup_epochs": 0})

@@ -15,6 +15,7 @@ from phalanx.attacks.target import Expected, Plain, Reduced, Subsets, Target, de
 from phalanx.ensembles.ensemble import Ensemble
 from phalanx.ensembles.random_ensemble import RandomEnsemble
 from phalanx.errors import ModelError, ParameterError
+from phalanx.models.hypernetwork import cached
 from phalanx.models.model import Model
 from phalanx.models.usercode import user_code
 from phalanx.models.validate import COMPANY_TOLERANCE_FP32, relative_gap
@@ -74,11 +75,12 @@ def target_of(
     if isinstance(model, Ensemble):
         members: list[Model] = list(model.models)
     else:
-        members = [model] if isinstance(model, Model) else list(model)
+        # Kernels that a hypernetwork makes are made once, not in every step of an attack.
+        members = [cached(one) for one in ([model] if isinstance(model, Model) else model)]
         name, _, weights = reducer.partition(":")
         if name == RANDOM_MEMBER:
             return _random_ensemble(members, weights, settings)
-    if not isinstance(model, Ensemble | Model):
+    if not isinstance(model, Ensemble):
         model = members[0] if len(members) == 1 else Ensemble(members, reducer)
     if probe is not None and isinstance(model, Ensemble):
         for member in model.models:

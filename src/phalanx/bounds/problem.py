@@ -29,6 +29,10 @@ class Options:
         slopes: with ``full``, whether each entry in between has slopes of its own (``rows``) or
             those of a layer share them (``shared``).
         enough: rows whose bound is above it are not optimised further; None: all are.
+        cuts: rounds in which ``lp`` and ``kpoly`` add the cuts of Tjandraatmadja et al. (2020).
+        group: how many ReLUs ``kpoly`` takes together: 2 or 3.
+        seconds: of each linear program; None: as long as it takes. With a limit, answers depend on
+            the machine.
     """
 
     iterations: int = 20
@@ -36,6 +40,9 @@ class Options:
     layers: str = "none"
     slopes: str = "rows"
     enough: float | None = None
+    cuts: int = 0
+    group: int = 2
+    seconds: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +123,10 @@ methods: Registry[Method] = Registry(
     "bounding",
     "phalanx.bounds.methods",
     noun="bounding method",
-    aliases={"ibp": "interval", "deeppoly": "crown", "deepz": "zonotope"},
+    aliases={
+        **{"ibp": "interval", "deeppoly": "crown", "deepz": "zonotope"},
+        **{"k-relu": "kpoly", "krelu": "kpoly"},
+    },
 )
 
 

@@ -42,6 +42,7 @@ def request_by_bounds(
     models: list[Model],
     load_data: tuple[str, Path | None, int, int | None],
     *,
+    reducer: list[str] | None,
     radius: list[str] | None,
     eps: float | None,
     plan: bool,
@@ -50,7 +51,7 @@ def request_by_bounds(
 ) -> BoundRequest:
     """The request, or what of the command does not go with bounds."""
     from phalanx.data.locate import load
-    from phalanx.evaluation.bounding import request_bounds
+    from phalanx.evaluation.bounding import one_reducer, request_bounds
 
     given = [name for name, value in refused.items() if value not in (None, False)]
     if given or plan:
@@ -67,6 +68,7 @@ def request_by_bounds(
     request = request_bounds(
         models,
         dataset,
+        reducer=one_reducer(reducer),
         eps=eps,
         search=radius is not None,
         indices=dataset.select(every=every, limit=limit),

@@ -151,8 +151,9 @@ def certify(
                 eps=None if eps is None else opt.number(eps),
                 plan=plan,
                 refused={"n": n, "n0": n0, "alpha": alpha, "noise": noise, "stop": stop}
-                | {"each": each, "consensus": consensus, "reducer": reducer, "budget": budget}
+                | {"each": each, "consensus": consensus, "budget": budget}
                 | {"precision": precision},
+                reducer=reducer,
                 method=method or "auto",
                 norm=norm or "linf",
                 arithmetic=arithmetic,

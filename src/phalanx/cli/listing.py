@@ -25,6 +25,7 @@ KINDS = {
     "stopping": "phalanx.smoothing.stopping:rules",
     "bounding": "phalanx.bounds.problem:methods",
     "operators": "phalanx.bounds.ops:rows",
+    "engines": "phalanx.verify.engine:engines",
 }
 """Where the registry of each kind is; it is imported when the kind is asked for."""
 
@@ -87,10 +88,13 @@ def _recipes() -> list[tuple[str, str]]:
 
 
 def _studies() -> list[tuple[str, str]]:
-    """The shipped studies, likewise."""
+    """The shipped studies and grids, likewise."""
+    from phalanx.studies.grids.grid import grid_names, load_grid
     from phalanx.studies.study import load_study, study_names
 
-    return [(name, first_sentence(load_study(name).description)) for name in study_names()]
+    described = {name: load_study(name).description for name in study_names()}
+    described |= {name: load_grid(name).description for name in grid_names()}
+    return [(name, first_sentence(described[name])) for name in sorted(described)]
 
 
 def first_sentence(text: str) -> str:

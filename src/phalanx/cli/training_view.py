@@ -57,7 +57,7 @@ class TrainingView:
         """Show an event."""
         name = f"member {', '.join(map(str, event.members))}"
         if isinstance(event, Step):
-            figures = f"loss {event.loss:.4f}  noisy accuracy {event.accuracy:.4f}"
+            figures = f"loss {event.loss:.4f}  training accuracy {event.accuracy:.4f}"
             self._progress.update(
                 self._task(event.members, name),
                 completed=event.done,
@@ -87,7 +87,7 @@ class TrainingView:
         row = event.row
         line = (
             f"epoch {row['epoch']}/{event.epochs}  loss {row['loss']:.4f}"
-            f"  noisy accuracy {row['noisy_accuracy']:.4f}  {row['seconds']:.2f} s"
+            f"  training accuracy {row['noisy_accuracy']:.4f}  {row['seconds']:.2f} s"
         )
         left = event.epochs - row["epoch"]
         return f"{line}  left {duration(left * row['seconds'])}" if left else line

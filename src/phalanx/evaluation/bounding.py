@@ -20,6 +20,7 @@ from phalanx.attacks.defences import Settings, target_of
 from phalanx.attacks.target import Target
 from phalanx.bounds.problem import Options
 from phalanx.data.dataset import Dataset
+from phalanx.ensembles.ensemble import Ensemble, choose_reducer
 from phalanx.errors import ModelError, NonFiniteError, ParameterError
 from phalanx.evaluation.points import PointSweep, Progress, open_points
 from phalanx.evaluation.proving import AUTO, Proof, Prover
@@ -58,6 +59,7 @@ def request_bounds(
     models: Sequence[Model],
     dataset: Dataset,
     *,
+    reducer: str = "mean",
     method: str = AUTO,
     eps: float | None = None,
     norm: str = "linf",
@@ -71,7 +73,8 @@ def request_bounds(
     """A checked request.
 
     Args:
-        models: one model.
+        models: several are an ensemble.
+        reducer: of several models.
         dataset: labelled or not; what is certified is the class that the model answers.
         method: a bounding method, or ``auto``.
         eps, norm: the radius in input units; in a search the largest that is looked at.
@@ -85,13 +88,11 @@ def request_bounds(
     Raises:
         ParameterError, ModelError, DataError: what, why and the repair.
     """
-    if len(models) != 1:
-        raise ModelError(
-            f"{len(models)} models to bound", why="bounds are those of one network",
-            repair="certify them one by one",
-        )  # fmt: skip
-    (model,) = models
-    model.cpu()
+    if not models:
+        raise ModelError("no model to bound", repair="name at least one model")
+    for one in models:
+        one.cpu()
+    model = models[0] if len(models) == 1 else Ensemble(models, reducer)
     low, high = model.inputs.range
     if eps is None:
         if not search:
@@ -106,7 +107,7 @@ def request_bounds(
     )
     falsify = falsify and not search
     probe = dataset.images(chosen[:1])
-    target = target_of(models, Settings(), probe=probe) if falsify else None
+    target = target_of(model, Settings(), probe=probe) if falsify else None
     config = {
         "method": method,
         "norm": norm,
@@ -119,9 +120,36 @@ def request_bounds(
         "box": [low, high],
         "options": vars(built),
     }
-    identity = {"members": [model_identity(model)], "sources": [model.card.name], "dtype": "fp32"}
-    record = ClassifierRecord("model", identity, digest_of(identity), primary=True)
+    record = _record(model, models)
     return BoundRequest(prover, target, threat, search, dataset, chosen, seed, config, record)
+
+
+def one_reducer(names: Sequence[str] | None, options: Mapping[str, Any] | None = None) -> str:
+    """The reducer of several models, options and all; ``mean`` where none is named.
+
+    Raises:
+        ParameterError: more than one: bounds of several decisions share nothing.
+
+    >>> one_reducer(None), one_reducer(["weighted"], {"weights": [1, 2]})
+    ('mean', 'weighted:1,2')
+    """
+    if names is not None and len(names) > 1:
+        raise ParameterError(
+            f"{len(names)} reducers with bounds", why="one decision is bounded at a time",
+            repair="a run for each of them",
+        )  # fmt: skip
+    return choose_reducer(names[0], options).label if names else "mean"
+
+
+def _record(model: Model | Ensemble, models: Sequence[Model]) -> ClassifierRecord:
+    """Who is certified: weights, order and reducer, in single precision."""
+    if isinstance(model, Ensemble):
+        identity = model.identity()
+        name = choose_reducer(model.reducer_name, model.reducer_options).label
+    else:
+        identity, name = {"members": [model_identity(model)]}, "model"
+    identity |= {"sources": [one.card.name for one in models], "dtype": "fp32"}
+    return ClassifierRecord(name, identity, digest_of(identity), primary=True)
 
 
 def _options(options: Mapping[str, Any]) -> Options:

@@ -14,10 +14,12 @@ import torch
 from torch import Tensor
 
 from phalanx.bounds.compute import compute, margins
+from phalanx.bounds.joint import joint
 from phalanx.bounds.outward.passes import uncovered
 from phalanx.bounds.outward.recheck import all_positive, outward_ball, recheck
 from phalanx.bounds.prepare import prepare
 from phalanx.bounds.problem import Options, Trace, methods
+from phalanx.ensembles.ensemble import Ensemble
 from phalanx.errors import GraphError, NonFiniteError, ParameterError
 from phalanx.graph.ir import Graph
 from phalanx.models.imported import graph_of
@@ -68,12 +70,13 @@ class Prover:
     """Proves classes of a model's inputs.
 
     Args:
-        model: in evaluation mode; read once.
+        model: in evaluation mode; read once. An ensemble under ``mean`` is one graph, in which the
+            members' linear bounds are summed before a worst input is chosen for the sum.
         shape: of one input.
         method: a bounding method, or ``auto``.
         arithmetic: ``outward``: every success is checked again in double precision with roundings
-            counted; ``real``: bounds hold up to roundings; None: outward where every operator has
-            such bounds, else real.
+            counted; ``real``: bounds hold up to roundings; None: outward where every operator (and
+            the reducer) has such bounds, else real.
         options: of the methods.
 
     Raises:
@@ -83,7 +86,7 @@ class Prover:
 
     def __init__(
         self,
-        model: Model,
+        model: Model | Ensemble,
         shape: tuple[int, ...],
         *,
         method: str = AUTO,
@@ -97,22 +100,17 @@ class Prover:
         for name in self.methods:
             methods.get(name)
         self.options = options or Options()
-        self.graph: Graph = prepare(graph_of(model, shape))
+        self.bounded: Graph | Model | Ensemble = _whole_graph(model, shape, torch.float32) or model
         self.exact: Graph | None = None
         self.why_real = ""
         if arithmetic != REAL:
             # Folding normalisation is done in double precision here, not taken from the search.
-            exact = prepare(graph_of(deepcopy(model).double(), shape)).to(torch.float64)
-            node = uncovered(exact)
-            if node is None:
+            exact = _whole_graph(deepcopy(model).double(), shape, torch.float64)
+            self.why_real = _why_real(exact, model)
+            if not self.why_real:
                 self.exact = exact
             elif arithmetic == OUTWARD:
-                raise GraphError(
-                    f"node {node.name!r} ({node.op}) has no bounds with roundings counted",
-                    repair="--arithmetic real",
-                )
-            else:
-                self.why_real = f"{node.op} has no bounds with roundings counted"
+                raise GraphError(self.why_real, repair="--arithmetic real")
 
     @property
     def arithmetic(self) -> str:
@@ -138,7 +136,7 @@ class Prover:
         found, confirmed = torch.full((self.classes - 1,), -torch.inf), None
         for name in self.methods:
             tried.append(name)
-            bounds = compute(self.graph, threat, x, method=name, rows=rows, options=self.options)
+            bounds = compute(self.bounded, threat, x, method=name, rows=rows, options=self.options)
             found = bounds.lower[0]
             confirmed = None
             if not all_positive(found):
@@ -181,3 +179,26 @@ class Prover:
             else:
                 high = middle
         return low, best if low > 0 else proof
+
+
+def _whole_graph(
+    model: Model | Ensemble, shape: tuple[int, ...], kind: torch.dtype
+) -> Graph | None:
+    """One prepared graph of all that decides; None where a reducer is none."""
+    if isinstance(model, Model):
+        return prepare(graph_of(model, shape)).to(kind)
+    if model.reducer_name != "mean":
+        return None
+    graphs = [prepare(graph_of(member, shape)) for member in model.models]
+    return joint(graphs, [1 / len(graphs)] * len(graphs), kind)
+
+
+def _why_real(exact: Graph | None, model: Model | Ensemble) -> str:
+    """What has no bounds with roundings counted; empty where everything has."""
+    if exact is None:
+        reducer = model.reducer_name if isinstance(model, Ensemble) else ""
+        return f"the reducer {reducer!r} has no bounds with roundings counted"
+    node = uncovered(exact)
+    if node is None:
+        return ""
+    return f"node {node.name!r} ({node.op}) has no bounds with roundings counted"

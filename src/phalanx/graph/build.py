@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import prod
 from typing import Any
 
 import torch
@@ -10,10 +11,17 @@ from torch import Tensor
 
 from phalanx.errors import GraphError
 from phalanx.graph.ir import CONSTANT, INPUT, Graph, Node
-from phalanx.graph.operators import OPERATORS
+from phalanx.graph.operators import ELEMENTWISE, OPERATORS
 
 LARGEST_VALUE = 1 << 28
 """Numbers one value of one input may have; more is a mistake or an attack, not a network."""
+
+SMALL = 1 << 22
+"""Numbers that are computed without a thought."""
+
+BROADCAST = ("scale", "add", "sub", "mul", "div")
+NO_LARGER = (*ELEMENTWISE, "reshape", "transpose", "reduce-sum", "concat", "softmax")
+"""Operators whose value has no more numbers than they read."""
 
 # What torch answers to operands that do not fit, on its meta device as anywhere else.
 _DOES_NOT_FIT = (RuntimeError, ValueError, IndexError, TypeError, NotImplementedError, KeyError)
@@ -53,8 +61,10 @@ class Builder:
         if inputs and all(self[source].op == CONSTANT for source in inputs):
             values = [self[source].tensors["value"].unsqueeze(0) for source in inputs]
             return self.constant(_applied(node, values).squeeze(0), name=name)
-        operands = [_stand_in(self[source]) for source in inputs]
-        carried = {key: _shadow(tensor) for key, tensor in node.tensors.items()}
+        sources = [self[source] for source in inputs]
+        where = "cpu" if _is_small(node, sources) else "meta"
+        operands = [_stand_in(source, where) for source in sources]
+        carried = {key: _shadow(tensor, where) for key, tensor in node.tensors.items()}
         result = _applied(Node(name, op, node.inputs, (), attributes, carried), operands)
         shape = _checked(name, tuple(result.shape[1:]))
         return self._keep(Node(name, op, node.inputs, shape, attributes, node.tensors))
@@ -96,16 +106,40 @@ def without_dead_ends(graph: Graph) -> Graph:
     return Graph(tuple(kept), graph.output)
 
 
-def _stand_in(node: Node) -> Tensor:
+def _is_small(node: Node, sources: Sequence[Node]) -> bool:
+    """Whether a pass of zeros costs nothing: then torch's meta device is left alone.
+
+    Its first use imports torch's compiler, which takes longer than reading most networks.
+    """
+    shapes = [source.shape for source in sources]
+    numbers = [prod(shape) for shape in shapes]
+    weight = node.tensors.get("weight")
+    if node.op in BROADCAST:
+        shapes = [*shapes, *(tuple(tensor.shape) for tensor in node.tensors.values())]
+        longest = max(map(len, shapes))
+        filled = [(1,) * (longest - len(shape)) + tuple(shape) for shape in shapes]
+        numbers = [prod(map(max, zip(*filled, strict=True)))]
+    elif node.op == "linear" and weight is not None and shapes[0]:
+        numbers = [numbers[0] // max(1, shapes[0][-1]) * len(weight)]
+    elif node.op == "conv" and weight is not None:
+        padding = node.attributes["padding"]
+        sides = [n + 2 * p for n, p in zip(shapes[0][1:], padding, strict=False)]
+        numbers = [len(weight) * prod(sides)]
+    elif node.op not in NO_LARGER:
+        return False
+    return sum(numbers) <= SMALL
+
+
+def _stand_in(node: Node, where: str) -> Tensor:
     if node.op == CONSTANT:
-        return _shadow(node.tensors["value"]).unsqueeze(0)
-    return torch.empty((1, *node.shape), device="meta")
+        return _shadow(node.tensors["value"], where).unsqueeze(0)
+    return torch.zeros((), device=where).expand(1, *node.shape)
 
 
-def _shadow(tensor: Tensor) -> Tensor:
-    """A tensor without numbers; all floating-point types count as one."""
+def _shadow(tensor: Tensor, where: str) -> Tensor:
+    """A tensor of zeros that takes no memory; all floating-point types count as one."""
     kind = torch.get_default_dtype() if tensor.is_floating_point() else tensor.dtype
-    return torch.empty(tensor.shape, dtype=kind, device="meta")
+    return torch.zeros((), dtype=kind, device=where).expand(tensor.shape)
 
 
 def _applied(node: Node, operands: Sequence[Tensor]) -> Tensor:

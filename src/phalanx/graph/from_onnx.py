@@ -37,7 +37,7 @@ def from_onnx(path: Path | str) -> Graph:
         GraphError: not an ONNX file, several inputs, an operator that is not read (named), weights
             in other files, or tensors that do not fit.
     """
-    return from_onnx_bytes(_read(Path(path)), name=str(path))
+    return from_onnx_bytes(read_bytes(Path(path)), name=str(path))
 
 
 def from_onnx_bytes(content: bytes, *, name: str = "the ONNX graph") -> Graph:
@@ -52,6 +52,13 @@ def from_onnx_bytes(content: bytes, *, name: str = "the ONNX graph") -> Graph:
     for module in _RULES:
         import_module(f"phalanx.graph.onnx_rules.{module}")
     return _Reader(onnx, model, name).read()
+
+
+def operators() -> list[str]:
+    """Names of all ONNX operators that are read."""
+    for module in _RULES:
+        import_module(f"phalanx.graph.onnx_rules.{module}")
+    return sorted({*RULES, "Constant"})
 
 
 class _Reader:
@@ -196,7 +203,12 @@ class _Reader:
         return {kinds.INT: entry.i, kinds.FLOAT: entry.f}.get(entry.type)
 
 
-def _read(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:
+    """What is in a file, unfolded where its name ends in ``.gz``.
+
+    Raises:
+        GraphError: it cannot be read, or is too large.
+    """
     try:
         if path.stat().st_size > LARGEST_FILE:
             raise GraphError(f"{path} is larger than {LARGEST_FILE} bytes")

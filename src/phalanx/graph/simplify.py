@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -252,7 +253,9 @@ def _average_is_convolution(state: _State, node: Node) -> Node | None:
     size = 1
     for length in a["kernel"]:
         size *= length
-    weight = torch.full((channels, 1, *a["kernel"]), 1 / size)
+    kinds = {t.dtype for other in state.nodes.values() for t in other.tensors.values()}
+    kind = torch.float64 if torch.float64 in kinds else torch.float32  # 1/9 is in neither
+    weight = torch.full((channels, 1, *a["kernel"]), 1 / size, dtype=kind)
     ones = (1,) * len(a["kernel"])
     attributes = {
         "stride": tuple(a["stride"]),
@@ -292,7 +295,7 @@ def _bias(node: Node) -> Tensor:
 
 def _along(tensor: Tensor, shape: tuple[int, ...], axis: int) -> Tensor | None:
     """A broadcast tensor as one number for each entry of ``axis``; None where it needs more."""
-    full = tensor.expand(torch.broadcast_shapes(tensor.shape, shape))
+    full = tensor.expand(np.broadcast_shapes(tensor.shape, shape))
     if full.shape != torch.Size(shape):
         return None
     rows = full.movedim(axis, 0).reshape(shape[axis], -1)

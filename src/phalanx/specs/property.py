@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +23,7 @@ class Case:
             the box is unsafe.
         inputs: coefficients of its inputs, ``(J, n)``, or None where no row reads them.
         offset: ``(J,)``.
+        strict: rows that must be below zero, not at it: bool ``(J,)``, or None where none must.
 
     Raises:
         DataError: NaN, an infinite side of the box, an empty box, or shapes that do not fit.
@@ -32,6 +34,7 @@ class Case:
     outputs: Tensor
     offset: Tensor
     inputs: Tensor | None = None
+    strict: Tensor | None = None
 
     def __post_init__(self) -> None:
         rows, n = len(self.offset), self.lower.numel()
@@ -50,8 +53,10 @@ class Case:
                 )
             if tensor.dtype != torch.float64:
                 raise DataError(f"a property in {tensor.dtype}", why="properties are float64")
-            if not bool(torch.isfinite(tensor).all()):
+            if not _finite(tensor):
                 raise DataError("a property with a number that is NaN or infinite")
+        if self.strict is not None and self.strict.shape != self.offset.shape:
+            raise DataError(f"{rows} rows of which {tuple(self.strict.shape)} are strict")
         if not bool((self.lower <= self.upper).all()):
             at = int((self.lower > self.upper).nonzero()[0])
             raise DataError(
@@ -78,7 +83,18 @@ class Case:
         """
         flat = x.flatten(1).double()
         inside = ((flat >= self.lower) & (flat <= self.upper)).all(1)
-        return inside & (self.values(x, y) <= 0).all(1)
+        values = self.values(x, y)
+        held = (
+            values <= 0
+            if self.strict is None
+            else torch.where(self.strict, values < 0, values <= 0)
+        )
+        return inside & held.all(1)
+
+
+def _finite(tensor: Tensor) -> bool:
+    """Whether all numbers are; a finite sum says so, and is found quickly."""
+    return math.isfinite(tensor.sum().item()) or bool(torch.isfinite(tensor).all())
 
 
 @dataclass(frozen=True)

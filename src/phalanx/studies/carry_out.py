@@ -5,16 +5,57 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+from pydantic import BaseModel
 
 from phalanx.errors import Interrupted, RunError
 from phalanx.runs.database import typed_errors
 from phalanx.runs.manifest import write_atomically
-from phalanx.studies.steps import Setting, Step, steps
+from phalanx.studies.steps import Step
 
 RESULT = "study.json"
+
+
+Told = tuple[dict[str, Any], list[str]]
+"""What was found, as JSON values and as texts."""
+
+
+@dataclass(frozen=True)
+class Undertaking:
+    """A study or a grid, to be carried out and told of.
+
+    Attributes:
+        name, scale, seeds, out: what, how much of it, and where.
+        steps: its commands.
+        tell: what is finished.
+    """
+
+    name: str
+    scale: BaseModel
+    seeds: Sequence[int]
+    out: Path
+    steps: Callable[[], list[Step]]
+    tell: Callable[[], Told]
+
+    def told(self) -> Told:
+        """What is finished, with what was asked for; the values are also kept in the folder."""
+        found, texts = self.tell()
+        values = {
+            "study": self.name,
+            "scale": self.scale.model_dump(),
+            "seeds": list(self.seeds),
+            **found,
+        }
+        with typed_errors(self.out):
+            self.out.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(values, indent=1, allow_nan=False) + "\n"
+        write_atomically(self.out / RESULT, text.encode())
+        return values, texts
 
 
 Run = Callable[[Sequence[str]], int]
@@ -28,12 +69,15 @@ def in_a_process(words: Sequence[str]) -> int:
 
 
 def carry_out(
-    setting: Setting, says: Callable[[str], None], run: Run = in_a_process, jobs: int = 1
+    everything: Sequence[Step],
+    says: Callable[[str], None],
+    run: Run = in_a_process,
+    jobs: int = 1,
 ) -> None:
     """Run every command of a study that is not done; a repeated call goes on where one stopped.
 
     Args:
-        setting: see `phalanx.studies.steps.Setting`.
+        everything: all of its commands, in an order in which each finds what it needs.
         says: told of every command before it runs.
         run: how a command is run.
         jobs: commands at a time, each after those it needs.
@@ -42,7 +86,6 @@ def carry_out(
         RunError: a command failed; those beside it are finished, and what they made is kept.
         Interrupted: Ctrl-C.
     """
-    everything = steps(setting)
     waiting = {step: number for number, step in enumerate(everything, 1) if not step.done()}
 
     def carry(step: Step, number: int) -> None:
@@ -71,21 +114,3 @@ def _require(code: int, step: Step) -> None:
             why="its own message stands above; what was made is kept",
             repair=step.command,
         )
-
-
-def result(setting: Setting, found: Mapping[str, Any]) -> dict[str, Any]:
-    """What was found, as JSON values, with what was asked for."""
-    return {
-        "study": setting.study.name,
-        "scale": setting.scale.model_dump(),
-        "seeds": list(setting.seeds),
-        **found,
-    }
-
-
-def keep(setting: Setting, values: dict[str, Any]) -> None:
-    """Write a `result` to ``study.json`` in the study's folder."""
-    with typed_errors(setting.out):
-        setting.out.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(values, indent=1, allow_nan=False) + "\n"
-    write_atomically(setting.out / RESULT, text.encode())

@@ -215,32 +215,32 @@ def changes_of(training: Training, sigma: float, seed: int, scale: Scale) -> lis
     """
     changes: dict[str, Any] = {**training.changes, **training.by_sigma.get(sigma, {})}
     changes |= {**scale.changes, "loss.sigma": sigma, "seed": seed}
-    recipe = load_recipe(training.recipe, _texts(changes))
+    recipe = load_recipe(training.recipe, texts_of(changes))
     epochs = scale.epochs_at(training.cost)
     if epochs is not None:
         share = epochs / recipe.epochs
         given = recipe.model_dump(include={"schedule", "loss"}, exclude_unset=True)
-        changes |= {"epochs": epochs, **_by_the_epoch(given, share)}
+        changes |= {"epochs": epochs, **by_the_epoch(given, share)}
     if scale.pretrain_epochs is not None and recipe.pretrain is not None:
         share = scale.pretrain_epochs / recipe.pretrain.epochs
         given = recipe.pretrain.model_dump(exclude_unset=True)
         changes |= {"pretrain.epochs": scale.pretrain_epochs}
-        changes |= _by_the_epoch(given, share, "pretrain.")
-    return _texts(changes)
+        changes |= by_the_epoch(given, share, "pretrain.")
+    return texts_of(changes)
 
 
-def _by_the_epoch(given: Mapping[str, Any], share: float, place: str = "") -> dict[str, Any]:
+def by_the_epoch(given: Mapping[str, Any], share: float, place: str = "") -> dict[str, Any]:
     """``a.b_epochs`` of nested options, made shorter or longer.
 
-    >>> _by_the_epoch({"schedule": {"name": "step", "step_epochs": 50}, "loss": {"eta": 1}}, 0.25)
+    >>> by_the_epoch({"schedule": {"name": "step", "step_epochs": 50}, "loss": {"eta": 1}}, 0.25)
     {'schedule.step_epochs': 12}
-    >>> _by_the_epoch({"adversary": {"warmup_epochs": 3}}, 0.1, "loss.")
+    >>> by_the_epoch({"adversary": {"warmup_epochs": 3}}, 0.1, "loss.")
     {'loss.adversary.warmup_epochs': 0.3}
     """
     changes: dict[str, Any] = {}
     for name, value in given.items():
         if isinstance(value, Mapping):
-            changes |= _by_the_epoch(value, share, f"{place}{name}.")
+            changes |= by_the_epoch(value, share, f"{place}{name}.")
         elif name == "step_epochs":
             changes[place + name] = max(1, round(share * value))
         elif name.endswith("_epochs"):
@@ -248,10 +248,10 @@ def _by_the_epoch(given: Mapping[str, Any], share: float, place: str = "") -> di
     return changes
 
 
-def _texts(changes: dict[str, Any]) -> list[str]:
+def texts_of(changes: dict[str, Any]) -> list[str]:
     """``a.b=c`` with the value as one line of YAML.
 
-    >>> _texts({"loss": {"name": "drt"}, "epochs": 3, "loss.sigma": 0.5})
+    >>> texts_of({"loss": {"name": "drt"}, "epochs": 3, "loss.sigma": 0.5})
     ['loss={name: drt}', 'epochs=3', 'loss.sigma=0.5']
     """
     return [

@@ -180,7 +180,7 @@ def load_study(name: str) -> Study:
     """
     if name not in study_names():
         raise ConfigurationError(
-            f"there is no study {name!r}", repair=f"choose one of {', '.join(study_names())}"
+            f"there is no study {name!r}", repair="phalanx list studies names them"
         )
     source = resources.files("phalanx.studies.shelf") / f"{name}{SUFFIX}"
     fields = read_yaml(source.read_text("utf-8"), f"study {name!r}")

@@ -35,7 +35,7 @@ class MaxPool(Joint):
         self, node: Node, boxes: Sequence[Box], rows: Tensor, place: Tensor | None = None
     ) -> tuple[list[Tensor], Tensor | None]:
         """Window by window, put back where they came from."""
-        lower, upper = (_windows(node, side, -torch.inf) for side in boxes[0])
+        lower, upper = (windows(node, side, -torch.inf) for side in boxes[0])
         best = lower.argmax(1, keepdim=True)
         most = lower.gather(1, best)
         others = upper.scatter(1, best, -torch.inf).amax(1, keepdim=True)
@@ -57,8 +57,8 @@ class MaxPool(Joint):
         return [_back(node, found)], total(negative, offset.squeeze(1))
 
 
-def _windows(node: Node, x: Tensor, filler: float) -> Tensor:
-    """Entries of every window: ``(B, K, *output shape)``."""
+def windows(node: Node, x: Tensor, filler: float) -> Tensor:
+    """Entries of every window: ``(B, K, *output shape)``; ``filler`` where a window sees none."""
     return torch.stack(_shifts(node, _padded(node, x, filler)), 1)
 
 

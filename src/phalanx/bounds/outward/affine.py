@@ -63,9 +63,12 @@ def adjoint(node: Node, rows: Tensor) -> list[Tensor]:
         size, weight = (len(rows), *shapes[0]), bare.tensors["weight"]
         steps = (a["stride"], a["padding"], a["dilation"], a["groups"])
         return [back(size, weight, rows, *steps)]
-    zeros = tuple(rows.new_zeros(len(rows), *shape) for shape in shapes)
-    pulled = torch.func.vjp(lambda *x: OPERATORS[node.op](bare, *x), *zeros)[1]
-    return list(pulled(rows.contiguous()))
+    # Not torch.func.vjp, nor grad with rows of its own: their first use imports torch's compiler,
+    # for seconds. The gradient of ``sum rows . value`` begins with the rows as they are.
+    with torch.enable_grad():
+        zeros = [rows.new_zeros(len(rows), *shape).requires_grad_(True) for shape in shapes]
+        value = (OPERATORS[node.op](bare, *zeros) * rows).sum()
+    return list(torch.autograd.grad(value, zeros))
 
 
 def lengths(node: Node) -> tuple[int, int]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from phalanx.bounds.joint import joint
 from phalanx.bounds.reductions import Members, reductions
-from phalanx.bounds.reductions._joint import joint
 
 
 @reductions.register("mean")
@@ -20,6 +20,6 @@ def mean(members: Members, rows: Tensor) -> Tensor:
     below.
     """
     count = len(members.graphs)
-    whole = members.bound(joint(members, [1 / count] * count, softmax=False), rows)
+    whole = members.bound(joint(members.graphs, [1 / count] * count, rows.dtype), rows)
     apart = [members.bound(graph, rows) for graph in members.graphs]
     return whole.fmax(torch.stack(apart).mean(0))

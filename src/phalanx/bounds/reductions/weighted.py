@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Tensor
 
+from phalanx.bounds.joint import joint
 from phalanx.bounds.reductions import Members, reductions
 from phalanx.bounds.reductions._confidence import least_confidence
-from phalanx.bounds.reductions._joint import joint
 
 
 @reductions.register("weighted")
@@ -21,7 +21,7 @@ def weighted(members: Members, rows: Tensor) -> Tensor:
     """
     given = members.options.get("weights") or [1.0] * len(members.graphs)
     shares = [weight / math.fsum(given) for weight in given]
-    whole = members.bound(joint(members, shares, softmax=True), rows)
+    whole = members.bound(joint(members.graphs, shares, rows.dtype, softmax=True), rows)
     apart = [
         share * least_confidence(margins, rows)
         for share, margins in zip(shares, members.margins, strict=True)

@@ -8,16 +8,24 @@ from dataclasses import replace
 import torch
 
 from phalanx.bounds.prepare import prepare
-from phalanx.bounds.reductions import Members
 from phalanx.graph.ir import INPUT, Graph, Node
 
 
-def joint(members: Members, weights: Sequence[float], *, softmax: bool) -> Graph:
-    """``sum_m w_m z_m``, or of softmax: one prepared graph in the region's precision."""
-    first, kind = members.graphs[0], members.region.lower.dtype
+def joint(
+    graphs: Sequence[Graph], weights: Sequence[float], kind: torch.dtype, *, softmax: bool = False
+) -> Graph:
+    """``sum_m w_m z_m``, or of softmax: one prepared graph in precision ``kind``.
+
+    Args:
+        graphs: of the members, prepared, on one shape of input.
+        weights: one a member.
+        kind: floating point type of its weights.
+        softmax: the members' confidences are summed instead of their logits.
+    """
+    first = graphs[0]
     shape = first[first.output].shape
     nodes, shares = [Node(INPUT, INPUT, (), first.input.shape)], []
-    for number, graph in enumerate(members.graphs):
+    for number, graph in enumerate(graphs):
         nodes += _renamed(graph, number)
         last = _name(graph, graph.output, number)
         if softmax:

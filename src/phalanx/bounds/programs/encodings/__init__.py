@@ -1,0 +1,1 @@
+"""How operators are written into a program, one file each; ``curve`` is for those without."""

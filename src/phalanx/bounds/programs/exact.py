@@ -1,0 +1,109 @@
+"""The minimum over an encoding with whole numbers (Cheng et al. 2017; Tjeng et al. 2019).
+
+What is checked here and what is not: ``proven`` rests on multipliers of the relaxation and is
+computed by us. ``lower`` is the solver's own claim after branching, less what its tolerances may be
+worth; nobody checks its tree again. Where the point that the solver found is run through the
+network, the value there is the network's, and no lower bound may be above it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from phalanx.bounds.programs.encode import Encoding
+from phalanx.bounds.programs.program import Floats, Program
+from phalanx.bounds.programs.solver import Solver, Status, started, status_of
+
+TOLERANCE = 1e-9
+"""Of rows, columns and whole numbers, in HiGHS."""
+
+LARGEST = 1e6
+"""Programs with larger numbers get no claim: HiGHS has been seen to be wrong about them."""
+
+
+@dataclass(frozen=True, eq=False)
+class Minimum:
+    """What is known of a minimum.
+
+    Attributes:
+        status: ``optimal``: the solver says that lower and upper meet; ``failed`` also where its
+            claims are not taken, because numbers are larger than `LARGEST`.
+        proven: a lower bound from multipliers, computed here.
+        lower: the solver's lower bound; infinite where it says that the program is empty; minus
+            infinity where it says nothing.
+        upper: the program's value at ``point``; None without one. The network's value there is for
+            the caller to compute.
+        point: columns at which the solver found the minimum; the input's come first.
+    """
+
+    status: Status
+    proven: float
+    lower: float
+    upper: float | None
+    point: Floats | None
+
+
+def least_exactly(
+    encoding: Encoding, cost: Floats, constant: float = 0.0, *, seconds: float | None = None
+) -> Minimum:
+    """The minimum of ``cost . v + constant`` over an encoding, whole numbers included.
+
+    Args:
+        encoding: from `encode` with ``exact=True``; where it is not ``complete`` the minimum is
+            that of a relaxation.
+        cost, constant: for example from `Encoding.cost`.
+        seconds: time limit of the branching; None: none.
+
+    Raises:
+        MissingDependencyError: highspy is not installed. ParameterError: no time.
+    """
+    program = encoding.program
+    root = Solver(program, seconds).least(cost, constant)
+    highs = started(program, seconds)
+    if highs is None:
+        return Minimum(Status.FAILED, root.bound, -math.inf, None, None)
+    for name in ("mip_feasibility_tolerance", "primal_feasibility_tolerance"):
+        highs.setOptionValue(name, TOLERANCE)
+    for name in ("mip_rel_gap", "mip_abs_gap"):
+        highs.setOptionValue(name, 0.0)
+    highs.changeColsCost(program.columns, np.arange(program.columns, dtype=np.int32), cost)
+    highs.run()
+    status, found = status_of(highs), highs.getSolution()
+    if status is Status.INFEASIBLE and _moderate(program, cost):
+        return Minimum(status, root.bound, math.inf, None, None)
+    point = np.array(found.col_value) if found.value_valid else None
+    upper = None
+    if point is not None and program.holds(point):
+        upper = float(cost @ point) + constant
+    else:
+        point = None
+    claimed = _claimed(highs.getInfo(), program, status)
+    if not _moderate(program, cost):
+        return Minimum(Status.FAILED, root.bound, -math.inf, upper, point)
+    lower = -math.inf if claimed is None else claimed + constant - _slack(program, cost)
+    return Minimum(status, root.bound, lower, upper, point)
+
+
+def _claimed(info: object, program: Program, status: Status) -> float | None:
+    """The solver's lower bound without the constant; of a program without choices its optimum."""
+    trusted = (Status.OPTIMAL, Status.TIMEOUT) if program.whole.any() else (Status.OPTIMAL,)
+    if status not in trusted:
+        return None
+    name = "mip_dual_bound" if program.whole.any() else "objective_function_value"
+    value = float(getattr(info, name))
+    return value if math.isfinite(value) else None
+
+
+def _moderate(program: Program, cost: Floats) -> bool:
+    numbers = (program.matrix.data, program.lower, program.upper, cost)
+    return all(bool((np.abs(part) <= LARGEST).all()) for part in numbers)
+
+
+def _slack(program: Program, cost: Floats) -> float:
+    """What the tolerances may be worth where they act on the costs themselves."""
+    wide = np.maximum(np.abs(program.lower), np.abs(program.upper))
+    size = np.abs(cost) * np.where((cost == 0) | ~np.isfinite(wide), 0.0, wide)
+    return TOLERANCE * (1.0 + float(np.abs(cost).sum()) + float(size.sum()))

@@ -1,0 +1,117 @@
+"""The relaxation of a whole problem: a program for each element, minimised for each row.
+
+What the program's multipliers say of ReLUs is told to the problem's trace: they are the best slopes
+of alpha-CROWN over the same boxes (Salman et al. 2019), so bounds that rest on nothing but lines
+can be checked again with roundings counted like those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from scipy.sparse import csr_array
+from torch import Tensor
+
+from phalanx.bounds.engine import Engine, Settings
+from phalanx.bounds.problem import Problem
+from phalanx.bounds.programs.encode import Encoding, encode
+from phalanx.bounds.programs.matrices import Matrices
+from phalanx.bounds.programs.program import Floats, Forms, stacked
+from phalanx.bounds.programs.slopes import Told, tell
+from phalanx.bounds.programs.solver import Solution, Solver, Status
+from phalanx.bounds.region import Region
+
+BALL_ROUNDS = 8
+"""Tangents that steer a program into an l1 or l2 ball; its bounds use the ball itself."""
+
+Cuts = list[tuple[Forms, Floats]]
+"""Forms that are at most these numbers wherever the network's values are."""
+
+Separator = Callable[[Encoding, Floats], Cuts]
+"""Cuts that a point ``(columns,)`` of the program does not satisfy."""
+
+Separators = Callable[[Engine, int], Sequence[tuple[Separator, int]]]
+"""Of one element of a batch: separators, and for how many rounds each is asked."""
+
+
+def relaxed(problem: Problem, separators: Separators | None = None) -> Tensor:
+    """Lower bounds ``(S, B)``, never below CROWN's over the same boxes.
+
+    Boxes, programs and bounds are in double precision, whatever the problem is in.
+
+    Raises:
+        MissingDependencyError: highspy is not installed. GraphError: a program that is too large.
+    """
+    kind = problem.rows.dtype
+    wide = replace(
+        problem,
+        graph=problem.graph.to(torch.float64),
+        region=problem.region.to(torch.float64),
+        rows=problem.rows.double(),
+    )
+    with torch.no_grad():
+        engine = wide.engine(Settings())
+        engine.bound_all()
+        begun = engine.least({wide.graph.output: wide.rows}, None).fmax(wide.by_boxes(engine))
+        found, matrices = begun.clone(), Matrices()
+        for element in range(len(wide.region)):
+            kept = wide.region.norm != "linf"
+            encoding = encode(wide.graph, engine.boxes, element, kept=kept, matrices=matrices)
+            asked = [*_balls(wide.region.element(element))]
+            asked += separators(engine, element) if separators else ()
+            solver = Solver(encoding.program, problem.options.seconds, wide.region.element(element))
+            for row in range(len(wide.rows)):
+                coefficients = wide.rows[row, element].reshape(-1).numpy()
+                cost, constant = encoding.cost(wide.graph.output, coefficients)
+                bound, solution = least_with_cuts(encoding, solver, cost, constant, asked)
+                found[row, element] = max(float(found[row, element]), bound)
+                tell(wide, engine, Told(encoding, solver.program, cost, solution), (row, element))
+    return found.to(kind)
+
+
+def least_with_cuts(
+    encoding: Encoding,
+    solver: Solver,
+    cost: Floats,
+    constant: float,
+    separators: Sequence[tuple[Separator, int]],
+) -> tuple[float, Solution]:
+    """The best bound of a cost while cuts are added, and the last solution; cuts stay."""
+    best, turn = -np.inf, 0
+    while True:
+        solution = solver.least(cost, constant)
+        best = max(best, solution.bound)
+        if solution.status is not Status.OPTIMAL or solution.point is None:
+            return best, solution
+        cuts: Cuts = []
+        for separator, rounds in separators:
+            if turn < rounds:
+                cuts += separator(encoding, solution.point)
+        turn += 1
+        if not cuts:
+            return best, solution
+        forms = stacked([part for part, _ in cuts])
+        most = np.concatenate([high for _, high in cuts]) - forms.offset
+        solver.add(forms.matrix, np.full(len(most), -np.inf), most)
+
+
+def _balls(region: Region) -> list[tuple[Separator, int]]:
+    """Tangents of an l1 or l2 ball, at where the point left it."""
+    if region.norm == "linf":
+        return []
+    centre = region.centre.reshape(-1).numpy()
+
+    def separate(encoding: Encoding, point: Floats) -> Cuts:
+        away = point[: encoding.inputs] - centre
+        length = float(np.linalg.norm(away, ord=2 if region.norm == "l2" else 1))
+        if length <= region.eps * (1 + 1e-6):
+            return []
+        tangent = away / length if region.norm == "l2" else np.sign(away)
+        most = np.array([region.eps + tangent @ centre])
+        inputs = Forms.of_columns(np.arange(encoding.inputs), encoding.program.columns)
+        return [(inputs.through(csr_array(tangent[None])), most)]
+
+    return [(separate, BALL_ROUNDS)]

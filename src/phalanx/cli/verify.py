@@ -1,0 +1,212 @@
+"""``phalanx verify NET PROPERTY``: sat or unsat, with a witness or a proof."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from phalanx.cli import options as opt
+from phalanx.cli.console import answer, answer_json, log
+from phalanx.cli.deadline import Known, keep_time
+from phalanx.errors import ParameterError, SampleErrors
+
+if TYPE_CHECKING:
+    from phalanx.specs.vnnlib.query import Query
+    from phalanx.verify.result import Result, Watch
+
+Files = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[NET] PROPERTY", help="a network (net.onnx) and a VNN-LIB file"),
+]
+Timeout = Annotated[float, typer.Option("--timeout", help="seconds, start-up included")]
+Networks = Annotated[
+    list[str] | None, typer.Option("--network", help="name=file: of a VNN-LIB 2.0 query")
+]
+Tables = Annotated[
+    list[Path] | None,
+    typer.Option("--table", help="instances.csv, or a folder of such folders: solve them all"),
+]
+Recheck = Annotated[
+    bool, typer.Option("--recheck/--no-recheck", help="count the roundings of every proof")
+]
+Idealised = Annotated[
+    bool,
+    typer.Option("--idealised", help="answer queries about floats in exact arithmetic"),
+]
+Engines = Annotated[
+    list[str] | None, typer.Option("--engine", help="complete method; repeat it; or none")
+]
+Cap = Annotated[float | None, typer.Option("--cap", help="of a table: at most these seconds each")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command(name="verify")(verify)
+
+
+def verify(
+    files: Files = None,
+    timeout: Timeout = 120.0,
+    network: Networks = None,
+    table: Tables = None,
+    cap: Cap = None,
+    every: opt.Every = 1,
+    limit: opt.Limit = None,
+    out: opt.Out = None,
+    seed: opt.Seed = 0,
+    recheck: Recheck = True,
+    engine: Engines = None,
+    idealised: Idealised = False,
+    json: opt.Json = False,
+) -> None:
+    """Decide whether a network has a property: sat (a counterexample), unsat (proven), or neither.
+
+    The first line on stdout is sat, unsat, unknown, timeout (timed-out in VNN-LIB 2.0) or error.
+    """
+    began = time.monotonic() - time.process_time()  # about when the process began
+    if table:
+        if files or network:
+            raise ParameterError("files beside --table", repair="phalanx verify --table FILE")
+        from phalanx.cli.verify_table import solve_tables
+
+        solve_tables(table, out, cap=cap, every=every, limit=limit, json=json)
+        return
+    net, query = _files(files or [], network or [])
+    if not timeout > 0:
+        raise ParameterError(f"--timeout {timeout}", why="it is a number of seconds above 0")
+    plan: dict[str, Any] = {"recheck": recheck, "seed": seed}
+    if engine:
+        plan["engines"] = () if engine == ["none"] else tuple(engine)
+    _solve(net, query, began + timeout, plan=plan, idealised=idealised, json=json)
+
+
+def _files(files: list[str], networks: list[str]) -> tuple[tuple[str, str], str]:
+    """The network, with the name that a query gives it, and the query."""
+    if len(files) == 2 and not networks:
+        return ("", files[0]), files[1]
+    if len(files) == 1 and len(networks) == 1:
+        name, sign, path = networks[0].partition("=")
+        if sign and name and path:
+            return (name, path), files[0]
+    raise ParameterError(
+        "a network and a property are needed",
+        repair="phalanx verify net.onnx property.vnnlib, or query.vnnlib --network f=net.onnx",
+    )
+
+
+def _solve(
+    net: tuple[str, str],
+    query: str,
+    end: float,
+    *,
+    plan: dict[str, Any],
+    idealised: bool,
+    json: bool,
+) -> None:
+    state = _State()
+    # From here on the time is kept, whatever is still to be imported.
+    known = keep_time(
+        max(end - time.monotonic(), 0.01), lambda word: _written(word, json=json), state.progress
+    )
+    try:
+        result, found = _decided(net, query, end, state, known, plan=plan, idealised=idealised)
+    finally:
+        known.tell(Known.ANSWERING)
+    _report(result, found, json=json)
+
+
+def _decided(
+    net: tuple[str, str],
+    query: str,
+    end: float,
+    state: _State,
+    known: Known,
+    *,
+    plan: dict[str, Any],
+    idealised: bool,
+) -> tuple[Result, Query]:
+    from phalanx.specs.vnnlib import read
+    from phalanx.verify.answers import require_consent
+    from phalanx.verify.network import network_of
+    from phalanx.verify.outcome import Clock
+    from phalanx.verify.portfolio import Portfolio, decide
+    from phalanx.verify.result import Watch
+
+    found = read(query)
+    known.tell(Known.TWO, found.version == "2.0")
+    if net[0] and net[0] != found.network:
+        raise ParameterError(
+            f"--network {net[0]}=...",
+            why=f"the query calls its network {found.network or 'nothing'}",
+        )
+    require_consent(found, idealised=idealised)
+    state.watch = Watch(lambda proven: known.tell(Known.PROVEN, proven))
+    network = network_of(net[1])
+    clock = Clock(max(end - time.monotonic(), 1e-3))
+    return (
+        decide(network, found.property, plan=Portfolio(**plan), watch=state.watch, clock=clock),
+        found,
+    )
+
+
+class _State:
+    """How far the work is, for a line on a terminal."""
+
+    def __init__(self) -> None:
+        self.watch: Watch | None = None
+
+    def progress(self) -> str:
+        """Where the work is."""
+        watch = self.watch
+        if watch is None:
+            return "reading"
+        numbers = ", ".join(f"{key} {value}" for key, value in watch.numbers.items())
+        return f"{watch.stage or 'starting'}: {watch.refuted} of {watch.cases} cases refuted" + (
+            f", {numbers}" if numbers else ""
+        )
+
+
+def _written(word: str, *, json: bool) -> str:
+    return f'{{"answer": "{word}"}}' if json else word
+
+
+def _report(result: Result, query: Query, *, json: bool) -> None:
+    from phalanx.verdicts import Verdict
+    from phalanx.verify.answers import answer_lines
+
+    if json:
+        answer_json(_as_json(result, query))
+    else:
+        answer("\n".join(answer_lines(result, query)))
+    log(repr(result))
+    if result.verdict is Verdict.ERROR:
+        raise SampleErrors(f"nothing was decided: {result.reason}")
+
+
+def _as_json(result: Result, query: Query) -> dict[str, Any]:
+    from phalanx.verify.answers import word_of
+
+    witness = None
+    if result.witness is not None:
+        witness = {
+            "x": result.witness.x.tolist(),
+            "y": result.witness.y.tolist(),
+            "case": result.witness.case,
+            "runtime": result.witness.runtime,
+        }
+    return {
+        "answer": word_of(result, query.version),
+        "verdict": str(result.verdict),
+        "reason": result.reason,
+        "arithmetic": result.arithmetic,
+        "seconds": result.seconds,
+        "cases": result.cases,
+        "refuted": result.refuted,
+        "refuted_by": dict(result.by),
+        "lower": result.lower,
+        "witness": witness,
+        "stats": dict(result.stats),
+    }

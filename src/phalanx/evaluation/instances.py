@@ -1,0 +1,246 @@
+"""Tables of verification instances: one process each, kept as they end, summed by benchmark."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from phalanx.errors import ConfigurationError, DataError, RunError
+from phalanx.runs.database import typed_errors
+
+RECORDS = "instances.jsonl"
+OVERRUN = 15.0
+"""Seconds behind the time limit after which a process is ended."""
+SOLVED = ("sat", "unsat")
+FAILED = ("error", "overran")
+
+
+@dataclass(frozen=True)
+class Instance:
+    """A line of a table.
+
+    Attributes:
+        benchmark: the folder of the table.
+        network, query: files.
+        timeout: seconds.
+        expected: ``sat`` or ``unsat`` where the table says so, else empty.
+    """
+
+    benchmark: str
+    network: Path
+    query: Path
+    timeout: float
+    expected: str = ""
+
+    @property
+    def key(self) -> str:
+        """What a record is found again by."""
+        return f"{self.benchmark}|{self.network.name}|{self.query.name}|{self.timeout:g}"
+
+
+@dataclass(frozen=True)
+class Record:
+    """How an instance ended.
+
+    Attributes:
+        key: of the instance.
+        benchmark: likewise.
+        answer: the first line that was printed, or ``overran``.
+        expected: of the instance.
+        seconds: wall clock of the whole process.
+        cpu: seconds of its processors.
+        note: the last line of stderr.
+    """
+
+    key: str
+    benchmark: str
+    answer: str
+    expected: str
+    seconds: float
+    cpu: float
+    note: str
+
+    @property
+    def wrong(self) -> bool:
+        """Whether it answers what is known to be false."""
+        return self.answer in SOLVED and self.expected in SOLVED and self.answer != self.expected
+
+
+def read_tables(paths: Sequence[Path], cap: float | None = None) -> list[Instance]:
+    """The instances of tables, or of the tables in the folders of a folder.
+
+    A table has the columns onnx, vnnlib, timeout and perhaps expected, with a header or, as in
+    VNN-COMP, without one; its paths start at its own folder.
+
+    Raises:
+        DataError: no table, or a line that is none.
+    """
+    found: list[Instance] = []
+    for path in paths:
+        tables = sorted(path.glob("*/instances.csv")) if path.is_dir() else [path]
+        if not tables:
+            raise DataError(f"{path} has no folder with an instances.csv")
+        for table in tables:
+            found += _of_table(table, cap)
+    return found
+
+
+def _of_table(table: Path, cap: float | None) -> Iterator[Instance]:
+    try:
+        with table.open(newline="") as lines:
+            rows = [row for row in csv.reader(lines) if row]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{table} cannot be read", why=str(error)) from error
+    if rows and rows[0][0].strip() == "onnx":
+        rows = rows[1:]
+    for number, row in enumerate(rows, 1):
+        try:
+            network, query, seconds = (cell.strip() for cell in row[:3])
+            timeout = float(seconds)
+        except ValueError:
+            raise DataError(
+                f"{table}: row {number} is not onnx,vnnlib,timeout[,expected]"
+            ) from None
+        expected = row[3].strip() if len(row) > 3 else ""
+        folder = table.resolve().parent
+        limit = timeout if cap is None else min(timeout, cap)
+        yield Instance(folder.name, folder / network, folder / query, limit, expected)
+
+
+class Ledger:
+    """Records of a folder, one a line, each on the disk before the next instance begins.
+
+    Raises:
+        RunError: a line that is no record.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        with typed_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder / RECORDS
+        self.records: dict[str, Record] = {}
+        if not self.path.exists():
+            return
+        whole = self.path.read_bytes().rpartition(b"\n")[0]  # a line cut short was not finished
+        for line in whole.decode().splitlines():
+            try:
+                record = Record(**json.loads(line))
+            except (ValueError, TypeError) as error:
+                raise RunError(f"{self.path} has a line that is no record: {line[:60]}") from error
+            self.records[record.key] = record
+        with typed_errors(self.path):
+            os.truncate(self.path, len(whole) + bool(whole))
+
+    def add(self, record: Record) -> None:
+        """Keep a record; it is on the disk when this returns."""
+        with typed_errors(self.path), self.path.open("ab") as file:
+            file.write(json.dumps(asdict(record)).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self.records[record.key] = record
+
+
+def solve(
+    instances: Sequence[Instance],
+    ledger: Ledger,
+    told: Callable[[Record], None],
+    command: Sequence[str] | None = None,
+) -> list[Record]:
+    """Solve what the ledger does not know yet, one after the other, each in a process of its own.
+
+    Args:
+        instances: see `Instance`.
+        ledger: see `Ledger`.
+        told: called with every new record.
+        command: in place of this interpreter's ``phalanx verify``.
+    """
+    keys = [instance.key for instance in instances]
+    if len(set(keys)) < len(keys):
+        raise ConfigurationError("an instance appears twice in the tables")
+    base = [*(command or (sys.executable, "-m", "phalanx.cli.main")), "verify"]
+    for instance in instances:
+        if instance.key not in ledger.records:
+            record = _solved(instance, base)
+            ledger.add(record)
+            told(record)
+    return [ledger.records[key] for key in keys]
+
+
+def _solved(instance: Instance, base: list[str]) -> Record:
+    words = [*base, str(instance.network), str(instance.query), "--timeout", str(instance.timeout)]
+    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    with subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        try:
+            out, err = process.communicate(timeout=instance.timeout + OVERRUN)
+            first = out.partition("\n")[0].strip()
+            answer = first if process.returncode == 0 and first else "error"
+            note = (err.strip().splitlines() or [""])[-1]
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            answer, note = "overran", ""
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Record(
+        instance.key,
+        instance.benchmark,
+        answer,
+        instance.expected,
+        time.monotonic() - started,
+        cpu,
+        note[:300],
+    )
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One benchmark, or all of them.
+
+    Attributes:
+        name: of the benchmark.
+        instances, sat, unsat, wrong, undecided, failed: counts; wrong ones are among sat and unsat.
+        cpu, seconds: of all its processes together.
+    """
+
+    name: str
+    instances: int
+    sat: int
+    unsat: int
+    wrong: int
+    undecided: int
+    failed: int
+    cpu: float
+    seconds: float
+
+
+def summaries(records: Sequence[Record]) -> list[Summary]:
+    """By benchmark in order, and the total last."""
+    names = list(dict.fromkeys(record.benchmark for record in records))
+    parts = [_summary(name, [r for r in records if r.benchmark == name]) for name in names]
+    return [*parts, _summary("total", records)]
+
+
+def _summary(name: str, records: Sequence[Record]) -> Summary:
+    answers = [record.answer for record in records]
+    failed = sum(answer in FAILED for answer in answers)
+    return Summary(
+        name,
+        len(records),
+        answers.count("sat"),
+        answers.count("unsat"),
+        sum(record.wrong for record in records),
+        sum(answer not in SOLVED for answer in answers) - failed,
+        failed,
+        sum(record.cpu for record in records),
+        sum(record.seconds for record in records),
+    )

@@ -1,0 +1,1 @@
+"""Grids: networks by trainings by ways of certifying them."""

@@ -1,0 +1,214 @@
+"""`Grid`: a table of ways to certify, on the same networks under the same trainings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from importlib import resources
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
+
+from phalanx.errors import ConfigurationError, ParameterError
+from phalanx.studies.study import ScaleName
+from phalanx.training.recipe import Count, Part, Positive
+from phalanx.training.shelf import SUFFIX, read_yaml, replace_field, shipped
+
+Norm = Literal["linf", "l2", "l1"]
+SMOOTHING = "smoothing"
+
+
+def _fraction(value: Any) -> Any:
+    try:
+        return float(Fraction(value)) if isinstance(value, str) else value
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(f"{value!r} is not a number; write 0.25 or 8/255") from None
+
+
+Radius = Annotated[Positive, BeforeValidator(_fraction)]
+
+
+class GridNetwork(Part):
+    """An architecture.
+
+    Attributes:
+        model: a recipe's ``model``.
+        published: its name in the published figures; empty: it has none.
+    """
+
+    model: dict[str, Any]
+    published: str = ""
+
+
+class GridTraining(Part):
+    """How every network is trained.
+
+    Attributes:
+        recipe: a shipped one, of a single network.
+        changes: of its fields, as ``--set`` takes them.
+        at: the radii it is judged at, in input units, by norm.
+        sigma: of the noise it is trained under; 0: none.
+        published: its name in the published figures; empty: it has none.
+        quoted: what else is published of it, as a sentence with its source.
+    """
+
+    recipe: str
+    changes: dict[str, Any] = Field(default_factory=dict)
+    at: dict[Norm, tuple[Radius, ...]]
+    sigma: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    published: str = ""
+    quoted: str = ""
+
+
+class GridMethod(Part):
+    """A way to certify: a bounding method, or randomized smoothing of what was trained under noise.
+
+    Attributes:
+        method: as ``phalanx certify --method`` takes it, or ``smoothing``.
+        options: as ``phalanx certify --set`` takes them.
+        networks: only these; empty: all.
+        norms: that it is asked about; empty: all.
+        radii: whether its average radius is searched for.
+        published: its names in the published figures.
+    """
+
+    method: str
+    options: dict[str, Any] = Field(default_factory=dict)
+    networks: tuple[str, ...] = ()
+    norms: tuple[Norm, ...] = ()
+    radii: bool = True
+    published: tuple[str, ...] = ()
+
+
+class GridScale(Part):
+    """How much of a grid is done.
+
+    Attributes:
+        epochs: of every training; None: the recipe's.
+        images: test images, evenly spread; None: all.
+        n: samples an image of smoothing.
+        networks: only these; empty: all.
+        radii: whether radii are searched for.
+    """
+
+    epochs: Count | None = None
+    images: Count | None = None
+    n: Count = 100_000
+    networks: tuple[str, ...] = ()
+    radii: bool = True
+
+
+class Grid(Part):
+    """A table of ways to certify.
+
+    Attributes:
+        data: that is trained on and certified.
+        networks, trainings, methods: by name.
+        scales: as a study's.
+    """
+
+    name: str
+    description: str
+    data: str
+    networks: dict[str, GridNetwork]
+    trainings: dict[str, GridTraining]
+    methods: dict[str, GridMethod]
+    scales: dict[ScaleName, GridScale]
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> Grid:
+        asked = [("method", name, one.networks) for name, one in self.methods.items()]
+        asked += [("scale", name, scale.networks) for name, scale in self.scales.items()]
+        for noun, name, networks in asked:
+            if unknown := set(networks) - set(self.networks):
+                raise ValueError(f"{noun} {name!r}: there is no network {min(unknown)!r}")
+        return self
+
+    def goes(self, method: str, network: str, training: str, norm: Norm) -> bool:
+        """Whether a method certifies what a training made of a network, in that norm.
+
+        Smoothing certifies what was trained under noise, bounds everything else.
+        """
+        one, noisy = self.methods[method], self.trainings[training].sigma > 0
+        asked = network in (one.networks or self.networks) and norm in (one.norms or [norm])
+        return asked and noisy == (one.method == SMOOTHING)
+
+
+def grid_names() -> list[str]:
+    """The shipped grids, sorted.
+
+    >>> "lecture-map" in grid_names()
+    True
+    """
+    return shipped("phalanx.studies.grids.shelf")
+
+
+def load_grid(name: str) -> Grid:
+    """A shipped grid.
+
+    Raises:
+        ConfigurationError: there is none of that name.
+
+    >>> load_grid("lecture-map").trainings["clean"].at
+    {'linf': (0.02,)}
+    """
+    if name not in grid_names():
+        raise ConfigurationError(
+            f"there is no grid {name!r}", repair=f"choose one of {', '.join(grid_names())}"
+        )
+    source = resources.files("phalanx.studies.grids.shelf") / f"{name}{SUFFIX}"
+    fields = read_yaml(source.read_text("utf-8"), f"grid {name!r}")
+    try:
+        return Grid.model_validate({"name": name, **fields})
+    except ValidationError as error:
+        raise ConfigurationError(f"grid {name!r} does not fit: {error}") from None
+
+
+def part_of(
+    grid: Grid,
+    networks: Sequence[str] = (),
+    trainings: Sequence[str] = (),
+    methods: Sequence[str] = (),
+) -> Grid:
+    """Some of a grid's networks, trainings and methods; all where none are named.
+
+    Raises:
+        ParameterError: the grid has no such one.
+    """
+    parts: dict[str, Any] = {}
+    for noun, asked, there in (
+        ("network", networks, grid.networks),
+        ("training", trainings, grid.trainings),
+        ("method", methods, grid.methods),
+    ):
+        if unknown := [one for one in asked if one not in there]:
+            raise ParameterError(
+                f"{grid.name!r} has no {noun} {unknown[0]!r}",
+                repair=f"choose from {', '.join(there)}",
+            )
+        parts[f"{noun}s"] = {name: one for name, one in there.items() if name in (asked or there)}
+    return grid.model_copy(update=parts)
+
+
+def grid_scale(grid: Grid, name: str, changes: Sequence[str] = ()) -> GridScale:
+    """The scale of that name, after ``"epochs=3"`` and the like.
+
+    Raises:
+        ParameterError: the grid has none.
+        ConfigurationError: a change of what a scale does not have, or to what it cannot be.
+    """
+    for known, scale in grid.scales.items():
+        if known == name:
+            fields = scale.model_dump(exclude_none=True)
+            for change in changes:
+                replace_field(fields, change)
+            try:
+                return GridScale.model_validate(fields)
+            except ValidationError as error:
+                raise ConfigurationError(
+                    f"the scale does not fit: {error.errors()[0]['msg'].lower()}",
+                    repair=f"--set {'|'.join(GridScale.model_fields)}=...",
+                ) from None
+    raise ParameterError(
+        f"{grid.name!r} has no scale {name!r}", repair=f"--scale {'|'.join(grid.scales)}"
+    )

@@ -1,0 +1,1 @@
+"""The shipped grids, one YAML file each."""

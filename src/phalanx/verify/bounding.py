@@ -1,0 +1,181 @@
+"""Cases refuted by bounds: a row that is above zero in the whole box leaves nothing unsafe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import Tensor
+
+from phalanx.bounds.prepare import prepare
+from phalanx.bounds.problem import Options, Problem, Trace, methods
+from phalanx.bounds.region import Region
+from phalanx.graph.ir import Graph
+from phalanx.specs.property import Case, Property
+from phalanx.verify.network import speaking_of_inputs
+from phalanx.verify.outcome import Clock, OutOfTime
+
+AT_ONCE = 1 << 21
+"""Numbers of one value of the network, over the boxes and rows of a pass."""
+
+
+@dataclass(frozen=True, eq=False)
+class Timed(Region):
+    """A region whose every backward pass looks at a clock first.
+
+    Raises:
+        OutOfTime: in `least`, when it has run out.
+    """
+
+    clock: Clock | None = None
+
+    def least(self, rows: Tensor) -> Tensor:
+        """See `Region.least`."""
+        if self.clock is not None and self.clock.expired():
+            raise OutOfTime
+        return super().least(rows)
+
+    def element(self, index: int) -> Region:
+        """See `Region.element`."""
+        at = slice(index, index + 1)
+        return Timed(self.lower[at], self.upper[at], self.centre[at], clock=self.clock)
+
+
+@dataclass(frozen=True, eq=False)
+class Field:
+    """The rows of several cases over one box.
+
+    Attributes:
+        lower, upper: the box, ``(n,)``.
+        rows: ``(S, m)``, or ``(S, m + n)`` where the graph speaks of its inputs.
+        offset: ``(S,)``.
+        cases: numbers of the cases, and which of the rows are theirs.
+    """
+
+    lower: Tensor
+    upper: Tensor
+    rows: Tensor
+    offset: Tensor
+    cases: tuple[tuple[int, slice], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What bounds say of a case.
+
+    Attributes:
+        lower: of its best row.
+        row: which of its rows.
+        trace: how, of its batch; None of none.
+        place: row and element in that batch.
+    """
+
+    lower: float
+    row: int
+    trace: Trace | None = None
+    place: tuple[int, int] = (0, 0)
+
+
+def prepared(graph: Graph, *, mixed: bool) -> Graph:
+    """A network's graph in float64, ready for bounds; with ``mixed`` its outputs, then its inputs.
+
+    Raises:
+        GraphError: an operator that is not bounded.
+    """
+    graph = graph.to(torch.float64)
+    if mixed:
+        graph = speaking_of_inputs(graph)
+    return prepare(graph).to(torch.float64)
+
+
+def is_mixed(prop: Property) -> bool:
+    """Whether a row reads inputs."""
+    return any(case.inputs is not None for case in prop.cases)
+
+
+def fields(prop: Property, numbers: Sequence[int]) -> list[Field]:
+    """Cases by their boxes, in order of their first one."""
+    together: dict[bytes, list[int]] = {}
+    for number in numbers:
+        case = prop.cases[number]
+        key = case.lower.numpy().tobytes() + case.upper.numpy().tobytes()
+        together.setdefault(key, []).append(number)
+    mixed = is_mixed(prop)
+    return [_field(prop, group, mixed=mixed) for group in together.values()]
+
+
+def _field(prop: Property, numbers: list[int], *, mixed: bool) -> Field:
+    rows, offsets, places, at = [], [], [], 0
+    for number in numbers:
+        case = prop.cases[number]
+        rows.append(full_rows(case) if mixed else case.outputs)
+        offsets.append(case.offset)
+        places.append((number, slice(at, at + len(case.offset))))
+        at += len(case.offset)
+    first = prop.cases[numbers[0]]
+    return Field(first.lower, first.upper, torch.cat(rows), torch.cat(offsets), tuple(places))
+
+
+def full_rows(case: Case) -> Tensor:
+    """Coefficients of outputs and inputs, ``(J, m + n)``."""
+    inputs = case.inputs
+    if inputs is None:
+        inputs = case.outputs.new_zeros(len(case.offset), len(case.lower))
+    return torch.cat([case.outputs, inputs], 1)
+
+
+def bounded(
+    graph: Graph, parts: Sequence[Field], method: str, clock: Clock, options: Options | None = None
+) -> Iterator[tuple[int, Found]]:
+    """Numbers of cases and what a bounding method says of them, batch by batch.
+
+    Raises:
+        OutOfTime: the clock ran out; what was yielded before stands.
+    """
+    parts = [part for part in parts if len(part.offset)]
+    for batch in _batches(graph, parts):
+        yield from _of_batch(graph, batch, method, clock, options or Options())
+
+
+def _batches(graph: Graph, parts: Sequence[Field]) -> Iterator[list[Field]]:
+    widest = max(prod(node.shape) for node in graph)
+    batch: list[Field] = []
+    rows = 0
+    for part in parts:
+        rows = max(rows, len(part.offset))
+        if batch and (len(batch) + 1) * max(rows, widest) * widest > AT_ONCE:
+            yield batch
+            batch, rows = [], len(part.offset)
+        batch.append(part)
+    if batch:
+        yield batch
+
+
+def _of_batch(
+    graph: Graph, batch: list[Field], method: str, clock: Clock, options: Options
+) -> Iterator[tuple[int, Found]]:
+    shape, most = graph.input.shape, max(len(part.offset) for part in batch)
+    lower = torch.stack([part.lower for part in batch]).reshape(-1, *shape)
+    upper = torch.stack([part.upper for part in batch]).reshape(-1, *shape)
+    region = Timed(lower, upper, (lower + upper) / 2, clock=clock)
+    rows = torch.stack([_padded(part.rows, most) for part in batch], 1)
+    rows = rows.reshape(most, len(batch), *graph[graph.output].shape)
+    problem = Problem(graph, region, rows, options)
+    with torch.no_grad():
+        found = methods.get(method)(problem).detach()
+    for element, part in enumerate(batch):
+        own = found[: len(part.offset), element] + part.offset
+        for number, where in part.cases:
+            if where.start == where.stop:
+                continue
+            # A bound that is NaN is none.
+            best = own[where].nan_to_num(-torch.inf, torch.inf, -torch.inf)
+            row = int(best.argmax())
+            place = (where.start + row, element)
+            yield number, Found(float(best[row]), row, problem.trace, place)
+
+
+def _padded(rows: Tensor, count: int) -> Tensor:
+    return torch.cat([rows, rows[:1].expand(count - len(rows), -1)])

@@ -1,0 +1,265 @@
+"""`decide`: attack, then the cheapest bounds, then search, until every case is decided."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from importlib.util import find_spec
+from typing import Any
+
+from torch import Tensor
+
+from phalanx.bounds.problem import Options
+from phalanx.errors import NonFiniteError, ParameterError, PhalanxError
+from phalanx.graph.ir import Graph
+from phalanx.specs.property import Property
+from phalanx.verdicts import Verdict
+from phalanx.verify.bounding import Found, bounded, fields, is_mixed, prepared
+from phalanx.verify.engine import Task, engines
+from phalanx.verify.falsify import Effort, falsified
+from phalanx.verify.network import Network
+from phalanx.verify.outcome import EXHAUSTED, TIMEOUT, Clock, OutOfTime
+from phalanx.verify.rechecking import recheck_cases
+from phalanx.verify.result import OUTWARD, REAL, Result, Watch
+from phalanx.verify.witness import Witness, replayed
+
+UNCONFIRMED = "a counterexample was not confirmed when it was replayed"
+FAILURES = (PhalanxError, RuntimeError, MemoryError, ArithmeticError, ValueError, LookupError)
+"""What a step may fail with; other steps are still believed, and the property may not be."""
+
+
+PREFERRED = ("branch-and-bound", "milp")
+"""Engines of which the first that is there is used where none is asked for."""
+
+
+def default_engines() -> tuple[str, ...]:
+    """The preferred engine, or none."""
+    names = engines.names()
+    if not find_spec("highspy"):
+        names = [name for name in names if name != "milp"]
+    return tuple(name for name in PREFERRED if name in names)[:1]
+
+
+@dataclass(frozen=True)
+class Portfolio:
+    """What is tried, in this order.
+
+    Attributes:
+        attack: before bounds.
+        bounds: registered bounding methods.
+        pursuit: of cases that bounds leave open.
+        engines: complete methods, registered; each gets its share of the time left.
+        recheck: prove refuted cases again with every rounding counted.
+        seed: of everything that is drawn.
+    """
+
+    attack: Effort = field(default_factory=lambda: Effort(starts=2, steps=8))
+    bounds: tuple[str, ...] = ("interval", "crown", "alpha-crown")
+    pursuit: Effort = field(default_factory=lambda: Effort(starts=10, steps=40))
+    engines: tuple[str, ...] = field(default_factory=default_engines)
+    recheck: bool = True
+    seed: int = 0
+
+
+SHARES = {"attack": 0.1, "interval": 0.5, "crown": 0.5, "alpha-crown": 0.25, "pursuit": 0.1}
+"""Of the time left, that a step may take; others may take half."""
+
+
+RECHECK = 0.25
+"""Of the time left, for rechecks of one method."""
+
+
+class _Run:
+    """One property on its way to an answer."""
+
+    def __init__(
+        self, network: Network, prop: Property, clock: Clock, plan: Portfolio, watch: Watch
+    ) -> None:
+        self.network, self.prop, self.clock = network, prop, clock
+        self.plan, self.watch = plan, watch
+        self.open = list(range(len(prop.cases)))
+        self.refuted: dict[int, tuple[str, str]] = {}
+        self.best: dict[int, float] = {}
+        self.witness: Witness | None = None
+        self.failures: list[Exception] = []
+        self.undecided = ""
+        self.stats: dict[str, object] = {}
+        watch.cases = len(prop.cases)
+
+    # steps
+
+    def decided(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.witness is not None or not self.open
+
+    def attempt(self, name: str, step: Callable[[Clock], None]) -> None:
+        """A step within its share of the time; what it fails with is kept."""
+        if self.decided() or self.clock.expired():
+            return
+        self.watch.stage = name
+        try:
+            step(self.clock.share(SHARES.get(name, 0.5)))
+        except OutOfTime:
+            return
+        except FAILURES as failure:
+            self.failures.append(failure)
+        finally:
+            self.watch.refuted = len(self.refuted)
+            self.watch.proven = not self.open
+
+    def attack(self, effort: Effort, clock: Clock) -> None:
+        """Look for a counterexample of any open case."""
+        self.witness = falsified(
+            self.network, self.prop, tuple(self.open), clock, effort=effort, seed=self.plan.seed
+        )
+
+    def bound(self, method: str, clock: Clock) -> None:
+        """Refute open cases by a bounding method."""
+        graph = prepared(self.network.graph, mixed=is_mixed(self.prop))
+        refuted: list[tuple[int, Found]] = []
+        try:
+            for number, found in bounded(
+                graph, fields(self.prop, self.open), method, clock, Options()
+            ):
+                self.best[number] = max(found.lower, self.best.get(number, -math.inf))
+                if found.lower > 0:
+                    refuted.append((number, found))
+                    self.refuted[number] = (method, REAL)
+        finally:
+            self.open = [number for number in self.open if number not in self.refuted]
+            self.watch.proven = not self.open
+        if self.plan.recheck and refuted:
+            self.recheck(method, graph, refuted)
+
+    def recheck(self, method: str, graph: Graph, refuted: list[tuple[int, Found]]) -> None:
+        """Count roundings; a case whose refutation does not stand is open again."""
+        part = self.clock.share(RECHECK)
+        for number, stands in recheck_cases(graph, self.prop, refuted, part):
+            if stands:
+                self.refuted[number] = (method, OUTWARD)
+            else:
+                del self.refuted[number]
+                self.open.append(number)
+                self.watch.proven = False
+
+    def search(self, name: str, number: int, part: float, _: Clock) -> None:
+        """Let an engine decide a case in its part of the time that is left."""
+        case, clock = self.prop.cases[number], self.clock.share(part)
+
+        def confirm(x: Tensor) -> bool:
+            return replayed(self.network, self.prop, number, x[None]) is not None
+
+        def told(numbers: Mapping[str, Any]) -> None:
+            self.watch.numbers = numbers
+
+        task = Task(self.network.graph, case, clock, self.plan.seed, confirm, told)
+        outcome = engines.get(name)(task)
+        self.stats.update({f"{name}: {key}": value for key, value in outcome.stats.items()})
+        if outcome.lower is not None:
+            self.best[number] = max(outcome.lower, self.best.get(number, -math.inf))
+        if outcome.verdict is Verdict.VERIFIED:
+            self.refuted[number] = (name, str(outcome.stats.get("arithmetic", REAL)))
+            self.open.remove(number)
+        elif outcome.witness is not None:
+            self.witness = replayed(self.network, self.prop, number, outcome.witness[None])
+            if self.witness is None:
+                self.undecided = UNCONFIRMED
+        elif outcome.verdict is Verdict.UNKNOWN and outcome.reason != TIMEOUT:
+            self.undecided = outcome.reason
+
+    def run(self) -> Result:
+        """All of it."""
+        plan = self.plan
+        self.attempt("attack", partial(self.attack, plan.attack))
+        for method in plan.bounds:
+            self.attempt(method, partial(self.bound, method))
+        self.attempt("pursuit", partial(self.attack, plan.pursuit))
+        for position, name in enumerate(plan.engines):
+            numbers = list(self.open)
+            for at, number in enumerate(numbers):
+                left = (len(numbers) - at) * (len(plan.engines) - position)
+                self.attempt(name, partial(self.search, name, number, 1 / left))
+        return self.result()
+
+    def result(self) -> Result:
+        """The answer."""
+        verdict, reason, arithmetic = self._judged()
+        by: dict[str, int] = {}
+        for method, _ in self.refuted.values():
+            by[method] = by.get(method, 0) + 1
+        lower = min((self.best.get(n, -math.inf) for n in self.open), default=-math.inf)
+        return Result(
+            verdict,
+            reason,
+            self.clock.spent(),
+            len(self.prop.cases),
+            refuted=len(self.refuted),
+            witness=self.witness,
+            arithmetic=arithmetic,
+            lower=lower if math.isfinite(lower) else None,
+            by=by,
+            stats=self.stats,
+        )
+
+    def _judged(self) -> tuple[Verdict, str, str | None]:
+        if self.witness is not None:
+            return Verdict.FALSIFIED, f"replayed in {self.witness.runtime}", None
+        broken = next((f for f in self.failures if isinstance(f, NonFiniteError)), None)
+        if not self.open and broken is None:
+            counted = all(arithmetic == OUTWARD for _, arithmetic in self.refuted.values())
+            methods = list(dict.fromkeys(method for method, _ in self.refuted.values()))
+            return Verdict.VERIFIED, ", ".join(methods), OUTWARD if counted else REAL
+        if self.failures:
+            failure = broken or self.failures[0]
+            return Verdict.ERROR, f"{type(failure).__name__}: {failure}", None
+        if self.clock.expired():
+            return Verdict.UNKNOWN, TIMEOUT, None
+        return Verdict.UNKNOWN, self.undecided or EXHAUSTED, None
+
+
+def decide(
+    network: Network,
+    prop: Property,
+    timeout: float = math.inf,
+    *,
+    plan: Portfolio | None = None,
+    watch: Watch | None = None,
+    clock: Clock | None = None,
+) -> Result:
+    """Whether a property holds of a network.
+
+    A property is verified where every one of its cases is refuted, falsified by one replayed
+    counterexample. A step that fails decides nothing; if nothing else does, the verdict is an
+    error.
+
+    Args:
+        network: see `network_of`.
+        prop: see `Property`.
+        timeout: seconds of wall clock.
+        plan: what is tried.
+        watch: told what is known so far.
+        clock: in place of a timeout.
+
+    Raises:
+        DataError: the property is of another network. ParameterError: no time limit, or no such
+            method.
+    """
+    network.check(prop)
+    plan = plan or Portfolio()
+    _check(plan)
+    return _Run(network, prop, clock or Clock(timeout), plan, watch or Watch()).run()
+
+
+def _check(plan: Portfolio) -> None:
+    from phalanx.bounds.problem import methods
+
+    for name in plan.bounds:
+        methods.get(name)
+    known = engines.names()
+    for name in plan.engines:
+        if name not in known:
+            engines.get(name)  # says which there are; those that are there load when they are used
+    if not plan.bounds and not plan.engines:
+        raise ParameterError("no method that could prove anything", repair="bounds=('crown',)")

@@ -1,0 +1,125 @@
+"""Grids: networks by trainings by ways of certifying them."""
+
+import json
+
+import pytest
+
+from phalanx.errors import ConfigurationError, ParameterError
+from phalanx.models.build import lay_out
+from phalanx.studies.carry_out import RESULT, carry_out
+from phalanx.studies.grids.grid import (
+    SMOOTHING,
+    Grid,
+    grid_names,
+    grid_scale,
+    load_grid,
+    part_of,
+)
+from phalanx.studies.grids.results import grid_figures
+from phalanx.studies.grids.steps import GridSetting, entries, grid_steps, recipe_changes
+from phalanx.studies.undertakings import of_grid
+from phalanx.training.shelf import load_recipe
+
+TINY = Grid.model_validate(
+    {
+        "name": "tiny",
+        "description": "Two ways on one network.",
+        "data": "digits",
+        "networks": {"small": {"model": {"name": "mlp", "options": {"hidden": [8]}}}},
+        "trainings": {
+            "plain": {"recipe": "digits-plain", "at": {"linf": ["1/100"], "l2": [0.05]}},
+            "noisy": {"recipe": "digits-gaussian", "sigma": 0.25, "at": {"linf": [0.01]}},
+        },
+        "methods": {
+            "interval": {"method": "interval", "norms": ["linf"]},
+            "crown": {"method": "crown", "published": ["CROWN"]},
+            "smoothing": {"method": SMOOTHING},
+        },
+        "scales": {"smoke": {"epochs": 2, "images": 3, "n": 100}},
+    }
+)
+
+
+@pytest.fixture(params=grid_names())
+def grid(request):
+    return load_grid(request.param)
+
+
+@pytest.fixture(autouse=True)
+def images(monkeypatch):
+    if_few = property(lambda self: (2, self.scale.images or 500))
+    monkeypatch.setattr(GridSetting, "images", if_few)
+
+
+def test_from_data_to_table(tmp_path, command):
+    setting = GridSetting(TINY, TINY.scales["smoke"], tmp_path, words=("--device", "cpu"))
+    carry_out(grid_steps(setting), lambda text: None, lambda words: command(*words)[0])
+    assert all(step.done() for step in grid_steps(setting))
+    found = {(f.entry.training, f.entry.method, f.entry.norm, f.entry.eps): f
+             for f in grid_figures(setting)}  # fmt: skip
+    assert set(found) == {
+        ("plain", "interval", "linf", 0.01), ("plain", "interval", "linf", None),
+        ("plain", "crown", "linf", 0.01), ("plain", "crown", "linf", None),
+        ("plain", "crown", "l2", 0.05), ("plain", "crown", "l2", None),
+        ("noisy", "smoothing", "linf", 0.01),
+    }  # fmt: skip
+    crown = found["plain", "crown", "linf", 0.01]
+    assert crown.certified >= found["plain", "interval", "linf", 0.01].certified
+    assert crown.certified <= crown.clean - crown.falsified
+    radii = [found["plain", name, "linf", None].radius for name in ("interval", "crown")]
+    assert 0 < radii[0] <= radii[1]
+
+    values, texts = of_grid(setting).told()
+    assert json.loads((tmp_path / RESULT).read_text()) == json.loads(json.dumps(values))
+    whole = "\n".join(texts)
+    for said in ("tiny, plain, linf 0.01", "average certified radius", "Which approach is better"):
+        assert said in whole
+
+
+def test_every_recipe_fits_at_every_scale(grid, tmp_path):
+    for name in grid.scales:
+        scale = grid_scale(grid, name)
+        setting = GridSetting(part_of(grid, scale.networks), scale, tmp_path)
+        for network in setting.grid.networks:
+            for training in grid.trainings:
+                recipe = load_recipe(
+                    grid.trainings[training].recipe, recipe_changes(setting, network, training)
+                )
+                assert (recipe.members, recipe.data.name) == (1, grid.data)
+                assert recipe.sigma == grid.trainings[training].sigma
+        steps = grid_steps(setting)
+        assert len({step.makes for step in steps}) == len(steps)
+        asked = {entry.method for entry in entries(setting)}
+        assert asked == set(grid.methods)
+
+
+@pytest.mark.parametrize(
+    ("network", "parameters"),
+    [
+        ("fcnn-a", 16_330), ("fcnn-b", 99_710), ("cnn-a", 166_406),
+        ("cnn-b", 833_786), ("cnn-c", 1_974_762), ("cnn-d", 13_314_634),
+    ],
+)  # fmt: skip
+def test_networks_have_the_published_sizes(network, parameters):
+    model = load_grid("lecture-map").networks[network].model
+    built = lay_out(model["name"], 10, (1, 28, 28), **model.get("options", {}))
+    assert sum(p.numel() for p in built.parameters()) == parameters
+
+
+def test_parts_and_scales_that_are_not_there_are_refused():
+    grid = load_grid("lecture-map")
+    with pytest.raises(ParameterError, match="no method 'magic'"):
+        part_of(grid, methods=["magic"])
+    with pytest.raises(ParameterError, match="no scale"):
+        grid_scale(grid, "huge")
+    with pytest.raises(ConfigurationError, match="does not fit"):
+        grid_scale(grid, "smoke", ["images=0"])
+    assert grid_scale(grid, "smoke", ["images=7"]).images == 7
+    assert list(part_of(grid, ["cnn-b"]).networks) == ["cnn-b"]
+
+
+def test_options_of_the_other_kind_are_refused(command):
+    code, _, said = command("reproduce", "lecture-map", "--sigma", "0.5")
+    assert (code, "--sigma with lecture-map" in said) == (2, True)
+    code, _, said = command("reproduce", "drt-mnist", "--network", "cnn-a")
+    assert (code, "--network with drt-mnist" in said) == (2, True)
