@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import prod
 
 import torch
 from torch import Tensor
@@ -16,9 +17,14 @@ from phalanx.verify.outcome import Clock
 from phalanx.verify.stack import Stack, stacks
 from phalanx.verify.witness import Witness, replayed
 
-FIRST_STEP = 0.5
-"""Of the half width of the box: the first steps may go from a centre to any corner."""
+FIRST_STEP, LAST_STEP = 0.5, 0.001
+"""Of the width of the box: the first step goes from a centre to any corner, the last ones are fine
+enough for cases that are nearly empty."""
+WORTH = 1 << 21
+"""Numbers of a pass that all starts together may have before there are fewer of them."""
 
+FEWEST = 4
+"""Starts there are in any case, where so many are asked for."""
 REPLAYS = 4
 """Candidates of a step that are run again."""
 
@@ -28,7 +34,7 @@ class Effort:
     """How hard it is tried.
 
     Attributes:
-        starts: random ones for each case; the centre comes first.
+        starts: random ones for each case, beside the centre; fewer of a large network.
         steps: of each descent.
     """
 
@@ -59,7 +65,10 @@ def falsified(
         effort: see `Effort`.
         seed: of the random starts.
     """
+    size = sum(prod(node.shape) for node in network.graph)
     for stack in stacks(prop, numbers):
+        most = max(FEWEST, WORTH // (size * len(stack)))
+        effort = replace(effort, starts=min(effort.starts, most))
         for found in _descents(network, stack, clock, effort, seed):
             witness = _confirmed(network, prop, stack, found)
             if witness is not None:
@@ -86,7 +95,7 @@ def _descents(
         yield x, values
         if gradient is None or clock.expired() or not bool(width.any()):
             return
-        reach = FIRST_STEP * (1 - step / effort.steps) if effort.steps else 0.0
+        reach = FIRST_STEP * (LAST_STEP / FIRST_STEP) ** (step / max(1, effort.steps))
         x = x - (reach * width) * gradient.sign()
         x = torch.minimum(torch.maximum(x, lower), upper)
 

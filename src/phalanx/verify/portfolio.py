@@ -57,7 +57,7 @@ class Portfolio:
 
     attack: Effort = field(default_factory=lambda: Effort(starts=2, steps=8))
     bounds: tuple[str, ...] = ("interval", "crown", "alpha-crown")
-    pursuit: Effort = field(default_factory=lambda: Effort(starts=10, steps=40))
+    pursuit: Effort = field(default_factory=lambda: Effort(starts=50, steps=60))
     engines: tuple[str, ...] = field(default_factory=default_engines)
     recheck: bool = True
     seed: int = 0
