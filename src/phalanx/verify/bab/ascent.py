@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from phalanx.bounds.engine import Engine, Settings
+from phalanx.bounds.ops import Which
 from phalanx.graph.ir import Graph, Node
 from phalanx.specs.property import Case
 from phalanx.verify.bab.splits import Domains, Units
@@ -44,10 +45,20 @@ class _Watching(Engine):
 
     met: dict[str, Tensor] = field(default_factory=dict)
 
-    def _step(self, node: Node, coefficients: Tensor) -> tuple[list[Tensor], Tensor | None]:
+    def _step(
+        self, node: Node, coefficients: Tensor, at: Which
+    ) -> tuple[list[Tensor], Tensor | None]:
         if node.op == "relu":
-            self.met[node.name] = coefficients.detach()
-        return super()._step(node, coefficients)
+            self.met[node.name] = self._whole(node, coefficients.detach(), at)
+        return super()._step(node, coefficients, at)
+
+    def _whole(self, node: Node, coefficients: Tensor, at: Which) -> Tensor:
+        """With zeros for the entries that passes leave out."""
+        kept = self._cuts(at).entries(node.name)
+        if kept is None:
+            return coefficients
+        whole = coefficients.new_zeros(*coefficients.shape[:2], *node.shape)
+        return whole.index_copy(2, kept, coefficients)
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,10 +67,10 @@ class _Box(Timed):
 
     seen: list[Tensor] = field(default_factory=list)
 
-    def least(self, rows: Tensor) -> Tensor:
+    def least(self, rows: Tensor, at: Which = None) -> Tensor:
         """See `Region.least`."""
         self.seen[:] = [rows.detach()]
-        return super().least(rows)
+        return super().least(rows, at)
 
 
 @dataclass(frozen=True, eq=False)
