@@ -164,6 +164,24 @@ def test_the_slopes_of_an_optimiser_are_used_and_not_believed() -> None:
     assert (checked(graph, region, lying) <= least[0]).all()
 
 
+@pytest.mark.parametrize("slopes", ["rows", "shared"])
+@pytest.mark.parametrize("case", ["relu", "conv", "sigmoid"])
+def test_bounds_in_between_that_were_optimised_are_found_again(case: str, slopes: str) -> None:
+    graph = network(case, 5)
+    region = around(graph, 0.6, 5, batch=2)
+    rows, options = both_sides(graph), Options(layers="full", slopes=slopes, iterations=15)
+    found = compute(graph, region, method="alpha-crown", rows=rows, options=options)
+    final = compute(graph, region, method="alpha-crown", rows=rows)
+    values = outputs(graph, points(region, 300))
+    assert (found.lower <= torch.cat([values, -values], 2).amin(0)).all()
+    assert found.lower.mean() > final.lower.mean() + (0 if case == "sigmoid" else 1e-4)
+    for element in (0, 1):
+        again = checked(graph, region, found.trace, element)
+        size = 1 + again.abs()
+        assert (again >= found.lower[element] - 1e-6 * size).all()
+        assert (again <= torch.cat([values, -values], 2).amin(0)[element]).all()
+
+
 def test_balls() -> None:
     for norm in ("l2", "l1"):
         for case in ("relu", "conv"):

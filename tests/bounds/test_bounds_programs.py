@@ -328,6 +328,14 @@ def test_a_box_that_is_none_is_refused() -> None:
         encode(graph, crossed)
 
 
+@pytest.mark.parametrize("case", CURVES)
+def test_a_point_is_its_own_program(case: str) -> None:
+    graph, region, _ = boxed(case, 0.0)
+    found = compute(graph, region, method="lp")
+    value = outputs(graph, region.centre[None])[0]
+    torch.testing.assert_close(found.lower, value, rtol=1e-6, atol=1e-6)
+
+
 def test_splits_are_part_of_a_program_that_keeps_columns() -> None:
     """With its only ReLU off, ``y = relu(x)`` is zero, and the box of x says where."""
     unit = {"weight": torch.ones(1, 1).double(), "bias": torch.zeros(1).double()}

@@ -57,9 +57,9 @@ def test_balls(norm: str, case: str) -> None:
 
 INTERVAL = (
     *("crown", "fast-lin", "crown-ibp", "forward", "zonotope", "alpha-crown", "lipschitz"),
-    *("lp",),
+    *("lp", "fast-c2v", "kpoly"),
 )
-CROWN = ("alpha-crown", "lp")
+CROWN = ("alpha-crown", "lp", "fast-c2v")
 
 
 @pytest.mark.parametrize("case", ["relu", "sigmoid", "abs", "conv", "max-pool", "add", "matmul"])
@@ -67,7 +67,7 @@ def test_tighter_is_never_looser(case: str) -> None:
     for seed in range(2):
         graph = network(case, seed)
         pairs = [(method, "interval") for method in INTERVAL]
-        pairs += [(method, "crown") for method in CROWN]
+        pairs += [(method, "crown") for method in CROWN] + [("kpoly", "lp")]
         tighter(graph, around(graph, 0.3, seed), pairs)
 
 
@@ -82,6 +82,29 @@ def test_optimised_layers_help() -> None:
     assert final.mean() > plain.mean() + 1e-6
     assert layers.mean() > final.mean() + 1e-6
     contains(graph, region, compute(graph, region, method="alpha-crown", options=BY_LAYERS))
+    full = compute(graph, region, method="alpha-crown", options=Options(layers="full"))
+    assert full.lower.mean() > final.mean() + 1e-6
+    contains(graph, region, full)
+
+
+@pytest.mark.parametrize("case", ["max-pool", "matmul", "log", "conv-transpose", "concat"])
+def test_in_full_over_other_operators(case: str) -> None:
+    graph = network(case, 3)
+    region = around(graph, 0.3, 3)
+    options = Options(layers="full", iterations=4, slopes="shared")
+    full = compute(graph, region, method="alpha-crown", options=options)
+    assert (full.lower >= compute(graph, region).lower - 1e-9).all()
+    contains(graph, region, full, count=50, steps=4)
+
+
+def test_rows_that_are_enough_are_left_alone() -> None:
+    graph = network("relu", 2)
+    region = around(graph, 0.6, 2)
+    plain = compute(graph, region).lower
+    for layers in ("none", "full"):
+        options = Options(layers=layers, enough=-1e9)
+        found = compute(graph, region, method="alpha-crown", options=options).lower
+        torch.testing.assert_close(found, plain)
 
 
 def test_one_hidden_layer_is_exact_where_no_sign_is_open_and_close_elsewhere() -> None:

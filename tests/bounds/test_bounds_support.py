@@ -13,6 +13,10 @@ def test_every_kind_of_layer() -> None:
     assert found["linear"].linear == "exact"
     assert (found["relu"].optimised, found["relu"].zonotope) == ("yes", "yes")
     assert (found["mul"].optimised, found["mul"].zonotope) == ("no", "as a box")
+    assert (found["linear"].milp, found["relu"].milp, found["mul"].milp) == (
+        *("exact", "exact", "as lp"),
+    )
+    assert found["mul"].lp == "yes"
     assert all(layer.bounded for layer in found.values())
     assert (
         "reciprocals"

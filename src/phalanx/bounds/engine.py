@@ -14,9 +14,7 @@ once for all passes through them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from copy import copy
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,19 +26,23 @@ from phalanx.bounds.ops import (
     Curve,
     Lines,
     Row,
+    Which,
     beneath,
     rows,
     taken,
-    total,
 )
 from phalanx.bounds.region import DUAL, Region
 from phalanx.bounds.sparse import Cuts
+from phalanx.bounds.windowed import Windowed, possible
 from phalanx.graph.ir import INPUT, Graph, Node
 from phalanx.graph.run import execute
 
 BLOCK = 1 << 17
 """Coefficients that one backward pass holds at once, so that they stay in the cache; more rows are
 taken in turns."""
+
+FEWER_FULL = 8
+"""Rows that begin as windows, for one that does not."""
 
 KEPT_ROWS = 1 << 24
 """Likewise where a gradient is asked for."""
@@ -84,14 +86,15 @@ class Engine:
         self.boxes: dict[str, Box] = {}
         self.nodes = self.graph.by_name()
         self.rows: dict[str, Row] = {n.name: rows.get(n.op) for n in self.graph if n.op != INPUT}
-        self._readers = self.graph.readers()
+        self.readers = self.graph.readers()
         self._lines: dict[str, Lines] = {}
-        self._parts: dict[int, Engine] = {}
+        self._short: dict[tuple[str, int | None], Lines] = {}
+        self._windowed: dict[int, Windowed] = {}
+        self._cut_of: dict[int | None, Cuts] = {}
         self._live = any(t.requires_grad for node in self.graph for t in node.tensors.values())
         self._values: dict[str, Tensor] = {}
         self._widest = max(torch.Size(node.shape).numel() for node in self.graph)
-        self._exact = self._exact_nodes()
-        self._cuts = Cuts(self.graph, self.rows, self.boxes.__getitem__)
+        self.exact = self._exact_nodes()
 
     def bound_all(self) -> None:
         """Boxes of all nodes, in order."""
@@ -101,8 +104,16 @@ class Engine:
             if forms is not None:
                 box = forms.cut(node, box)
             self.boxes[node.name] = box
-            if self.settings.backward and node.name not in self._exact:
+            if self.settings.backward and node.name not in self.exact:
                 self.boxes[node.name] = self.tightened(node, box)
+
+    def alone(self, element: int) -> Engine:
+        """An engine of one element of the batch, on the same boxes."""
+        part = Engine(self.graph, self.region.element(element), self.settings)
+        part.boxes = {
+            name: Box(*(taken(side, element) for side in box)) for name, box in self.boxes.items()
+        }
+        return part
 
     def interval(self, node: Node) -> Box:
         """The box of a node from the boxes of its inputs."""
@@ -150,7 +161,7 @@ class Engine:
     def wanted(self, node: Node, box: Box) -> Tensor | None:
         """Which entries ``(B, n)`` would tighten a relaxation; None where none would."""
         mask: Tensor | None = None
-        for reader in self._readers[node.name]:
+        for reader in self.readers[node.name]:
             row = self.rows[reader.name]
             if isinstance(row, Affine):
                 continue
@@ -201,69 +212,62 @@ class Engine:
             entry: into the flat value.
             sign: 1, or -1 for upper bounds of the entries, negated.
         """
-        size = max(1, (KEPT_ROWS if self._live else BLOCK) // self._widest)
+        count = max(1, (KEPT_ROWS if self._live else BLOCK) // self._widest)
+        count *= FEWER_FULL if possible(node) else 1
         found = []
-        if len(entry) * self._widest > WORTH_A_PASS * len(self.region):
+        if len(self.region) == 1 or len(entry) * self._widest > WORTH_A_PASS * len(self.region):
             counts = torch.bincount(element, minlength=len(self.region)).tolist()
             parts = zip(entry.split(counts), sign.split(counts), strict=True)
             for index, rows in enumerate(parts):
-                part = self.part(index)
-                for at, signs in zip(*(side.split(size) for side in rows), strict=True):
-                    if len(at):
-                        found.append(part.of_entries(node, at[:, None], signs[:, None]).flatten())
+                for some, signs in zip(*(side.split(count) for side in rows), strict=True):
+                    if len(some):
+                        rows_of = (some[:, None], signs[:, None])
+                        found.append(self.of_entries(node, *rows_of, index).flatten())
             return torch.cat(found)
-        for which, at, signs in zip(*(x.split(size) for x in (element, entry, sign)), strict=True):
-            found.append(self.rows_of(which).of_entries(node, at[None], signs[None]).flatten())
+        for at, some, signs in zip(*(x.split(count) for x in (element, entry, sign)), strict=True):
+            found.append(self.of_entries(node, some[None], signs[None], at).flatten())
         return torch.cat(found)
 
-    def part(self, index: int) -> Engine:
-        """The engine of one element of the batch, on the same boxes; kept."""
-        if index not in self._parts:
-            self._parts[index] = self._of(slice(index, index + 1))
-        return self._parts[index]
-
-    def rows_of(self, elements: Tensor) -> Engine:
-        """The engine of a batch of elements, each as often as it is named."""
-        return self._of(elements)
-
-    def _of(self, at: slice | Tensor) -> Engine:
-        part = copy(self)
-        part.region = self.region.elements(at)
-        part.boxes = _Boxes(self, at)
-        part._lines, part._parts = _Lines(self, at), {}
-        part._cuts = Cuts(part.graph, part.rows, part.boxes.__getitem__)
-        return part
-
-    def of_entries(self, node: Node, entry: Tensor, sign: Tensor) -> Tensor:
+    def of_entries(self, node: Node, entry: Tensor, sign: Tensor, at: Which) -> Tensor:
         """Lower bounds ``(S, B)`` of ``sign`` times entries ``(S, B)`` of a node."""
+        if isinstance(at, int) and not self.places and possible(node):
+            if at not in self._windowed:
+                self._windowed[at] = Windowed(self, at)
+            return self._windowed[at].least(node, entry, sign)
         row = self.rows[node.name]
         picked = row.pick(node, entry) if isinstance(row, Affine) else None
         if picked is not None:
             first, constant = picked
             rows = first * sign.reshape(*sign.shape, *[1] * (first.ndim - 2))
-            return self.least({node.inputs[0]: rows}, None if constant is None else constant * sign)
+            shift = None if constant is None else constant * sign
+            return self.least({node.inputs[0]: rows}, shift, at)
         numbers = torch.Size(node.shape).numel()
         unit = sign.new_zeros(*entry.shape, numbers)
         unit = unit.scatter(2, entry.unsqueeze(2), sign.unsqueeze(2))
-        return self.least({node.name: unit.reshape(*entry.shape, *node.shape)}, None)
+        return self.least({node.name: unit.reshape(*entry.shape, *node.shape)}, None, at)
 
-    def least(self, begun: Mapping[str, Tensor], constant: Tensor | None) -> Tensor:
+    def least(
+        self, begun: Mapping[str, Tensor], constant: Tensor | None, at: Which = None
+    ) -> Tensor:
         """Lower bounds ``(S, B)`` of ``sum rows . values + constant`` over the region.
 
         Args:
             begun: rows ``(S, B, *shape)`` by the names of the nodes they multiply.
             constant: ``(S, B)``.
+            at: which element of the region each of the B is: ``(B,)``; one number where B is 1;
+                None: the region's own, in order.
         """
-        pending = dict(begun)
+        cuts = self._cuts(at)
+        pending = {name: cuts.cut(name, rows) for name, rows in begun.items()}
         summed = constant
         for node in reversed(self.graph.nodes):
             coefficients = pending.pop(node.name, None)
             if coefficients is None:
                 continue
             if node.op == INPUT:
-                share: Tensor | None = self.region.least(coefficients)
+                share: Tensor | None = self.region.least(coefficients, at)
             else:
-                found, share = self._step(node, coefficients)
+                found, share = self._step(node, coefficients, at)
                 for name, part in zip(node.inputs, found, strict=True):
                     pending[name] = pending[name] + part if name in pending else part
             if share is not None:
@@ -272,26 +276,36 @@ class Engine:
             raise RuntimeError("a backward pass met nothing")
         return summed
 
-    def _step(self, node: Node, coefficients: Tensor) -> tuple[list[Tensor], Tensor | None]:
-        row = self.rows[node.name]
+    def _step(
+        self, node: Node, coefficients: Tensor, at: Which
+    ) -> tuple[list[Tensor], Tensor | None]:
+        row, cuts = self.rows[node.name], self._cuts(at)
+        if node.op == "linear" and len(node.shape) == 1:
+            weight, bias = cuts.weight(node)
+            return [coefficients @ weight], None if bias is None else coefficients @ bias
+        if isinstance(row, Curve):
+            found, share = self._beneath(node, row, coefficients, at)
+            return [found], share
         boxes = [self.boxes[name] for name in node.inputs]
-        if (
-            isinstance(row, Affine)
-            and (found := self._cuts.adjoint(node, coefficients)) is not None
-        ):
-            offset = row.offset(node)
-            return [found], None if offset is None else total(coefficients, offset)
-        if not isinstance(row, Curve):
-            return row.backward(node, boxes, coefficients)
-        place = self.places.get(node.name)
-        lines = self.lines(node) if place is None else row.lines(node, *boxes[0], place)
-        found, constant = beneath(coefficients, lines)
-        return [found], constant
+        boxes = [Box(taken(box.lower, at), taken(box.upper, at)) for box in boxes]
+        parts, share = row.backward(node, boxes, coefficients)
+        return [cuts.cut(n, part) for n, part in zip(node.inputs, parts, strict=True)], share
+
+    def _beneath(
+        self, node: Node, row: Curve, coefficients: Tensor, at: Which
+    ) -> tuple[Tensor, Tensor | None]:
+        """Rows below those of a curve, of the entries that are kept."""
+        place, kept = self.places.get(node.name), self._cuts(at).entries(node.name)
+        if place is None:
+            return beneath(coefficients, self._kept_lines(node, at), at)
+        lower, upper = (taken(side, at) for side in self.boxes[node.inputs[0]])
+        if kept is not None:
+            lower, upper = (side.index_select(1, kept) for side in (lower, upper))
+            place = place.index_select(3, kept)
+        return beneath(coefficients, row.lines(node, lower, upper, place))
 
     def lines(self, node: Node) -> Lines:
         """The usual lines of a curve on its input's box, computed once."""
-        if isinstance(self._lines, _Lines):
-            return self._lines[node.name]
         if node.name not in self._lines:
             row, box = self.rows[node.name], self.boxes[node.inputs[0]]
             if not isinstance(row, Curve):
@@ -302,41 +316,27 @@ class Engine:
             self._lines[node.name] = row.lines(node, *box, place)
         return self._lines[node.name]
 
+    def _kept_lines(self, node: Node, at: Which) -> Lines:
+        """Those of the entries that are kept; of one element, where there is one."""
+        if isinstance(at, Tensor):
+            at = None
+        kept = self._cuts(at).entries(node.name)
+        if kept is None and at is None:
+            return self.lines(node)
+        if (node.name, at) not in self._short:
+            self._short[node.name, at] = self.lines(node).part(at, kept)
+        return self._short[node.name, at]
 
-class _Boxes(dict[str, Box]):
-    """The boxes of some elements, taken out of those of a batch when they are asked for."""
+    def _cuts(self, at: Which) -> Cuts:
+        """What may be left out for the elements named."""
+        which = at if isinstance(at, int) else None
+        if which not in self._cut_of:
 
-    def __init__(self, engine: Engine, at: slice | Tensor) -> None:
-        super().__init__()
-        self._boxes, self._at = engine.boxes, at
+            def box(name: str) -> Box:
+                return Box(*(taken(side, which) for side in self.boxes[name]))
 
-    def get(self, name: str, default: Any = None) -> Any:
-        """None where it is not known of the batch either."""
-        return self[name] if name in self._boxes else default
-
-    def __missing__(self, name: str) -> Box:
-        box = self._boxes[name]
-        self[name] = Box(taken(box.lower, self._at), taken(box.upper, self._at))
-        return self[name]
-
-
-class _Lines(dict[str, Lines]):
-    """The lines of some elements, likewise."""
-
-    def __init__(self, engine: Engine, at: slice | Tensor) -> None:
-        super().__init__()
-        self._engine, self._at = engine, at
-
-    def __missing__(self, name: str) -> Lines:
-        lines = self._engine.lines(self._engine.nodes[name])
-        lower, upper = lines.lower_offset, lines.upper_offset
-        self[name] = Lines(
-            taken(lines.lower_slope, self._at),
-            None if lower is None else taken(lower, self._at),
-            taken(lines.upper_slope, self._at),
-            None if upper is None else taken(upper, self._at),
-        )
-        return self[name]
+            self._cut_of[which] = Cuts(self.graph, self.rows, box)
+        return self._cut_of[which]
 
 
 def known(box: Box) -> Box:

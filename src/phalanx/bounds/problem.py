@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from phalanx.bounds.engine import BLOCK, Engine, Settings
+from phalanx.bounds.planes import Plane
 from phalanx.bounds.region import Region
 from phalanx.graph.ir import Graph
 from phalanx.registry import Registry
@@ -24,7 +25,11 @@ class Options:
     Attributes:
         iterations: steps of those that optimise.
         step: their step size.
-        layers: whether alpha-CROWN optimises the bounds in between too: ``none`` or ``layers``.
+        layers: what becomes of the bounds in between under alpha-CROWN: ``none``: they are CROWN's;
+            ``layers``: each is optimised for itself before; ``full``: all for the output's sake.
+        slopes: with ``full``, whether each entry in between has slopes of its own (``rows``) or
+            those of a layer share them (``shared``).
+        enough: rows whose bound is above it are not optimised further; None: all are.
         cuts: rounds in which ``lp`` and ``kpoly`` add the cuts of Tjandraatmadja et al. (2020).
         group: how many ReLUs ``kpoly`` takes together: 2 or 3.
         seconds: of each linear program; None: as long as it takes. With a limit, answers depend on
@@ -34,9 +39,25 @@ class Options:
     iterations: int = 20
     step: float = 0.1
     layers: str = "none"
+    slopes: str = "rows"
+    enough: float | None = None
     cuts: int = 0
     group: int = 2
     seconds: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Between:
+    """How entries of a value in between were bounded, for one element.
+
+    Attributes:
+        entry: their numbers ``(R,)``.
+        places: parameters of curves ``(P, 2 R, 1, *shape)``, by name: of the lower bounds, then of
+            those of the entries negated. Of the output's rows ``(P, R, 1, *shape)``.
+    """
+
+    entry: Tensor
+    places: dict[str, Tensor]
 
 
 @dataclass
@@ -47,11 +68,16 @@ class Trace:
         backward: boxes in between were tightened by backward passes.
         parallel: lines below were parallel to those above.
         places: parameters of curves ``(P, S, B, *shape)`` in the last pass, by name.
+        planes: what was used besides lines, by row and element.
+        between: by element and node, how boxes in between were found where these were optimised,
+            and, under its name, the output's rows.
     """
 
     backward: bool = True
     parallel: bool = False
     places: dict[str, Tensor] = field(default_factory=dict)
+    planes: dict[tuple[int, int], list[Plane]] = field(default_factory=dict)
+    between: dict[int, dict[str, Between]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +126,10 @@ methods: Registry[Method] = Registry(
     "bounding",
     "phalanx.bounds.methods",
     noun="bounding method",
-    aliases={"ibp": "interval", "deeppoly": "crown", "deepz": "zonotope"},
+    aliases={
+        **{"ibp": "interval", "deeppoly": "crown", "deepz": "zonotope"},
+        **{"k-relu": "kpoly", "krelu": "kpoly"},
+    },
 )
 
 

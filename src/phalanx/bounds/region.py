@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from phalanx.bounds.ops import inner
+from phalanx.bounds.ops import Which, inner
 from phalanx.errors import DataError, ParameterError
 
 DUAL = {"linf": 1.0, "l2": 2.0, "l1": math.inf}
@@ -108,8 +108,10 @@ class Region:
         """Half its sides ``(B, n)``."""
         return ((self.upper - self.lower) / 2).flatten(1)
 
-    def least(self, rows: Tensor) -> Tensor:
+    def least(self, rows: Tensor, at: Which = None) -> Tensor:
         """``min_x rows . x`` over the region: ``(S, B)`` for coefficients ``(S, B, *shape)``.
+
+        With ``at`` ``(B,)`` the b-th coefficients are for element ``at[b]`` of the region.
 
         Over the box ``A m - |A| r``; over the ball ``A x0 - eps |A|_q``, q dual to the norm. Over
         both at once the larger of the two is taken, a lower bound of the minimum.
@@ -119,11 +121,11 @@ class Region:
         -5.0
         """
         flat = rows.flatten(2)
-        found = inner(flat, self.middle) - inner(flat.abs(), self.half)
+        found = inner(flat, self.middle, at) - inner(flat.abs(), self.half, at)
         if self.norm == "linf":
             return found
         gain = self.eps * torch.linalg.vector_norm(flat, ord=DUAL[self.norm], dim=2)
-        return torch.maximum(found, inner(flat, self.centre.flatten(1)) - gain)
+        return torch.maximum(found, inner(flat, self.centre.flatten(1), at) - gain)
 
     def worst(self, rows: Tensor) -> Tensor:
         """The corner of the box where ``rows . x`` is least: ``(S, B, *shape)``."""

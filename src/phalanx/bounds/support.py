@@ -5,12 +5,17 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 from phalanx.bounds.ops import Affine, Curve, Row, rows
+from phalanx.bounds.outward.curves import STRAIGHT
 from phalanx.bounds.prepare import REWRITTEN
+from phalanx.bounds.programs.encode import encodings
 from phalanx.graph.ir import CONSTANT, INPUT, Graph, Node
 
-KINDS = ("interval", "linear", "optimised", "zonotope")
+KINDS = ("interval", "linear", "optimised", "zonotope", "lp", "milp")
 """What a layer may be supported by: boxes, lines (fast-lin, crown, crown-ibp, forward), lines that
-alpha-crown moves, generators."""
+alpha-crown moves, generators, linear programs (lp, kpoly), and those with whole numbers."""
+
+EXACT, STEPS = (*STRAIGHT, "max-pool"), ("sign", "floor")
+"""Operators that whole numbers write down exactly, and but for the ends of their steps."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +24,8 @@ class Support:
 
     Attributes:
         node, op: its name and its operator.
-        interval, linear, optimised, zonotope: ``exact``, ``yes``, ``as a box`` or ``no``.
+        interval, linear, optimised, zonotope, lp, milp: ``exact``, ``yes``, ``as a box`` or ``no``;
+            of milp ``as lp`` where whole numbers add nothing.
         repair: what to do where something is not supported.
     """
 
@@ -29,6 +35,8 @@ class Support:
     linear: str
     optimised: str
     zonotope: str
+    lp: str
+    milp: str
     repair: str = ""
 
     @property
@@ -50,16 +58,23 @@ def support(graph: Graph) -> list[Support]:
 
 def _of(node: Node, row: Row | None) -> Support:
     if row is None and node.op in REWRITTEN:
-        return Support(
-            node.name, node.op, "yes", "yes", "yes", "yes", f"bounded {REWRITTEN[node.op]}"
-        )
+        kinds = dict.fromkeys(KINDS, "yes") | {"milp": "as lp"}
+        return Support(node.name, node.op, **kinds, repair=f"bounded {REWRITTEN[node.op]}")
     if row is None:
-        choices = ", ".join(rows.names())
-        repair = f"rewrite it with one of {choices}"
-        return Support(node.name, node.op, "no", "no", "no", "no", repair)
+        repair = f"rewrite it with one of {', '.join(rows.names())}"
+        return Support(node.name, node.op, **dict.fromkeys(KINDS, "no"), repair=repair)
     if isinstance(row, Affine):
-        return Support(node.name, node.op, "exact", "exact", "exact", "exact")
-    moved = "yes" if row.parameters else "no"
-    repair = "" if row.parameters else "alpha-crown leaves its lines as crown has them"
-    zonotope = "yes" if isinstance(row, Curve) else "as a box"
-    return Support(node.name, node.op, "yes", "yes", moved, zonotope, repair)
+        return Support(node.name, node.op, **dict.fromkeys(KINDS, "exact"))
+    curve = isinstance(row, Curve)
+    written = curve or node.op in encodings.names()
+    return Support(
+        node.name,
+        node.op,
+        interval="yes",
+        linear="yes",
+        optimised="yes" if row.parameters else "no",
+        zonotope="yes" if curve else "as a box",
+        lp="yes" if written else "as a box",
+        milp="exact" if node.op in EXACT else "yes" if node.op in STEPS else "as lp",
+        repair="" if row.parameters else "alpha-crown leaves its lines as crown has them",
+    )

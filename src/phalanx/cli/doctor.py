@@ -101,6 +101,8 @@ def _inputs(data: str, data_dir: Path | None, limit: int) -> tuple[Tensor, Tenso
 
 
 def _print(reports: list[tuple[str, list[Finding]]], bounded: list[list[Support]]) -> None:
+    from phalanx.bounds.support import KINDS
+
     for (name, findings), rows in zip(reports, bounded, strict=True):
         answer(name)
         for finding in findings:
@@ -109,7 +111,7 @@ def _print(reports: list[tuple[str, list[Finding]]], bounded: list[list[Support]
                 answer(f"          repair: {finding.repair}")
         if rows:
             answer("  layers, and what bounds them")
-            names = ("layer", "operator", "interval", "linear", "optimised", "zonotope", "")
+            names = ("layer", "operator", *KINDS, "")
             cells = [tuple(layer.as_dict().values()) for layer in rows]
             for cell in (names, *cells):
                 node, op, *kinds, repair = cell

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from phalanx.bounds.engine import Engine, Settings
-from phalanx.bounds.ops import Curve
+from phalanx.bounds.full import Full
+from phalanx.bounds.ops import Box, Curve, Which, taken
 from phalanx.bounds.problem import Options, Problem, methods
 from phalanx.errors import ParameterError
 from phalanx.graph.ir import Node
@@ -17,7 +18,8 @@ from phalanx.graph.ir import Node
 DECAY = 0.98
 """Of the step, from one iteration to the next."""
 
-LAYERS = ("none", "layers")
+LAYERS = ("none", "layers", "full")
+SLOPES = ("rows", "shared")
 
 
 @methods.register("alpha-crown")
@@ -26,16 +28,18 @@ def alpha_crown(problem: Problem) -> Tensor:
 
     Any lines give a bound, and the best one met is kept: never below CROWN's over the same boxes.
     With ``layers="layers"`` the bounds in between are optimised in the same way before, layer by
-    layer, for the entries whose relaxation is not exact.
+    layer, for the entries whose relaxation is not exact; with ``layers="full"`` together with the
+    output's, see `phalanx.bounds.full`.
 
     Raises:
-        ParameterError: no steps, or no such choice of layers.
+        ParameterError: no steps, or no such choice of layers or slopes.
     """
     options = problem.options
-    if options.layers not in LAYERS or options.iterations < 1:
+    if options.layers not in LAYERS or options.iterations < 1 or options.slopes not in SLOPES:
         raise ParameterError(
-            f"alpha-crown with layers={options.layers!r}, {options.iterations} iterations",
-            repair="layers='none' or 'layers', iterations=20",
+            f"alpha-crown with layers={options.layers!r}, slopes={options.slopes!r},"
+            f" {options.iterations} iterations",
+            repair="layers='none', 'layers' or 'full', slopes='rows' or 'shared', iterations=20",
         )
     problem.trace.backward = True
     kind = _Optimising if options.layers == "layers" else Engine
@@ -43,10 +47,23 @@ def alpha_crown(problem: Problem) -> Tensor:
     if isinstance(engine, _Optimising):
         engine.options = options
     engine.bound_all()
+    if options.layers == "full":
+        return _in_full(problem, engine).fmax(problem.by_boxes(engine))
     begun = {problem.graph.output: problem.rows}
     kept = problem.trace.places
     found = ascended(engine, len(problem.rows), options, lambda: engine.least(begun, None), kept)
     return found.fmax(problem.by_boxes(engine))
+
+
+def _in_full(problem: Problem, engine: Engine) -> Tensor:
+    """Element by element; CROWN's own bounds where these are better."""
+    found = []
+    for at in range(len(problem.region)):
+        one = Full(problem, engine, at)
+        found.append(one.ascended())
+        problem.trace.between[at] = one.between()
+    plain = engine.least({problem.graph.output: problem.rows}, None)
+    return torch.stack(found, 1).fmax(plain)
 
 
 @dataclass(eq=False)
@@ -55,10 +72,10 @@ class _Optimising(Engine):
 
     options: Options = field(default_factory=Options)
 
-    def of_entries(self, node: Node, entry: Tensor, sign: Tensor) -> Tensor:
+    def of_entries(self, node: Node, entry: Tensor, sign: Tensor, at: Which) -> Tensor:
         """The best of several passes; parameters belong to this turn's rows alone."""
         once = super().of_entries
-        return ascended(self, len(entry), self.options, lambda: once(node, entry, sign))
+        return ascended(self, len(entry), self.options, lambda: once(node, entry, sign, at), at=at)
 
 
 def ascended(
@@ -67,6 +84,8 @@ def ascended(
     options: Options,
     evaluate: Callable[[], Tensor],
     kept: dict[str, Tensor] | None = None,
+    *,
+    at: Which = None,
 ) -> Tensor:
     """The largest lower bounds ``(S, B)`` that ``evaluate`` gives while its lines are moved.
 
@@ -76,10 +95,11 @@ def ascended(
         options: iterations and step.
         evaluate: the bounds with the engine's present parameters.
         kept: filled with the parameters of each row's best bound.
+        at: which elements of the region the rows are for.
     """
     with torch.no_grad():
         best = evaluate()
-    places = _movable(engine, count)
+    places = _movable(engine, count, at)
     if not places:
         return best
     optimiser = torch.optim.Adam(places.values(), lr=options.step)
@@ -92,8 +112,10 @@ def ascended(
                 if kept is not None:
                     _keep(kept, places, found > best)
                 best = best.fmax(found.detach())
-                if step + 1 < options.iterations:
-                    _step(optimiser, places, found)
+                asked = best <= (torch.inf if options.enough is None else options.enough)
+                if step + 1 == options.iterations or not bool(asked.any()):
+                    break
+                _step(optimiser, places, torch.where(asked, found, 0.0))
     finally:
         engine.places = saved
     return best
@@ -119,7 +141,7 @@ def _step(optimiser: torch.optim.Optimizer, places: dict[str, Tensor], found: Te
             place.nan_to_num_(0.5).clamp_(0, 1)
 
 
-def _movable(engine: Engine, count: int) -> dict[str, Tensor]:
+def _movable(engine: Engine, count: int, at: Which) -> dict[str, Tensor]:
     """Parameters ``(P, S, B, *shape)`` of every curve whose input is bounded and open somewhere."""
     places = {}
     for node in engine.graph:
@@ -130,6 +152,7 @@ def _movable(engine: Engine, count: int) -> dict[str, Tensor]:
         if not isinstance(row, Curve) or box is None or not row.parameters:
             continue
         if bool(row.loose(node, [box])[0].any()):
+            box = Box(taken(box.lower, at), taken(box.upper, at))
             begin = row.start(node, box)
             shape = (len(begin), count, *begin.shape[2:])
             places[node.name] = begin.detach().expand(shape).clone().requires_grad_(True)

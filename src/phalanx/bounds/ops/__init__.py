@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -58,6 +59,26 @@ class Lines:
     lower_offset: Tensor | None
     upper_slope: Tensor
     upper_offset: Tensor | None
+
+    @cached_property
+    def gap(self) -> Tensor:
+        """What the slope above exceeds that below by."""
+        return self.upper_slope - self.lower_slope
+
+    def part(self, at: Which, kept: Tensor | None) -> Lines:
+        """Those of one element, of some entries of a flat value."""
+
+        def of(side: Tensor) -> Tensor:
+            side = taken(side, at)
+            return side if kept is None else side.index_select(1, kept)
+
+        low, high = self.lower_offset, self.upper_offset
+        return Lines(
+            of(self.lower_slope),
+            None if low is None else of(low),
+            of(self.upper_slope),
+            None if high is None else of(high),
+        )
 
 
 class Row:
@@ -168,27 +189,28 @@ class Curve(Row):
         return [found], constant
 
 
-def beneath(rows: Tensor, lines: Lines) -> tuple[Tensor, Tensor | None]:
+def beneath(rows: Tensor, lines: Lines, at: Which = None) -> tuple[Tensor, Tensor | None]:
     """Rows of x and a constant ``(S, B)`` below rows of ``f(x)``.
+
+    With ``at`` the lines are of a whole batch, and these are the elements of it that rows are for.
 
     >>> lines = Lines(torch.zeros(1, 1), None, torch.ones(1, 1), torch.ones(1, 1))
     >>> beneath(torch.tensor([[[2.0]], [[-2.0]]]), lines)[1].flatten().tolist()
     [0.0, -2.0]
     """
     negative = rows.clamp_max(0)
-    sides = (rows, lines.lower_slope, lines.upper_slope)
-    if lines.lower_offset is None and not any(side.requires_grad for side in sides):
-        # Few passes over memory: the coefficients times the line below, corrected where negative.
-        found = rows * lines.lower_slope
-        found.addcmul_(negative, lines.upper_slope - lines.lower_slope)
-        return found, None if lines.upper_offset is None else total(negative, lines.upper_offset)
-    positive = rows.clamp_min(0)
-    found = positive * lines.lower_slope + negative * lines.upper_slope
+    gap = taken(lines.gap, at)
+    found = rows * taken(lines.lower_slope, at)
+    if found.requires_grad or gap.requires_grad:
+        found = found + negative * gap
+    else:
+        found.addcmul_(negative, gap)
     constant: Tensor | None = None
-    for part, offset in ((positive, lines.lower_offset), (negative, lines.upper_offset)):
-        if offset is not None:
-            share = total(part, offset)
-            constant = share if constant is None else constant + share
+    if lines.lower_offset is not None:
+        constant = total(rows.clamp_min(0), lines.lower_offset, at)
+    if lines.upper_offset is not None:
+        share = total(negative, lines.upper_offset, at)
+        constant = share if constant is None else constant + share
     return found, constant
 
 
@@ -199,36 +221,52 @@ class Joint(Row):
 MOST_PRODUCTS = 64
 """Batches up to this size are worth a product each."""
 
+Which = Tensor | int | None
+"""Which element of a batch coefficients are for: each its own ``(B,)``, all the same, or in order.
+"""
+
+FEW_VECTORS = 16
+"""Products with all vectors, most of them for nothing, are cheaper than taking each row's own."""
+
 rows: Registry[Row] = Registry("operators", "phalanx.bounds.ops", noun="bounded operator")
 
 
-def total(rows: Tensor, values: Tensor) -> Tensor:
+def total(rows: Tensor, values: Tensor, at: Which = None) -> Tensor:
     """``sum rows values`` for every row and element of the batch: ``(S, B)``.
 
     ``values`` is ``(B, *shape)``, ``(S, B, *shape)``, or broadcasts against them.
     """
     if values.ndim == rows.ndim:
         return (rows * values).flatten(2).sum(2)
-    if values.ndim < rows.ndim - 1 or len(values) == 1 or rows.shape[1] == 1:  # one for all
+    if values.ndim < rows.ndim - 1 or len(values) == 1:  # one for all
         values = values if values.ndim < rows.ndim - 1 else values[0]
         return rows.flatten(2) @ values.expand(rows.shape[2:]).flatten()
-    return inner(rows.flatten(2), values.expand(rows.shape[1:]).flatten(1))
+    return inner(rows.flatten(2), values.expand(-1, *rows.shape[2:]).flatten(1), at)
 
 
-def inner(rows: Tensor, values: Tensor) -> Tensor:
-    """``(S, B)`` inner products of ``(S, B, n)`` with ``(B, n)``."""
-    if rows.shape[1] > MOST_PRODUCTS:
-        return (rows * values).sum(2)
-    # One product of a matrix and a vector for each element reads every number once.
-    parts = zip(rows.unbind(1), values.unbind(0), strict=True)
-    return torch.stack([part @ value for part, value in parts], 1)
-
-
-def taken(values: Tensor, at: slice | Tensor) -> Tensor:
-    """Some elements of a batch ``(B, *shape)``; what is the same for all stays as it is."""
+def inner(rows: Tensor, values: Tensor, at: Which = None) -> Tensor:
+    """``(S, B)`` inner products of ``(S, B, n)`` with ``(B, n)``, or with those named by ``at``."""
     if len(values) == 1:
+        return rows @ values[0]
+    if isinstance(at, int):
+        return rows @ values[at]
+    if at is None:
+        if rows.shape[1] > MOST_PRODUCTS:
+            return (rows * values).sum(2)
+        # One product of a matrix and a vector for each element reads every number once.
+        parts = zip(rows.unbind(1), values.unbind(0), strict=True)
+        return torch.stack([part @ value for part, value in parts], 1)
+    if len(values) > FEW_VECTORS:
+        return (rows * values.index_select(0, at)).sum(2)
+    every = rows @ values.T
+    return every.gather(2, at.expand(len(rows), -1).unsqueeze(2)).squeeze(2)
+
+
+def taken(values: Tensor, at: Which) -> Tensor:
+    """Some elements of a batch ``(B, *shape)``; what is the same for all stays as it is."""
+    if at is None or len(values) == 1:
         return values
-    return values[at] if isinstance(at, slice) else values.index_select(0, at)
+    return values[at : at + 1] if isinstance(at, int) else values.index_select(0, at)
 
 
 def merged(rows: Tensor) -> Tensor:

@@ -38,7 +38,9 @@ class Linear(Affine):
         if len(node.shape) != 1:
             return None
         bias = node.tensors.get("bias")
-        return node.tensors["weight"][indices], None if bias is None else bias[indices]
+        flat = indices.flatten()
+        rows = node.tensors["weight"].index_select(0, flat).unflatten(0, indices.shape)
+        return rows, None if bias is None else bias.index_select(0, flat).reshape(indices.shape)
 
 
 rows.register("linear")(Linear())

@@ -16,10 +16,13 @@ import torch
 from torch import Tensor
 
 from phalanx.bounds.forms import worthwhile
+from phalanx.bounds.ops import Box, Curve
+from phalanx.bounds.ops import rows as table
 from phalanx.bounds.outward import forms
 from phalanx.bounds.outward.affine import AFFINE, MOVES, adjoint, image, lengths, magnitude, offset
 from phalanx.bounds.outward.curves import CURVES, STRAIGHT, corners, gaps
 from phalanx.bounds.outward.rounding import SAFE, UNDERFLOW, UNIT, dot, down, gamma, up
+from phalanx.bounds.problem import Between
 from phalanx.bounds.region import DUAL, Region
 from phalanx.errors import GraphError
 from phalanx.graph.ir import CONSTANT, INPUT, Graph, Node
@@ -64,13 +67,20 @@ class Passes:
         region: of one input, in float64, wide enough as it is (`outward_ball`).
         backward: boxes in between by backward passes; else by intervals alone.
         parallel: the lines below have the slopes of those above.
+        between: how a search bounded entries in between; its slopes are tried too, not trusted.
 
     Raises:
         GraphError: an operator whose rounding is not accounted for.
     """
 
     def __init__(
-        self, graph: Graph, region: Region, *, backward: bool = True, parallel: bool = False
+        self,
+        graph: Graph,
+        region: Region,
+        *,
+        backward: bool = True,
+        parallel: bool = False,
+        between: Mapping[str, Between] | None = None,
     ) -> None:
         if (node := uncovered(graph)) is not None:
             raise GraphError(
@@ -93,6 +103,8 @@ class Passes:
                 self._cut(node)
             if backward and node.name not in exact:
                 self._tighten(node)
+                if between and node.name in between and node.name != graph.output:
+                    self._follow(node, between[node.name])
 
     # boxes
 
@@ -170,6 +182,40 @@ class Passes:
             raise RuntimeError(f"two sound bounds of {node.name!r} contradict each other")
         self.sides[node.name] = Sides(low.reshape(side.lower.shape), high.reshape(side.lower.shape))
 
+    def _follow(self, node: Node, found: Between) -> None:
+        """Both sides of entries, by the slopes that a search found for them."""
+        side, count = self.sides[node.name], len(found.entry)
+        low, high = side.lower.flatten().clone(), side.upper.flatten().clone()
+        size = self._at_once(2)
+        for turn in range(0, count, size):
+            at = torch.arange(turn, min(turn + size, count))
+            part, both = found.entry[at], torch.cat([at, at + count])
+            unit = torch.zeros(len(part), len(low), dtype=low.dtype)
+            unit[torch.arange(len(part)), part] = 1.0
+            slopes = self.slopes({name: p[:, both, 0] for name, p in found.places.items()})
+            rows = torch.cat([unit, -unit]).reshape(-1, *node.shape)
+            bounds = self.least(node.name, rows, slopes)
+            low[part] = low[part].fmax(bounds[: len(part)])
+            high[part] = high[part].fmin(-bounds[len(part) :])
+        self.sides[node.name] = Sides(low.reshape(side.lower.shape), high.reshape(side.lower.shape))
+
+    def slopes(self, places: Mapping[str, Tensor]) -> Slopes:
+        """Slopes of curves' lines from their parameters ``(P, S, *shape)``."""
+        found: dict[str, tuple[Tensor, Tensor]] = {}
+        for name, place in places.items():
+            node = self.graph[name]
+            row, side = table.get(node.op), self.sides[node.inputs[0]]
+            if not isinstance(row, Curve):
+                raise TypeError(f"{node.op} is no curve")
+            own = place.double().clamp(0, 1).unsqueeze(2)
+            lines = row.lines(node, side.lower, side.upper, own)
+            below, above = (
+                _finite(slope).reshape(-1, *node.shape)
+                for slope in (lines.lower_slope, lines.upper_slope)
+            )
+            found[name] = (below, above)
+        return found
+
     def _at_once(self, copies: int) -> int:
         return max(1, LARGEST_ROWS // (copies * max(prod(node.shape) for node in self.graph)))
 
@@ -200,11 +246,31 @@ class Passes:
             rows: ``(S, *shape)``, taken as they are.
             slopes: of curves; those without have usual ones.
         """
-        slopes = slopes or {}
-        pending, sums = {name: rows}, _Sums(len(rows), rows.dtype)
+        return self.least_of({name: rows}, Sums(len(rows), rows.dtype), slopes)
+
+    def least_of(
+        self,
+        begun: Mapping[str, Tensor],
+        sums: Sums,
+        slopes: Slopes | None = None,
+        *,
+        stop: str | None = None,
+    ) -> Tensor:
+        """Lower bounds ``(S,)`` of rows of several values at once, and of constants.
+
+        Args:
+            begun: rows ``(S, *shape)`` by the names of the nodes they multiply.
+            sums: constants.
+            slopes: as in `least`.
+            stop: a node whose box is met, in place of what it is computed from.
+        """
+        slopes, pending = slopes or {}, dict(begun)
         for node in reversed(self.graph.nodes):
             found = pending.pop(node.name, None)
             if found is None:
+                continue
+            if node.name == stop:
+                sums.add(*_on_box(found, self.sides[stop]))
                 continue
             for source, part in self._step(node, found, sums, slopes.get(node.name)):
                 if source in pending:
@@ -220,7 +286,7 @@ class Passes:
         return self.least(self.graph.output, rows, flat)
 
     def _step(
-        self, node: Node, rows: Tensor, sums: _Sums, slopes: tuple[Tensor, Tensor] | None
+        self, node: Node, rows: Tensor, sums: Sums, slopes: tuple[Tensor, Tensor] | None
     ) -> Iterator[tuple[str, Tensor]]:
         if node.op == INPUT:
             sums.add(*self._on_region(rows))
@@ -261,9 +327,6 @@ class Passes:
 
     def _usual_slopes(self, node: Node) -> tuple[Tensor, Tensor]:
         """The slopes that the rows of `phalanx.bounds.ops` choose."""
-        from phalanx.bounds.ops import Box, Curve
-        from phalanx.bounds.ops import rows as table
-
         side, row = self.sides[node.inputs[0]], table.get(node.op)
         if not isinstance(row, Curve):
             raise TypeError(f"{node.op} is no curve")
@@ -275,10 +338,7 @@ class Passes:
 
     def _on_region(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         region = self.region
-        centre, radius = Sides(region.lower, region.upper).middle()
-        middle, lost = dot(rows, centre)
-        reach, more = dot(rows.abs(), radius)
-        value, error = middle - reach, lost + more + UNIT * (middle.abs() + reach)
+        value, error = _on_box(rows, Sides(region.lower, region.upper))
         if region.norm == "linf":
             return value, error
         flat = rows.flatten(1)
@@ -290,8 +350,8 @@ class Passes:
         return torch.where(better, ball, value), torch.where(better, loss, error)
 
 
-class _Sums:
-    """A constant for each row, and what it may be off by."""
+class Sums:
+    """A constant for each row, and what it may be off by; begun with zeros."""
 
     def __init__(self, count: int, dtype: torch.dtype) -> None:
         self.value, self.error = torch.zeros(count, dtype=dtype), torch.zeros(count, dtype=dtype)
@@ -311,6 +371,14 @@ class _Sums:
         """What is surely below; minus infinity where nothing is."""
         found = down(self.value - up(SAFE * self.error))
         return found.nan_to_num(-torch.inf, torch.inf, -torch.inf)
+
+
+def _on_box(rows: Tensor, sides: Sides) -> tuple[Tensor, Tensor]:
+    """The least value of rows on a box, and what it may be off by."""
+    centre, radius = sides.middle()
+    middle, lost = dot(rows, centre)
+    reach, more = dot(rows.abs(), radius)
+    return middle - reach, lost + more + UNIT * (middle.abs() + reach)
 
 
 def _finite(slope: Tensor) -> Tensor:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from phalanx.bounds.ops import Box, Curve
-from phalanx.bounds.ops import rows as table
 from phalanx.bounds.outward.passes import Passes, Slopes
+from phalanx.bounds.outward.planes import least_with_planes
 from phalanx.bounds.outward.rounding import down, up
 from phalanx.bounds.problem import Trace
 from phalanx.bounds.region import Ball, Region
@@ -41,8 +40,8 @@ def recheck(
 ) -> Tensor:
     """Lower bounds ``(S,)`` of rows of the output that hold in exact arithmetic.
 
-    The slopes that won are taken from the trace; every box, every offset and every sum is computed
-    anew.
+    Slopes and planes that won are taken from the trace; every box, every offset and every sum is
+    computed anew.
 
     Args:
         graph: from `prepare`, in float64: the network whose answers are bounded.
@@ -61,30 +60,31 @@ def recheck(
         )
     trace = trace or Trace()
     with torch.no_grad():
-        passes = Passes(graph, region, backward=trace.backward, parallel=trace.parallel)
+        between = trace.between.get(element, {})
+        passes = Passes(
+            graph, region, backward=trace.backward, parallel=trace.parallel, between=between
+        )
         rows = rows.double()
         found = passes.least(graph.output, rows).fmax(passes.by_boxes(rows))
+        slopes: Slopes = {}
         if trace.places:
-            found = found.fmax(passes.least(graph.output, rows, _slopes(passes, trace, element)))
+            own = {name: place[:, :, element] for name, place in trace.places.items()}
+            slopes = passes.slopes(own)
+            found = found.fmax(passes.least(graph.output, rows, slopes))
+        if graph.output in between:
+            own = {name: place[:, :, 0] for name, place in between[graph.output].places.items()}
+            found = found.fmax(passes.least(graph.output, rows, passes.slopes(own)))
+        for (row, at), planes in trace.planes.items():
+            if at == element:
+                chosen = {name: _row_of(pair, row) for name, pair in slopes.items()}
+                better = least_with_planes(passes, rows[row : row + 1], planes, chosen)
+                found[row] = found[row].fmax(better[0])
     return found
 
 
-def _slopes(passes: Passes, trace: Trace, element: int) -> Slopes:
-    found: dict[str, tuple[Tensor, Tensor]] = {}
-    for name, place in trace.places.items():
-        node = passes.graph[name]
-        row, side = table.get(node.op), passes.sides[node.inputs[0]]
-        if not isinstance(row, Curve):
-            raise TypeError(f"{node.op} is no curve")
-        own = place[:, :, element].double().clamp(0, 1).unsqueeze(2)
-        box = Box(side.lower, side.upper)
-        lines = row.lines(node, box.lower, box.upper, own)
-        below, above = (
-            slope.nan_to_num(0.0, 0.0, 0.0).reshape(-1, *node.shape)
-            for slope in (lines.lower_slope, lines.upper_slope)
-        )
-        found[name] = (below, above)
-    return found
+def _row_of(slopes: tuple[Tensor, Tensor], row: int) -> tuple[Tensor, Tensor]:
+    below, above = (side[min(row, len(side) - 1)][None] for side in slopes)
+    return below, above
 
 
 def all_positive(found: Tensor) -> bool:

@@ -17,20 +17,18 @@ from torch import Tensor
 
 from phalanx.bounds.engine import Engine, Settings
 from phalanx.bounds.problem import Problem
+from phalanx.bounds.programs.cuts import Cuts
 from phalanx.bounds.programs.encode import Encoding, encode
 from phalanx.bounds.programs.matrices import Matrices
 from phalanx.bounds.programs.program import Floats, Forms, stacked
 from phalanx.bounds.programs.slopes import Told, tell
-from phalanx.bounds.programs.solver import Solution, Solver, Status
+from phalanx.bounds.programs.solver import Solver, Status
 from phalanx.bounds.region import Region
 
 BALL_ROUNDS = 8
 """Tangents that steer a program into an l1 or l2 ball; its bounds use the ball itself."""
 
-Cuts = list[tuple[Forms, Floats]]
-"""Forms that are at most these numbers wherever the network's values are."""
-
-Separator = Callable[[Encoding, Floats], Cuts]
+Separator = Callable[[Encoding, Floats], list[Cuts]]
 """Cuts that a point ``(columns,)`` of the program does not satisfy."""
 
 Separators = Callable[[Engine, int], Sequence[tuple[Separator, int]]]
@@ -63,39 +61,51 @@ def relaxed(problem: Problem, separators: Separators | None = None) -> Tensor:
             asked = [*_balls(wide.region.element(element))]
             asked += separators(engine, element) if separators else ()
             solver = Solver(encoding.program, problem.options.seconds, wide.region.element(element))
+            added: list[Cuts] = []
             for row in range(len(wide.rows)):
                 coefficients = wide.rows[row, element].reshape(-1).numpy()
-                cost, constant = encoding.cost(wide.graph.output, coefficients)
-                bound, solution = least_with_cuts(encoding, solver, cost, constant, asked)
-                found[row, element] = max(float(found[row, element]), bound)
-                tell(wide, engine, Told(encoding, solver.program, cost, solution), (row, element))
+                cost = encoding.cost(wide.graph.output, coefficients)
+                told = least_with_cuts(encoding, solver, cost, asked, added)
+                found[row, element] = max(float(found[row, element]), told.solution.bound)
+                tell(wide, engine, told, (row, element))
     return found.to(kind)
 
 
 def least_with_cuts(
     encoding: Encoding,
     solver: Solver,
-    cost: Floats,
-    constant: float,
+    cost: tuple[Floats, float],
     separators: Sequence[tuple[Separator, int]],
-) -> tuple[float, Solution]:
-    """The best bound of a cost while cuts are added, and the last solution; cuts stay."""
-    best, turn = -np.inf, 0
+    added: list[Cuts],
+) -> Told:
+    """The best answer while cuts are added.
+
+    Args:
+        encoding: a network.
+        solver: of its program; cuts stay in it.
+        cost: costs and a constant.
+        separators: and for how many rounds each is asked.
+        added: all cuts that are in the solver, in order; grows.
+    """
+    best: Told | None = None
+    turn = 0
     while True:
-        solution = solver.least(cost, constant)
-        best = max(best, solution.bound)
+        solution = solver.least(*cost)
+        if best is None or solution.bound > best.solution.bound:
+            best = Told(encoding, solver.program, cost[0], solution, tuple(added))
         if solution.status is not Status.OPTIMAL or solution.point is None:
-            return best, solution
-        cuts: Cuts = []
+            return best
+        cuts: list[Cuts] = []
         for separator, rounds in separators:
             if turn < rounds:
                 cuts += separator(encoding, solution.point)
         turn += 1
         if not cuts:
-            return best, solution
-        forms = stacked([part for part, _ in cuts])
-        most = np.concatenate([high for _, high in cuts]) - forms.offset
+            return best
+        forms = stacked([part.forms for part in cuts])
+        most = np.concatenate([part.most for part in cuts]) - forms.offset
         solver.add(forms.matrix, np.full(len(most), -np.inf), most)
+        added += cuts
 
 
 def _balls(region: Region) -> list[tuple[Separator, int]]:
@@ -104,7 +114,7 @@ def _balls(region: Region) -> list[tuple[Separator, int]]:
         return []
     centre = region.centre.reshape(-1).numpy()
 
-    def separate(encoding: Encoding, point: Floats) -> Cuts:
+    def separate(encoding: Encoding, point: Floats) -> list[Cuts]:
         away = point[: encoding.inputs] - centre
         length = float(np.linalg.norm(away, ord=2 if region.norm == "l2" else 1))
         if length <= region.eps * (1 + 1e-6):
@@ -112,6 +122,6 @@ def _balls(region: Region) -> list[tuple[Separator, int]]:
         tangent = away / length if region.norm == "l2" else np.sign(away)
         most = np.array([region.eps + tangent @ centre])
         inputs = Forms.of_columns(np.arange(encoding.inputs), encoding.program.columns)
-        return [(inputs.through(csr_array(tangent[None])), most)]
+        return [Cuts(inputs.through(csr_array(tangent[None])), most)]
 
     return [(separate, BALL_ROUNDS)]

@@ -9,7 +9,9 @@ import torch
 
 from phalanx.bounds.engine import Engine
 from phalanx.bounds.ops import Curve
+from phalanx.bounds.planes import Plane
 from phalanx.bounds.problem import Problem
+from phalanx.bounds.programs.cuts import Cuts
 from phalanx.bounds.programs.encode import Encoding, Written
 from phalanx.bounds.programs.program import Floats, Program
 from phalanx.bounds.programs.solver import Solution
@@ -23,16 +25,18 @@ class Told:
         encoding: of one element.
         program: the encoding's, with all rows that were added.
         cost, solution: what was minimised, and the answer.
+        added: the cuts behind the encoding's own rows.
     """
 
     encoding: Encoding
     program: Program
     cost: Floats
     solution: Solution
+    added: tuple[Cuts, ...] = ()
 
 
 def tell(problem: Problem, engine: Engine, told: Told, at: tuple[int, int]) -> None:
-    """Write the slopes of ReLUs (leaky ones too) into the problem's trace.
+    """Write the slopes of ReLUs (leaky ones too), and planes, into the problem's trace.
 
     Args:
         problem, engine: what is bounded, and the boxes it is bounded on.
@@ -42,6 +46,8 @@ def tell(problem: Problem, engine: Engine, told: Told, at: tuple[int, int]) -> N
     multipliers = told.solution.multipliers
     if multipliers is None or len(multipliers) != told.program.rows:
         return
+    if planes := _planes(told, multipliers):
+        problem.trace.planes[at] = planes
     rest = told.cost - multipliers @ told.program.matrix
     places, (row, element) = problem.trace.places, at
     for name, written in told.encoding.curves.items():
@@ -57,6 +63,17 @@ def tell(problem: Problem, engine: Engine, told: Told, at: tuple[int, int]) -> N
         share = torch.from_numpy((slope[known] - least) / (1 - least)).clamp(0, 1)
         flat = places[name][0, row, element].reshape(-1)
         flat[torch.from_numpy(written.entries[known])] = share.to(flat.dtype)
+
+
+def _planes(told: Told, multipliers: Floats) -> list[Plane]:
+    """What the cuts with multipliers mean; those without are left out."""
+    found, start = [], told.encoding.program.rows
+    for cuts in told.added:
+        own = np.maximum(-multipliers[start : start + len(cuts.most)], 0.0)
+        start += len(own)
+        if cuts.plane is not None and own.any():
+            found.append(cuts.plane(own))
+    return found
 
 
 def weighed_slopes(written: Written, rest: Floats, multipliers: Floats) -> Floats:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,11 +18,19 @@ from phalanx.verdicts import Verdict
 from phalanx.verify.bab.bounders import EngineBounder, dense_bounder
 from phalanx.verify.bab.cases import side_by_side
 from phalanx.verify.bab.inputs import Bounder, InputOptions, Network, split_inputs
+from phalanx.verify.bab.relus import NAME as RELUS
+from phalanx.verify.bab.relus import ReluOptions, on_whole_box, split_relus
+from phalanx.verify.bab.splits import Units
 from phalanx.verify.outcome import TIMEOUT, Clock, Outcome, OutOfTime
 
 FEW_INPUTS = 32
 """Free inputs up to which boxes of inputs are split."""
-TOO_MANY = "too many inputs to split"
+
+VERY_FEW_INPUTS = 16
+"""Free inputs up to which nothing else is tried."""
+
+SHARE = 0.3
+"""Of the time, for splitting inputs where ReLUs may be split afterwards."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +38,16 @@ class SearchOptions:
     """How a search is made.
 
     Attributes:
-        few: free inputs up to which boxes of inputs are split.
+        few: free inputs up to which boxes of inputs are split first.
+        very_few: up to which the time is all theirs.
         inputs: see `InputOptions`.
+        relus: see `ReluOptions`.
     """
 
     few: int = FEW_INPUTS
+    very_few: int = VERY_FEW_INPUTS
     inputs: InputOptions = field(default_factory=InputOptions)
+    relus: ReluOptions = field(default_factory=ReluOptions)
 
 
 def search(
@@ -53,22 +67,56 @@ def search(
     Raises:
         GraphError: an operator that is not bounded.
     """
-    options, together = options or SearchOptions(), side_by_side(_several(cases))
-    lower, upper = together.hull
-    if int((lower < upper).sum()) > options.few:
-        return Outcome(Verdict.UNKNOWN, TOO_MANY)
+    options = options or SearchOptions()
+    every = [cases] if isinstance(cases, Case) else list(cases)
+    free = max((int((case.lower < case.upper).sum()) for case in every), default=0)
     ready = prepare(graph.to(torch.float64)).to(torch.float64)
+    found = None
+    if free <= options.few:
+        alone = free <= options.very_few
+        part = clock if alone else clock.share(SHARE)
+        found = _on_inputs(ready, every, _network(graph), part, options.inputs)
+        if found.verdict is not Verdict.UNKNOWN or (alone and found.reason == TIMEOUT):
+            return found
+    after = _on_relus(ready, every, _network(graph), clock, options.relus)
+    return after if found is None or after.verdict is not Verdict.UNKNOWN else found
+
+
+def _on_inputs(
+    ready: Graph, cases: list[Case], network: Network, clock: Clock, options: InputOptions
+) -> Outcome:
+    together = side_by_side(cases)
+    lower, upper = together.hull
     try:
         bounder: Bounder | None = dense_bounder(ready, lower, upper, clock)
     except OutOfTime:
         return Outcome(Verdict.UNKNOWN, TIMEOUT)
     if bounder is None:
         bounder = EngineBounder(ready, lower, upper)
-    return split_inputs(together, bounder, _network(graph), clock, options.inputs)
+    return split_inputs(together, bounder, network, clock, options)
 
 
-def _several(cases: Case | Sequence[Case]) -> Sequence[Case]:
-    return [cases] if isinstance(cases, Case) else cases
+def _on_relus(
+    ready: Graph, cases: list[Case], network: Network, clock: Clock, options: ReluOptions
+) -> Outcome:
+    """Case by case; what the whole box says is found once for each box."""
+    known: dict[bytes, Units] = {}
+    stats: dict[str, Any] = {"arithmetic": "real", "domains": 0, "programs": 0}
+    lower = math.inf
+    for case in cases:
+        key = torch.cat([case.lower, case.upper]).numpy().tobytes()
+        try:
+            if key not in known:
+                known[key] = on_whole_box(ready, case, clock)
+        except OutOfTime:
+            return Outcome(Verdict.UNKNOWN, TIMEOUT, stats=stats)
+        found = split_relus(ready, case, network, clock, options, known[key])
+        for name in ("domains", "programs"):
+            stats[name] += found.stats.get(name, 0)
+        if found.verdict is not Verdict.VERIFIED:
+            return replace(found, stats={**found.stats, **stats})
+        lower = min(lower, math.inf if found.lower is None else found.lower)
+    return Outcome(Verdict.VERIFIED, RELUS, lower=lower, stats=stats)
 
 
 def _network(graph: Graph) -> Network:

@@ -27,7 +27,7 @@ def curve(node: Node, sheet: Sheet) -> Forms:
     below, above = family(row, node, lower, upper)
     point = low == high
     columns = sheet.columns(source, np.ones_like(point) if sheet.kept else ~point)
-    line, slope, shift = _only_line(below, above)
+    line, slope, shift = _only_line((below, above), len(low))
     line &= ~point
     open_ = ~point & ~line
     fresh = sheet.fresh(node.name, open_, _implied(node, below, above, low, high))
@@ -56,21 +56,26 @@ def _implied(
     """Where no side of a hull is flat, the hull's other sides and the argument's box say more."""
     if node.op not in STRAIGHT:
         return None
-    flat = [
-        np.any([there & (slope == 0) & (shift == side) for slope, shift, there in lines], axis=0)
-        for lines, side in ((below, low), (above, high))
-    ]
-    return ~flat[0], ~flat[1]
+    found = []
+    for lines, side in ((below, low), (above, high)):
+        lined, flat = np.zeros(len(low), dtype=bool), np.zeros(len(low), dtype=bool)
+        for slope, shift, there in lines:
+            lined |= there
+            flat |= there & (slope == 0) & (shift == side)
+        found.append(lined & ~flat)
+    return found[0], found[1]
 
 
-def _only_line(below: Lines, above: Lines) -> tuple[Mask, Floats, Floats]:
+def _only_line(lines: tuple[Lines, Lines], size: int) -> tuple[Mask, Floats, Floats]:
     """Where one line is all there is on both sides, its slope and its offset."""
-    counts = [np.sum([there for *_, there in lines], axis=0) for lines in (below, above)]
-    slopes = [np.sum([slope for slope, *_ in lines], axis=0) for lines in (below, above)]
-    shifts = [np.sum([shift for _, shift, _ in lines], axis=0) for lines in (below, above)]
-    near = TIGHT * (1 + np.abs(shifts[0]))
-    same = (slopes[0] == slopes[1]) & (np.abs(shifts[0] - shifts[1]) <= near)
-    return (counts[0] == 1) & (counts[1] == 1) & same, slopes[0], shifts[0]
+    count, slopes, shifts = np.zeros((2, size)), np.zeros((2, size)), np.zeros((2, size))
+    for side, parts in enumerate(lines):
+        for slope, shift, there in parts:
+            count[side] += there
+            slopes[side] += slope
+            shifts[side] += shift
+    near = np.abs(shifts[0] - shifts[1]) <= TIGHT * (1 + np.abs(shifts[0]))
+    return (count == 1).all(0) & (slopes[0] == slopes[1]) & near, slopes[0], shifts[0]
 
 
 def _write_lines(

@@ -1,0 +1,176 @@
+"""alpha-CROWN in full (Xu et al. 2021): the output's bounds, optimised through all bounds before.
+
+Lines on the way from the output are moved, and so are those on the way from every entry in between
+whose sign is open: their boxes are bounded anew in each step, and what that does to the output's
+bounds is part of the gradient. An element of the batch is optimised alone, over the few entries
+that are open in its own region.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from phalanx.bounds.engine import Engine, Settings
+from phalanx.bounds.ops import Box, Curve, taken
+from phalanx.bounds.ops import rows as table
+from phalanx.bounds.problem import Between, Problem
+from phalanx.graph.ir import INPUT, Node
+
+DECAY = 0.98
+"""Of the step, from one iteration to the next."""
+
+Places = dict[str, Tensor]
+
+
+class Full:
+    """One element's bounds, and the parameters of all passes that lead to them.
+
+    Args:
+        problem: what is asked.
+        engine: with CROWN's boxes of all values.
+        at: the element.
+    """
+
+    def __init__(self, problem: Problem, engine: Engine, at: int) -> None:
+        self.graph, self.options = problem.graph, problem.options
+        self.region = problem.region.element(at)
+        self.rows = problem.rows[:, at : at + 1]
+        self.boxes = {
+            name: Box(*(taken(side.detach(), at) for side in box))
+            for name, box in engine.boxes.items()
+        }
+        self.best = dict(self.boxes)
+        self.open = {
+            node.name: mask[0].nonzero().squeeze(1)
+            for node in self.graph
+            if node.name not in engine.exact
+            and (mask := engine.wanted(node, self.boxes[node.name])) is not None
+            and bool(mask.any())
+        }
+        shared = self.options.slopes == "shared"
+        self.places = {
+            name: self._begin(name, 2 if shared else 2 * len(entry))
+            for name, entry in self.open.items()
+        }
+        self.places[""] = self._begin(None, len(self.rows))
+        self.kept: dict[str, Places] = {name: {} for name in self.places}
+
+    def _begin(self, name: str | None, count: int) -> Places:
+        """Parameters ``(P, count, 1, *shape)`` of the open curves before a node; None: of all."""
+        found: Places = {}
+        for node in self.graph:
+            if node.name == name:
+                break
+            row = table.get(node.op) if node.op != INPUT else None
+            if not isinstance(row, Curve) or not row.parameters:
+                continue
+            box = self.boxes[node.inputs[0]]
+            if bool(row.loose(node, [box])[0].any()):
+                start = row.start(node, box).detach()
+                found[node.name] = start.expand(-1, count, *start.shape[2:]).clone()
+                found[node.name].requires_grad_(True)
+        return found
+
+    def ascended(self) -> Tensor:
+        """The best lower bounds ``(S,)`` of all iterations."""
+        best = self.rows.new_full((len(self.rows),), -torch.inf)
+        every = [place for places in self.places.values() for place in places.values()]
+        optimiser = torch.optim.Adam(every, lr=self.options.step) if every else None
+        for step in range(self.options.iterations):
+            with torch.enable_grad():
+                found = self._evaluate()
+            self._keep("", found.detach() > best, self.places[""])
+            best = best.fmax(found.detach())
+            enough = self.options.enough
+            asked = torch.ones_like(best) if enough is None else (best <= enough).to(best.dtype)
+            if optimiser is None or step + 1 == self.options.iterations or not bool(asked.any()):
+                break
+            _step(optimiser, every, torch.where(torch.isfinite(found), found, 0.0) * asked)
+        if every:
+            with torch.no_grad():
+                last = self._output(self._engine(self.best), self.kept[""])
+            best = best.fmax(last)
+        return best
+
+    def _evaluate(self) -> Tensor:
+        """The output's rows, over boxes that are bounded anew on the way."""
+        engine = self._engine({})
+        for node in self.graph:
+            box = self.boxes[node.name]
+            if node.name in self.open:
+                box = self._bounded(engine, node, box)
+            engine.boxes[node.name] = box
+        return self._output(engine, self.places[""])
+
+    def _output(self, engine: Engine, places: Mapping[str, Tensor]) -> Tensor:
+        engine.places = places
+        return engine.least({self.graph.output: self.rows}, None)[:, 0]
+
+    def _bounded(self, engine: Engine, node: Node, box: Box) -> Box:
+        """The box with its open entries bounded by the present lines, CROWN's where better."""
+        entry, places = self.open[node.name], self.places[node.name]
+        count = len(entry)
+        engine.places = {name: spread_over(place, count) for name, place in places.items()}
+        both = torch.cat([entry, entry])[:, None]
+        sign = torch.ones(2 * count, 1, dtype=box.lower.dtype)
+        sign[count:] = -1
+        found = engine.of_entries(node, both, sign, None)[:, 0]
+        best = self.best[node.name]
+        before = torch.cat([best.lower.flatten()[entry], -best.upper.flatten()[entry]])
+        now = found.detach()
+        self._keep(node.name, now > before, engine.places)
+        self.best[node.name] = _with(best, entry, before.fmax(now))
+        crown = torch.cat([box.lower.flatten()[entry], -box.upper.flatten()[entry]])
+        # As large as the better of the two, its gradient that of the new one.
+        return _with(box, entry, found + (crown - found).detach().clamp_min(0))
+
+    def _keep(self, name: str, better: Tensor, places: Mapping[str, Tensor]) -> None:
+        """Remember the parameters of rows ``(R,)`` that are better than before."""
+        kept = self.kept[name]
+        for curve, place in places.items():
+            now = place.detach()
+            chosen = better.reshape(1, -1, *[1] * (now.ndim - 2))
+            kept[curve] = torch.where(chosen, now, kept[curve]) if curve in kept else now.clone()
+
+    def _engine(self, boxes: dict[str, Box]) -> Engine:
+        engine = Engine(self.graph, self.region, Settings())
+        engine.boxes.update(boxes)
+        return engine
+
+    def between(self) -> dict[str, Between]:
+        """How the boxes on the way were found; under the output's name, its rows."""
+        found = {name: Between(entry, self.kept[name]) for name, entry in self.open.items()}
+        found[self.graph.output] = Between(torch.arange(len(self.rows)), self.kept[""])
+        return found
+
+
+def spread_over(place: Tensor, count: int) -> Tensor:
+    """Parameters of rows, where those of a side have them in common: ``(P, 2 count, ...)``.
+
+    >>> spread_over(torch.tensor([[1.0, 2.0]]), 2).tolist()
+    [[1.0, 1.0, 2.0, 2.0]]
+    """
+    return place if place.shape[1] == 2 * count else place.repeat_interleave(count, 1)
+
+
+def _with(box: Box, entry: Tensor, found: Tensor) -> Box:
+    """The box with other bounds of some entries: below, then above and negated."""
+    count, shape = len(entry), box.lower.shape
+    low = box.lower.flatten().index_put((entry,), found[:count])
+    high = box.upper.flatten().index_put((entry,), -found[count:])
+    return Box(low.minimum(high).reshape(shape), low.maximum(high).reshape(shape))
+
+
+def _step(optimiser: torch.optim.Optimizer, places: list[Tensor], found: Tensor) -> None:
+    """Up the gradient, and back into [0, 1]."""
+    optimiser.zero_grad()
+    (-found.sum()).backward()
+    optimiser.step()
+    for group in optimiser.param_groups:
+        group["lr"] *= DECAY
+    with torch.no_grad():
+        for place in places:
+            place.nan_to_num_(0.5).clamp_(0, 1)

@@ -1,0 +1,49 @@
+"""Inequalities over several values that a search used besides lines, with its multipliers in them.
+
+A plane says ``p(values) <= c`` of every run of the network. It is told without c, which whoever
+checks it finds anew: only coefficients come from the search.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class SumPlanes:
+    """``weight y_j - slope x``, of ReLUs y whose arguments are sums over an earlier node x.
+
+    Attributes:
+        node: the ReLUs.
+        source: x.
+        entries: which of them, ``(k,)`` into the flat output.
+        weights: ``(k,)``, none negative.
+        slopes: ``(k, m)``.
+    """
+
+    node: str
+    source: str
+    entries: Tensor
+    weights: Tensor
+    slopes: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class GroupPlanes:
+    """``arguments z + answers relu(z)`` of ReLUs taken together, a row a group.
+
+    Attributes:
+        node: the ReLUs.
+        entries: ``(g, k)`` into the flat output.
+        arguments, answers: ``(g, k)``.
+    """
+
+    node: str
+    entries: Tensor
+    arguments: Tensor
+    answers: Tensor
+
+
+Plane = SumPlanes | GroupPlanes

@@ -1,0 +1,292 @@
+"""Branch and bound by deciding the signs of ReLUs (beta-CROWN, Wang et al. 2021)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from phalanx.bounds.engine import Engine, Settings
+from phalanx.bounds.outward.affine import AFFINE
+from phalanx.graph.ir import CONSTANT, INPUT, Graph
+from phalanx.specs.property import Case
+from phalanx.verdicts import Verdict
+from phalanx.verify.bab.ascent import Ascent, Climbed, Steps
+from phalanx.verify.bab.inputs import Confirm, Network, Progress, inward
+from phalanx.verify.bab.leaf import TOLERANCE, settled
+from phalanx.verify.bab.splits import Domains, Units, halves, root, together, units
+from phalanx.verify.bounding import Timed
+from phalanx.verify.outcome import EXHAUSTED, TIMEOUT, Clock, Outcome, OutOfTime
+
+NAME = "relu-splitting"
+"""The engine's name in an outcome."""
+
+LONGEST = 1.5
+"""Seconds that a batch may take; its passes look at the clock."""
+
+NUMBERS_AT_ONCE = 1 << 21
+BYTES_WAITING = 1 << 29
+
+
+@dataclass(frozen=True)
+class ReluOptions:
+    """How signs are searched.
+
+    Attributes:
+        first: the ascent on the whole box.
+        steps: the ascent on every sub-problem.
+        candidates: units that are tried before one is split.
+        batch: sub-problems bounded at once; None: by the size of the network.
+        confirm: asked about every counterexample; None: it is believed.
+        progress: told after every batch; None: nobody is.
+    """
+
+    first: Steps = field(default_factory=lambda: Steps(iterations=40))
+    steps: Steps = field(default_factory=Steps)
+    candidates: int = 3
+    batch: int | None = None
+    confirm: Confirm | None = None
+    progress: Callable[[Progress], None] | None = None
+
+
+def split_relus(  # noqa: PLR0917 - of a search
+    graph: Graph,
+    case: Case,
+    network: Network,
+    clock: Clock,
+    options: ReluOptions | None = None,
+    known: Units | None = None,
+) -> Outcome:
+    """Search a case's box.
+
+    Args:
+        graph: from `prepare`, in float64.
+        case: what must not happen.
+        network: where counterexamples are tried.
+        clock: when to stop.
+        options: see `ReluOptions`.
+        known: `on_whole_box` of this box, where other cases of it have asked before.
+
+    Returns:
+        VERIFIED: in ``real`` arithmetic: every sub-problem has a bound above zero in float64, or a
+        program whose least value is. FALSIFIED with a witness. UNKNOWN: the time ran out, or what
+        is left has no ReLU to decide.
+    """
+    other = next((n for n in graph if n.op not in (INPUT, CONSTANT, "relu", *AFFINE)), None)
+    if other is not None:
+        return Outcome(Verdict.UNKNOWN, f"only ReLUs are split, and {other.name!r} is {other.op}")
+    try:
+        known = known or on_whole_box(graph, case, clock)
+        return _Search(graph, case, network, clock, options or ReluOptions(), known).run()
+    except OutOfTime:
+        return Outcome(Verdict.UNKNOWN, TIMEOUT)
+
+
+class _Search:
+    def __init__(  # noqa: PLR0917 - of a search
+        self,
+        graph: Graph,
+        case: Case,
+        network: Network,
+        clock: Clock,
+        options: ReluOptions,
+        known: Units,
+    ) -> None:
+        self.graph, self.case, self.network = graph, case, network
+        self.clock, self.options = clock, options
+        self.units = known
+        self.quick = Ascent(graph.to(torch.float32), case, self.units, clock)
+        self.sure = Ascent(graph, case, self.units, clock)
+        self.lows, self.highs = (s.float() for s in self._sides())
+        widest = sum(torch.Size(node.shape).numel() for node in graph)
+        self.batch = options.batch or max(1, min(512, NUMBERS_AT_ONCE // widest))
+        self.domains, self.stuck, self.leaves = 0, 0, 0
+        self.pace, self.lowest = 0.0, float("inf")
+        self.waiting = self._first()
+        self.open = self.waiting[:0]
+
+    def _sides(self) -> tuple[Tensor, Tensor]:
+        if not len(self.units):
+            return torch.zeros(0), torch.zeros(0)
+        return self.units.sides(torch.float64)
+
+    def _first(self) -> Domains:
+        start = (self.highs > -self.lows).float()
+        return root(len(self.units), start, len(self.case.offset))
+
+    def run(self) -> Outcome:
+        """Batch by batch until nothing waits."""
+        steps = self.options.first
+        try:
+            while len(self.waiting):
+                begun, taken = self.clock.spent(), self._taken()
+                self.open = taken
+                witness = self._batch(taken, steps)
+                steps, self.open = self.options.steps, taken[:0]
+                self.pace = (self.clock.spent() - begun) / len(taken)
+                if witness is not None:
+                    return self._outcome(Verdict.FALSIFIED, NAME, witness)
+                if self.options.progress is not None:
+                    now = (self.domains, len(self.waiting), self._lower(), self.clock.spent())
+                    self.options.progress(Progress(*now))
+        except OutOfTime:
+            self.waiting = together(self.waiting, self.open)
+            return self._outcome(Verdict.UNKNOWN, TIMEOUT)
+        if self.stuck:
+            return self._outcome(Verdict.UNKNOWN, EXHAUSTED)
+        return self._outcome(Verdict.VERIFIED, NAME)
+
+    def _lower(self) -> float:
+        bounds = self.waiting.bound
+        return min(float(bounds.min()) if len(bounds) else float("inf"), self.lowest)
+
+    def _outcome(self, verdict: Verdict, reason: str, witness: Tensor | None = None) -> Outcome:
+        stats = {
+            "engine": NAME,
+            "domains": self.domains,
+            "waiting": len(self.waiting),
+            "programs": self.leaves,
+            "units": len(self.units),
+            "arithmetic": "real",
+        }
+        return Outcome(
+            verdict, reason, witness, None if witness is not None else self._lower(), stats
+        )
+
+    def _taken(self) -> Domains:
+        """The worst of those that wait; where they fill the memory, the newest."""
+        count = self.batch
+        if self.pace * count > LONGEST:
+            count = max(1, int(LONGEST / self.pace))
+        every = len(self.waiting)
+        if every * max(1, len(self.units)) * 5 > BYTES_WAITING:
+            taken, self.waiting = self.waiting[every - count :], self.waiting[: every - count]
+            return taken
+        index = self.waiting.bound.topk(min(count, every), largest=False).indices
+        rest = torch.ones(every, dtype=torch.bool)
+        rest[index] = False
+        taken, self.waiting = self.waiting[index], self.waiting[rest]
+        return taken
+
+    def _batch(self, taken: Domains, steps: Steps) -> Tensor | None:
+        """Bound sub-problems, close those above zero, try points, split the others."""
+        found = self.quick.climb(taken, steps)
+        self.domains += len(taken)
+        now = Domains(
+            taken.signs,
+            found.alpha.to(torch.float16),
+            found.beta.to(torch.float16),
+            found.weights.float(),
+            torch.maximum(found.bound.float(), taken.bound),
+        )
+        closed = self._closed(taken, found)
+        left = (~closed).nonzero().squeeze(1)
+        if not len(left):
+            return None
+        witness = self._tried(found.point[left])
+        if witness is not None:
+            return witness
+        now, met = now[left], found.met[left]
+        whole = (now.signs != 0).all(1)
+        for index in whole.nonzero().squeeze(1).tolist():
+            witness = self._leaf(now.signs[index])
+            if witness is not None:
+                return witness
+        rest = (~whole).nonzero().squeeze(1)
+        if len(rest):
+            self._split(now[rest], met[rest])
+        return None
+
+    def _closed(self, taken: Domains, found: Climbed) -> Tensor:
+        """Which bounds are above zero in double precision too."""
+        closed = torch.zeros(len(taken), dtype=torch.bool)
+        above = (found.bound > 0).nonzero().squeeze(1)
+        if not len(above):
+            return closed
+        again = Domains(
+            taken.signs[above], found.alpha[above], found.beta[above], found.weights[above],
+            taken.bound[above],
+        )  # fmt: skip
+        sure = self.sure.once(again).bound
+        closed[above] = sure > 0
+        if bool((sure > 0).any()):
+            self.lowest = min(self.lowest, float(sure[sure > 0].min()))
+        return closed
+
+    def _leaf(self, signs: Tensor) -> Tensor | None:
+        self.leaves += 1
+        if self.clock.expired():
+            raise OutOfTime
+        leaf = settled(self.graph, self.case, self.units, signs)
+        if leaf.lower > TOLERANCE:
+            self.lowest = min(self.lowest, leaf.lower)
+            return None
+        witness = None if leaf.point is None else self._tried(leaf.point[None])
+        if witness is None:
+            self.stuck += 1
+            self.lowest = min(self.lowest, leaf.lower)
+        return witness
+
+    def _tried(self, points: Tensor) -> Tensor | None:
+        """A point on which the network is wrong, or None."""
+        at = inward(points.double(), self.case.lower, self.case.upper)
+        with torch.no_grad():
+            answers = self.network(at)
+        wrong = self.case.holds(at, answers) & torch.isfinite(answers).all(1)
+        for index in wrong.nonzero().squeeze(1).tolist():
+            if self.options.confirm is None or self.options.confirm(at[index]):
+                return at[index]
+        return None
+
+    def _split(self, domains: Domains, met: Tensor) -> None:
+        """Decide one more unit of each, the most promising of a few that are tried."""
+        scores = _scores(domains, met, self.lows, self.highs)
+        count = min(self.options.candidates, scores.shape[1])
+        tries = scores.topk(count, dim=1).indices
+        at = tries[:, 0]
+        if count > 1:
+            gains = [self._gain(domains, tries[:, index]) for index in range(count)]
+            at = tries.gather(1, torch.stack(gains, 1).argmax(1, keepdim=True)).squeeze(1)
+        # An open unit has no finite score only where it has none at all; then any is as good.
+        open_ = (domains.signs == 0).float()
+        here = torch.arange(len(domains))
+        at = torch.where(open_[here, at] > 0, at, open_.argmax(1))
+        self.waiting = together(self.waiting, halves(domains, at))
+
+    def _gain(self, domains: Domains, at: Tensor) -> Tensor:
+        """The worse of both halves' bounds, before any ascent; ``(D,)``."""
+        bound = self.quick.once(halves(domains, at)).bound
+        on, off = bound[: len(domains)].clamp_max(0), bound[len(domains) :].clamp_max(0)
+        open_ = domains.signs[torch.arange(len(domains)), at] == 0
+        worse, other = torch.minimum(on, off), torch.maximum(on, off)
+        return torch.where(open_, worse + 0.1 * other, -torch.inf)
+
+
+def _scores(domains: Domains, met: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """How much each open unit's relaxation may cost its domain's bound, ``(D, T)``.
+
+    Where the row falls in the unit's answer, the line above lies at most ``-u l / (u - l)`` above
+    the curve; where it rises, the line below lies at most ``max(-a l, (1 - a) u)`` below it. As in
+    BaBSR (Bunel et al. 2020), the worst is split first.
+    """
+    alpha = domains.alpha.float()
+    above = -high * low / (high - low)
+    below = torch.minimum(-alpha * low, (1 - alpha) * high).clamp_min(0)
+    below = torch.maximum(below, 0.1 * torch.maximum(-alpha * low, (1 - alpha) * high))
+    cost = met.clamp_max(0).abs() * above + met.clamp_min(0) * below
+    return torch.where(domains.signs == 0, cost.float(), -1.0)
+
+
+def on_whole_box(graph: Graph, case: Case, clock: Clock) -> Units:
+    """The ReLUs that CROWN leaves open on a case's box.
+
+    Raises:
+        OutOfTime: the clock ran out.
+    """
+    lower, upper = (side.reshape(1, *graph.input.shape) for side in (case.lower, case.upper))
+    engine = Engine(graph, Timed(lower, upper, (lower + upper) / 2, clock=clock), Settings())
+    with torch.no_grad():
+        engine.bound_all()
+    return units(graph, engine.boxes)
