@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from phalanx.bounds.engine import Engine, Settings
+from phalanx.bounds.ops import Which
 from phalanx.graph.ir import Graph, Node
 from phalanx.specs.property import Case
 from phalanx.verify.bab.splits import Domains, Units
@@ -44,10 +45,12 @@ class _Watching(Engine):
 
     met: dict[str, Tensor] = field(default_factory=dict)
 
-    def _step(self, node: Node, coefficients: Tensor) -> tuple[list[Tensor], Tensor | None]:
+    def _step(
+        self, node: Node, coefficients: Tensor, at: Which
+    ) -> tuple[list[Tensor], Tensor | None]:
         if node.op == "relu":
             self.met[node.name] = coefficients.detach()
-        return super()._step(node, coefficients)
+        return super()._step(node, coefficients, at)
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,10 +59,10 @@ class _Box(Timed):
 
     seen: list[Tensor] = field(default_factory=list)
 
-    def least(self, rows: Tensor) -> Tensor:
+    def least(self, rows: Tensor, at: Which = None) -> Tensor:
         """See `Region.least`."""
         self.seen[:] = [rows.detach()]
-        return super().least(rows)
+        return super().least(rows, at)
 
 
 @dataclass(frozen=True, eq=False)

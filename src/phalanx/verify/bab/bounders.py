@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from phalanx.bounds.engine import Engine, Settings, known
-from phalanx.bounds.ops import Box
+from phalanx.bounds.ops import Box, Which
 from phalanx.bounds.outward.rounding import down
 from phalanx.bounds.region import Region
 from phalanx.graph.ir import Graph
@@ -105,10 +105,10 @@ class _Seen(Region):
 
     seen: list[Tensor] = field(default_factory=list)
 
-    def least(self, rows: Tensor) -> Tensor:
+    def least(self, rows: Tensor, at: Which = None) -> Tensor:
         """See `Region.least`."""
         self.seen[:] = [rows]
-        return super().least(rows)
+        return super().least(rows, at)
 
 
 class EngineBounder:

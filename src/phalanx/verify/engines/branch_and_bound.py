@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from phalanx.verify.bab.inputs import InputOptions, Progress
+from phalanx.verify.bab.relus import ReluOptions
 from phalanx.verify.bab.search import SearchOptions, search
 from phalanx.verify.engine import Task, engines
 from phalanx.verify.outcome import Outcome
@@ -17,5 +18,8 @@ def branch_and_bound(task: Task) -> Outcome:
             numbers = {"domains": found.domains, "waiting": found.waiting}
             task.told({**numbers, "bound": round(found.lower, 6)})
 
-    options = SearchOptions(inputs=InputOptions(confirm=task.confirm, progress=progress))
+    options = SearchOptions(
+        inputs=InputOptions(confirm=task.confirm, progress=progress),
+        relus=ReluOptions(confirm=task.confirm, progress=progress),
+    )
     return search(task.graph, task.case, task.clock, options)
