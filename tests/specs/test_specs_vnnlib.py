@@ -154,12 +154,12 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_is_not_of_the_language_is_refused_with_its_place(name: str) -> None:
     text, message = REFUSED[name]
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(QueryError, match=message) as caught:
         parse(text, source="a.vnnlib")
     assert "a.vnnlib" in str(caught.value)
     assert caught.value.exit_code == 3
-    assert time.perf_counter() - started < 1.0
+    assert time.process_time() - started < 1.0
 
 
 WORDS = ["(", ")", "and", "or", "<=", ">=", "X_0", "Y_1", "-1", "0.5", "assert", " ", ";", "+", "*"]
@@ -208,9 +208,9 @@ def test_mutated_texts_are_refused_or_read_as_they_are() -> None:
 
 @pytest.mark.slow
 def test_ten_thousand_mutated_texts() -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     assert sum(survives(seed) for seed in range(1000, 11000)) > 500
-    assert time.perf_counter() - started < 300
+    assert time.process_time() - started < 300
 
 
 def test_files_may_be_compressed_and_must_be_text(tmp_path: Path) -> None:

@@ -31,15 +31,17 @@ FAILURES = (PhalanxError, RuntimeError, MemoryError, ArithmeticError, ValueError
 
 
 PREFERRED = ("branch-and-bound", "milp")
-"""Engines of which the first that is there is used where none is asked for."""
+"""Engines that are used where none is asked for, in this order."""
+FIRST = 0.9
+"""Of the time left, for an engine that others stand behind."""
 
 
 def default_engines() -> tuple[str, ...]:
-    """The preferred engine, or none."""
+    """The preferred engines that are there."""
     names = engines.names()
     if not find_spec("highspy"):
         names = [name for name in names if name != "milp"]
-    return tuple(name for name in PREFERRED if name in names)[:1]
+    return tuple(name for name in PREFERRED if name in names)
 
 
 @dataclass(frozen=True)
@@ -179,8 +181,9 @@ class _Run:
         for position, name in enumerate(plan.engines):
             numbers = list(self.open)
             for at, number in enumerate(numbers):
-                left = (len(numbers) - at) * (len(plan.engines) - position)
-                self.attempt(name, partial(self.search, name, number, 1 / left))
+                behind = position + 1 < len(plan.engines)
+                part = (FIRST if behind else 1.0) / (len(numbers) - at)
+                self.attempt(name, partial(self.search, name, number, part))
         return self.result()
 
     def result(self) -> Result:

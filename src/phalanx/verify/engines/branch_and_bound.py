@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from phalanx.verify.bab.search import search
+from phalanx.verify.bab.inputs import InputOptions, Progress
+from phalanx.verify.bab.relus import ReluOptions
+from phalanx.verify.bab.search import SearchOptions, search
 from phalanx.verify.engine import Task, engines
 from phalanx.verify.outcome import Outcome
 
@@ -10,4 +12,14 @@ from phalanx.verify.outcome import Outcome
 @engines.register("branch-and-bound")
 def branch_and_bound(task: Task) -> Outcome:
     """Every box it closes is closed by bounds with all roundings counted, where it says so."""
-    return search(task.graph, task.case, task.clock)
+
+    def progress(found: Progress) -> None:
+        if task.told is not None:
+            numbers = {"domains": found.domains, "waiting": found.waiting}
+            task.told({**numbers, "bound": round(found.lower, 6)})
+
+    options = SearchOptions(
+        inputs=InputOptions(confirm=task.confirm, progress=progress),
+        relus=ReluOptions(confirm=task.confirm, progress=progress),
+    )
+    return search(task.graph, task.case, task.clock, options)
