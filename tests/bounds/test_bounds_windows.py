@@ -109,3 +109,19 @@ def test_forms_contain_what_they_speak_of() -> None:
     many = box(region.lower.repeat(300, 1), region.upper.repeat(300, 1))
     few, lot = compute(graph, region).lower, compute(graph, many).lower
     torch.testing.assert_close(lot, few.repeat(300, 1))
+
+
+def test_rows_of_a_layer_whose_dead_entries_are_cut() -> None:
+    """Arguments of ReLUs that are off are numbers like others where rows ask for them."""
+    net = Net(7, (8,)).dense(80).add("relu").dense(80)
+    layer = net.last
+    graph = prepare(net.add("relu").dense(80).add("relu").dense(3).builder.graph(net.last))
+    region = around(graph, 1e-3, 7)
+    engine = Engine(graph, region, Settings())
+    engine.bound_all()
+    assert any(engine.boxes[layer].upper.flatten() < 0)
+    rows = torch.eye(80, dtype=torch.float64).unsqueeze(1).expand(-1, 3, -1)
+    found = engine.least({layer: rows}, None)
+    box = engine.boxes[layer]
+    assert (box.lower - 1e-6 <= found.T).all()
+    assert (box.upper + 1e-9 >= found.T).all()

@@ -32,7 +32,7 @@ from phalanx.bounds.ops import (
     taken,
 )
 from phalanx.bounds.region import DUAL, Region
-from phalanx.bounds.sparse import Cuts
+from phalanx.bounds.sparse import Cuts, Uncut
 from phalanx.bounds.windowed import Windowed, possible
 from phalanx.graph.ir import INPUT, Graph, Node
 from phalanx.graph.run import execute
@@ -44,7 +44,7 @@ taken in turns."""
 FEWER_FULL = 8
 """Rows that begin as windows, for one that does not."""
 
-KEPT_ROWS = 1 << 24
+LARGEST_ROWS = 1 << 24
 """Likewise where a gradient is asked for."""
 
 WORTH_A_PASS = 1 << 13
@@ -212,7 +212,7 @@ class Engine:
             entry: into the flat value.
             sign: 1, or -1 for upper bounds of the entries, negated.
         """
-        count = max(1, (KEPT_ROWS if self._live else BLOCK) // self._widest)
+        count = max(1, (LARGEST_ROWS if self._live else BLOCK) // self._widest)
         count *= FEWER_FULL if possible(node) else 1
         found = []
         if len(self.region) == 1 or len(entry) * self._widest > WORTH_A_PASS * len(self.region):
@@ -228,12 +228,20 @@ class Engine:
             found.append(self.of_entries(node, some[None], signs[None], at).flatten())
         return torch.cat(found)
 
+    def part(self, index: int) -> Engine:
+        """The engine of one element of the batch, with its boxes."""
+        part = Engine(self.graph, self.region.element(index), self.settings)
+        for name, box in self.boxes.items():
+            part.boxes[name] = Box(*(taken(side, index) for side in box))
+        return part
+
     def of_entries(self, node: Node, entry: Tensor, sign: Tensor, at: Which) -> Tensor:
         """Lower bounds ``(S, B)`` of ``sign`` times entries ``(S, B)`` of a node."""
-        if isinstance(at, int) and not self.places and possible(node):
-            if at not in self._windowed:
-                self._windowed[at] = Windowed(self, at)
-            return self._windowed[at].least(node, entry, sign)
+        one = 0 if at is None and len(self.region) == 1 else at
+        if isinstance(one, int) and possible(node):
+            if one not in self._windowed:
+                self._windowed[one] = Windowed(self, one)
+            return self._windowed[one].least(node, entry, sign)
         row = self.rows[node.name]
         picked = row.pick(node, entry) if isinstance(row, Affine) else None
         if picked is not None:
@@ -258,6 +266,8 @@ class Engine:
                 None: the region's own, in order.
         """
         cuts = self._cuts(at)
+        if any(cuts.of_layer(self.nodes[name]) is not None for name in begun):
+            cuts = Uncut(self.graph, self.rows, self.boxes.__getitem__)  # what is off counts here
         pending = {name: cuts.cut(name, rows) for name, rows in begun.items()}
         summed = constant
         for node in reversed(self.graph.nodes):
@@ -267,7 +277,7 @@ class Engine:
             if node.op == INPUT:
                 share: Tensor | None = self.region.least(coefficients, at)
             else:
-                found, share = self._step(node, coefficients, at)
+                found, share = self._step(node, coefficients, at, cuts)
                 for name, part in zip(node.inputs, found, strict=True):
                     pending[name] = pending[name] + part if name in pending else part
             if share is not None:
@@ -277,14 +287,14 @@ class Engine:
         return summed
 
     def _step(
-        self, node: Node, coefficients: Tensor, at: Which
+        self, node: Node, coefficients: Tensor, at: Which, cuts: Cuts
     ) -> tuple[list[Tensor], Tensor | None]:
-        row, cuts = self.rows[node.name], self._cuts(at)
+        row = self.rows[node.name]
         if node.op == "linear" and len(node.shape) == 1:
             weight, bias = cuts.weight(node)
             return [coefficients @ weight], None if bias is None else coefficients @ bias
         if isinstance(row, Curve):
-            found, share = self._beneath(node, row, coefficients, at)
+            found, share = self._beneath(node, coefficients, at, cuts)
             return [found], share
         boxes = [self.boxes[name] for name in node.inputs]
         boxes = [Box(taken(box.lower, at), taken(box.upper, at)) for box in boxes]
@@ -292,12 +302,12 @@ class Engine:
         return [cuts.cut(n, part) for n, part in zip(node.inputs, parts, strict=True)], share
 
     def _beneath(
-        self, node: Node, row: Curve, coefficients: Tensor, at: Which
+        self, node: Node, coefficients: Tensor, at: Which, cuts: Cuts
     ) -> tuple[Tensor, Tensor | None]:
         """Rows below those of a curve, of the entries that are kept."""
-        place, kept = self.places.get(node.name), self._cuts(at).entries(node.name)
-        if place is None:
-            return beneath(coefficients, self._kept_lines(node, at), at)
+        place, kept, row = self.places.get(node.name), cuts.entries(node.name), self.rows[node.name]
+        if place is None or not isinstance(row, Curve):
+            return beneath(coefficients, self._kept_lines(node, at, kept), at)
         lower, upper = (taken(side, at) for side in self.boxes[node.inputs[0]])
         if kept is not None:
             lower, upper = (side.index_select(1, kept) for side in (lower, upper))
@@ -316,12 +326,11 @@ class Engine:
             self._lines[node.name] = row.lines(node, *box, place)
         return self._lines[node.name]
 
-    def _kept_lines(self, node: Node, at: Which) -> Lines:
+    def _kept_lines(self, node: Node, at: Which, kept: Tensor | None) -> Lines:
         """Those of the entries that are kept; of one element, where there is one."""
         if isinstance(at, Tensor):
             at = None
-        kept = self._cuts(at).entries(node.name)
-        if kept is None and at is None:
+        if kept is None:
             return self.lines(node)
         if (node.name, at) not in self._short:
             self._short[node.name, at] = self.lines(node).part(at, kept)

@@ -13,14 +13,12 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from phalanx.bounds.ascent import Ascent
 from phalanx.bounds.engine import Engine, Settings
 from phalanx.bounds.ops import Box, Curve, taken
 from phalanx.bounds.ops import rows as table
 from phalanx.bounds.problem import Between, Problem
 from phalanx.graph.ir import INPUT, Node
-
-DECAY = 0.98
-"""Of the step, from one iteration to the next."""
 
 Places = dict[str, Tensor]
 
@@ -78,7 +76,7 @@ class Full:
         """The best lower bounds ``(S,)`` of all iterations."""
         best = self.rows.new_full((len(self.rows),), -torch.inf)
         every = [place for places in self.places.values() for place in places.values()]
-        optimiser = torch.optim.Adam(every, lr=self.options.step) if every else None
+        ascent = Ascent(every, self.options.step)
         for step in range(self.options.iterations):
             with torch.enable_grad():
                 found = self._evaluate()
@@ -86,9 +84,9 @@ class Full:
             best = best.fmax(found.detach())
             enough = self.options.enough
             asked = torch.ones_like(best) if enough is None else (best <= enough).to(best.dtype)
-            if optimiser is None or step + 1 == self.options.iterations or not bool(asked.any()):
+            if not every or step + 1 == self.options.iterations or not bool(asked.any()):
                 break
-            _step(optimiser, every, torch.where(torch.isfinite(found), found, 0.0) * asked)
+            ascent.climb((torch.where(torch.isfinite(found), found, 0.0) * asked).sum())
         if every:
             with torch.no_grad():
                 last = self._output(self._engine(self.best), self.kept[""])
@@ -162,15 +160,3 @@ def _with(box: Box, entry: Tensor, found: Tensor) -> Box:
     low = box.lower.flatten().index_put((entry,), found[:count])
     high = box.upper.flatten().index_put((entry,), -found[count:])
     return Box(low.minimum(high).reshape(shape), low.maximum(high).reshape(shape))
-
-
-def _step(optimiser: torch.optim.Optimizer, places: list[Tensor], found: Tensor) -> None:
-    """Up the gradient, and back into [0, 1]."""
-    optimiser.zero_grad()
-    (-found.sum()).backward()
-    optimiser.step()
-    for group in optimiser.param_groups:
-        group["lr"] *= DECAY
-    with torch.no_grad():
-        for place in places:
-            place.nan_to_num_(0.5).clamp_(0, 1)

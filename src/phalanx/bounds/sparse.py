@@ -84,3 +84,11 @@ class Cuts:
             return None
         kept = (~dead.all(0)).nonzero().squeeze(1)
         return kept if len(kept) <= WORTH_CUTTING * node.shape[0] else None
+
+
+class Uncut(Cuts):
+    """All entries are kept."""
+
+    def entries(self, name: str) -> Tensor | None:
+        """All."""
+        return None

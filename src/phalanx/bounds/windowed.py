@@ -68,7 +68,7 @@ class Windowed:
     def _rest(self, node: Node, pending: dict[str, Window], summed: Tensor) -> Tensor:
         """What is left of a pass, over whole images, for the rows that boxes do not settle now."""
         bounds = torch.full_like(summed, -torch.inf)
-        if settled_by_sign(self.engine, node) and not summed.requires_grad:
+        if settled_by_sign(self.engine, node) and not self.engine.places:
             bounds = summed + sum(self._on_box(name, one) for name, one in pending.items())
         left = (~(bounds > 0)).nonzero().squeeze(1)
         if not len(left):
@@ -88,9 +88,9 @@ class Windowed:
             return engine.region.norm == "linf"
         if node.op == "add":
             return all(engine.nodes[name].shape == node.shape for name in node.inputs)
-        return fits(node) or (
-            isinstance(engine.rows[node.name], Curve) and engine.lines(node).lower_offset is None
-        )
+        if isinstance(engine.rows[node.name], Curve):  # rows with lines of their own go on whole
+            return not engine.places and engine.lines(node).lower_offset is None
+        return fits(node)
 
     def _step(self, node: Node, window: Window) -> tuple[Window, Tensor | None]:
         if node.op == INPUT:

@@ -8,15 +8,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from phalanx.bounds.ascent import Ascent
 from phalanx.bounds.engine import Engine, Settings
 from phalanx.bounds.full import Full
 from phalanx.bounds.ops import Box, Curve, Which, taken
 from phalanx.bounds.problem import Options, Problem, methods
 from phalanx.errors import ParameterError
 from phalanx.graph.ir import Node
-
-DECAY = 0.98
-"""Of the step, from one iteration to the next."""
 
 LAYERS = ("none", "layers", "full")
 SLOPES = ("rows", "shared")
@@ -102,7 +100,7 @@ def ascended(
     places = _movable(engine, count, at)
     if not places:
         return best
-    optimiser = torch.optim.Adam(places.values(), lr=options.step)
+    ascent = Ascent(list(places.values()), options.step)
     saved = engine.places
     engine.places = places
     try:
@@ -115,7 +113,7 @@ def ascended(
                 asked = best <= (torch.inf if options.enough is None else options.enough)
                 if step + 1 == options.iterations or not bool(asked.any()):
                     break
-                _step(optimiser, places, torch.where(asked, found, 0.0))
+                ascent.climb(torch.where(asked & torch.isfinite(found), found, 0.0).sum())
     finally:
         engine.places = saved
     return best
@@ -127,18 +125,6 @@ def _keep(kept: dict[str, Tensor], places: Mapping[str, Tensor], better: Tensor)
         now = place.detach()
         chosen = better.reshape(1, *better.shape, *[1] * (now.ndim - 3))
         kept[name] = torch.where(chosen, now, kept[name]) if name in kept else now.clone()
-
-
-def _step(optimiser: torch.optim.Optimizer, places: dict[str, Tensor], found: Tensor) -> None:
-    """Up the gradient of the finite bounds, and back into [0, 1]."""
-    optimiser.zero_grad()
-    torch.where(torch.isfinite(found), -found, 0.0).sum().backward()
-    optimiser.step()
-    for group in optimiser.param_groups:
-        group["lr"] *= DECAY
-    with torch.no_grad():
-        for place in places.values():
-            place.nan_to_num_(0.5).clamp_(0, 1)
 
 
 def _movable(engine: Engine, count: int, at: Which) -> dict[str, Tensor]:
