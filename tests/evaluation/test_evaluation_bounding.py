@@ -113,15 +113,14 @@ def test_hulls_prove_what_lines_do_not_and_are_checked_again(trained: Model) -> 
     x, _ = digits()
     provers = {name: Prover(trained, (1, 8, 8), method=name) for name in ("crown", "kpoly")}
     more = 0
-    for image in range(3):
+    for image, eps in ((2, 0.09), (2, 0.095), (3, 0.067), (3, 0.07)):
         at = x[image : image + 1]
         label = provers["crown"].answer(at)
-        for eps in (0.05, 0.06):
-            lines, hulls = (p.prove(at, label, Threat("linf", eps)) for p in provers.values())
-            assert hulls.holds or not lines.holds
-            assert provers["kpoly"].arithmetic == "outward"
-            more += hulls.holds and not lines.holds
-            assert hulls.confirmed is (True if hulls.holds else None)
+        lines, hulls = (p.prove(at, label, Threat("linf", eps)) for p in provers.values())
+        assert hulls.holds or not lines.holds
+        assert hulls.confirmed is (True if hulls.holds else None)
+        more += hulls.holds and not lines.holds
+    assert provers["kpoly"].arithmetic == "outward"
     assert more
 
 
