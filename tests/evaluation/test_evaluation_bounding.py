@@ -21,12 +21,14 @@ from phalanx.errors import (
     RunError,
 )
 from phalanx.evaluation.bounding import BoundSweep, open_bound_run, request_bounds
+from phalanx.evaluation.proving import Prover
 from phalanx.models.model import InputSpec, Model
 from phalanx.runs.bounded import contradictions, explain_bounded
 from phalanx.runs.explain import explain
 from phalanx.runs.query import summarise
 from phalanx.runs.recheck import Outcome, recheck
 from phalanx.runs.store import RunStore
+from phalanx.specs.threat import Threat
 from phalanx.verdicts import Verdict
 
 EPS = 0.03
@@ -105,6 +107,21 @@ def test_records(trained: Model) -> None:
     summary = summarise(store)
     right = sum(bool(record.correct) for record in store.certificates())
     assert summary.clean_accuracy == right / 25
+
+
+def test_hulls_prove_what_lines_do_not_and_are_checked_again(trained: Model) -> None:
+    x, _ = digits()
+    provers = {name: Prover(trained, (1, 8, 8), method=name) for name in ("crown", "kpoly")}
+    more = 0
+    for image, eps in ((2, 0.09), (2, 0.095), (3, 0.067), (3, 0.07)):
+        at = x[image : image + 1]
+        label = provers["crown"].answer(at)
+        lines, hulls = (p.prove(at, label, Threat("linf", eps)) for p in provers.values())
+        assert hulls.holds or not lines.holds
+        assert hulls.confirmed is (True if hulls.holds else None)
+        more += hulls.holds and not lines.holds
+    assert provers["kpoly"].arithmetic == "outward"
+    assert more
 
 
 def test_what_is_proven_depends_on_no_company_and_survives_a_stop(trained: Model, tmp_path) -> None:
