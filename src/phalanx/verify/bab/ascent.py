@@ -15,6 +15,7 @@ from torch import Tensor
 
 from phalanx.bounds.engine import Engine, Settings
 from phalanx.bounds.ops import Which
+from phalanx.bounds.sparse import Cuts
 from phalanx.graph.ir import Graph, Node
 from phalanx.specs.property import Case
 from phalanx.verify.bab.splits import Domains, Units
@@ -46,19 +47,20 @@ class _Watching(Engine):
     met: dict[str, Tensor] = field(default_factory=dict)
 
     def _step(
-        self, node: Node, coefficients: Tensor, at: Which
+        self, node: Node, coefficients: Tensor, at: Which, cuts: Cuts
     ) -> tuple[list[Tensor], Tensor | None]:
         if node.op == "relu":
-            self.met[node.name] = self._whole(node, coefficients.detach(), at)
-        return super()._step(node, coefficients, at)
+            self.met[node.name] = _whole(node, coefficients.detach(), cuts)
+        return super()._step(node, coefficients, at, cuts)
 
-    def _whole(self, node: Node, coefficients: Tensor, at: Which) -> Tensor:
-        """With zeros for the entries that passes leave out."""
-        kept = self._cuts(at).entries(node.name)
-        if kept is None:
-            return coefficients
-        whole = coefficients.new_zeros(*coefficients.shape[:2], *node.shape)
-        return whole.index_copy(2, kept, coefficients)
+
+def _whole(node: Node, coefficients: Tensor, cuts: Cuts) -> Tensor:
+    """Coefficients with zeros for the entries that a pass leaves out."""
+    kept = cuts.entries(node.name)
+    if kept is None:
+        return coefficients
+    whole = coefficients.new_zeros(*coefficients.shape[:2], *node.shape)
+    return whole.index_copy(2, kept, coefficients)
 
 
 @dataclass(frozen=True, eq=False)
