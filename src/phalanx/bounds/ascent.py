@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -34,8 +35,8 @@ class Ascent:
 
     def climb(self, objective: Tensor) -> None:
         """One step; parameters the objective does not depend on stay where they are."""
-        slopes: tuple[Tensor | None, ...]
-        slopes = torch.autograd.grad(objective, self.places, allow_unused=True)
+        found = torch.autograd.grad(objective, self.places, allow_unused=True)
+        slopes = cast("tuple[Tensor | None, ...]", found)
         self.count += 1
         size = self.step * DECAY ** (self.count - 1) / (1 - FIRST**self.count)
         scale = 1 / (1 - SECOND**self.count)
