@@ -34,7 +34,9 @@ class Ascent:
 
     def climb(self, objective: Tensor) -> None:
         """One step; parameters the objective does not depend on stay where they are."""
-        slopes = torch.autograd.grad(objective, self.places, allow_unused=True)
+        slopes: tuple[Tensor | None, ...] = torch.autograd.grad(
+            objective, self.places, allow_unused=True
+        )
         self.count += 1
         size = self.step * DECAY ** (self.count - 1) / (1 - FIRST**self.count)
         scale = 1 / (1 - SECOND**self.count)

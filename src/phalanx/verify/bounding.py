@@ -9,6 +9,7 @@ from math import prod
 import torch
 from torch import Tensor
 
+from phalanx.bounds.ops import Which
 from phalanx.bounds.prepare import prepare
 from phalanx.bounds.problem import Options, Problem, Trace, methods
 from phalanx.bounds.region import Region
@@ -31,16 +32,11 @@ class Timed(Region):
 
     clock: Clock | None = None
 
-    def least(self, rows: Tensor) -> Tensor:
+    def least(self, rows: Tensor, at: Which = None) -> Tensor:
         """See `Region.least`."""
         if self.clock is not None and self.clock.expired():
             raise OutOfTime
-        return super().least(rows)
-
-    def element(self, index: int) -> Region:
-        """See `Region.element`."""
-        at = slice(index, index + 1)
-        return Timed(self.lower[at], self.upper[at], self.centre[at], clock=self.clock)
+        return super().least(rows, at)
 
 
 @dataclass(frozen=True, eq=False)
