@@ -3,17 +3,23 @@
     python benchmarks/bounds.py --networks DIR --mnist DIR [--cifar DIR] [--methods crown,...]
 
 Batches of 8 MNIST images (mnist_fc) and of 4 CIFAR-10 images (oval21, cifar10_resnet), one thread,
-CPU seconds of the bounding itself, the graph being prepared. The quoted figures of auto_LiRPA are
-from another run on such a machine, whose images and radii were not recorded: on mnist_fc the radius
-is chosen so that CROWN's margins are near the quoted ones. Seconds compare, margins hardly.
+CPU seconds of the bounding itself, the graph being prepared; boxes a CPU second on an ACAS Xu
+network for sub-boxes of its first property's inputs after some halvings.
+
+With ``--peer`` auto_LiRPA bounds the same margins in the same process, if it can be imported. The
+quoted figures of it are from another run on such a machine, whose images and radii were not
+recorded: on mnist_fc the radius is chosen so that CROWN's margins are near the quoted ones.
+``--write`` keeps all in `results/bounds.json`.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -55,7 +61,12 @@ NETWORKS = (
 )  # fmt: skip
 # The mean and deviation of the CIFAR-10 benchmarks, whose files take normalised images.
 MEAN, STD = (0.485, 0.456, 0.406), (0.225, 0.225, 0.225)
-METHODS = ("interval", "crown-ibp", "fast-lin", "crown", "alpha-crown", "alpha-crown/layers")
+METHODS = ("interval", "crown-ibp", "fast-lin", "crown", "alpha-crown", "alpha-crown/full")
+SHARE = 1 / 3
+"""Of the peer's time, at most: the goal."""
+ACAS = "acasxu/onnx/ACASXU_run2a_1_2_batch_2000.onnx.gz"
+ACAS_BOX = ((0.6, -0.5, -0.5, 0.45, -0.5), (0.6799, 0.5, 0.5, 0.5, -0.45))
+RESULT = Path(__file__).parent / "results" / "bounds.json"
 
 
 def problem(network: Network, folder: Path, images: Tensor) -> tuple[Graph, Tensor, Tensor]:
@@ -70,11 +81,10 @@ def problem(network: Network, folder: Path, images: Tensor) -> tuple[Graph, Tens
 
 
 def measured(
-    graph: Graph, low: Tensor, high: Tensor, method: str, repeats: int
+    graph: Graph, sides: tuple[Tensor, Tensor], rows: Tensor, method: str, repeats: int
 ) -> tuple[float, float]:
     """CPU seconds, the best of several, and the mean lower margin."""
-    labels = run(graph, (low + high) / 2).argmax(1)
-    rows, region = margins(labels, 10), box(low, high)
+    region = box(*sides)
     name, _, layers = method.partition("/")
     options, best, mean = Options(layers=layers or "none"), float("inf"), float("nan")
     for _ in range(repeats):
@@ -82,6 +92,51 @@ def measured(
         found = compute(graph, region, method=name, rows=rows, options=options)
         best, mean = min(best, time.process_time() - start), float(found.lower.mean())
     return best, mean
+
+
+def row_of(network: Network, problem_: tuple[Graph, Tensor, Tensor], method: str, peer: bool,
+           repeats: int) -> dict[str, Any]:  # fmt: skip
+    """What a method does on a network, beside the peer's and what is quoted of it."""
+    graph, low, high = problem_
+    rows = margins(run(graph, (low + high) / 2).argmax(1), 10)
+    repeats = 1 if "/" in method else repeats
+    seconds, margin = measured(graph, (low, high), rows, method, repeats)
+    found: dict[str, Any] = {"network": network.name, "method": method}
+    found |= {"seconds": round(seconds, 4), "margin": round(margin, 4)}
+    quoted = {"crown": network.crown, "alpha-crown/full": network.alpha}.get(method)
+    if quoted is not None:
+        found |= {"quoted_seconds": quoted[0], "quoted_margin": quoted[1]}
+    if peer and quoted is not None:
+        from bounds_peer import measured as peer_measured
+
+        peer_seconds, peer_margin = peer_measured(graph, (low, high), rows, method, repeats)
+        share = seconds / peer_seconds
+        found |= {"peer_seconds": round(peer_seconds, 4), "peer_margin": round(peer_margin, 4)}
+        found |= {"share_of_peer_time": round(share, 3)}
+        found |= {"goal_met": share <= SHARE and margin >= peer_margin - 1e-4}
+    return found
+
+
+def boxes_a_second(folder: Path, count: int, halvings: int) -> dict[str, Any]:
+    """Plain CROWN on sub-boxes of ACAS Xu's first property, drawn by halving the widest side."""
+    graph = prepare(from_onnx(folder / ACAS))
+    random = torch.Generator().manual_seed(0)
+    low, high = (torch.tensor(side).repeat(count, 1) for side in ACAS_BOX)
+    for _ in range(halvings):
+        width = high - low + 0.05 * torch.rand(count, 5, generator=random)
+        axis = width.argmax(1, keepdim=True)
+        middle = (low.gather(1, axis) + high.gather(1, axis)) / 2
+        upper = torch.rand(count, 1, generator=random) < 0.5
+        low = torch.where(upper, low.scatter(1, axis, middle), low)
+        high = torch.where(upper, high, high.scatter(1, axis, middle))
+    shape = (count, *graph.input.shape)
+    rows = torch.tensor([[1.0, 0.0, 0.0, 0.0, 0.0]])
+    region, best = box(low.reshape(shape), high.reshape(shape)), float("inf")
+    for _ in range(3):
+        start = time.process_time()
+        compute(graph, region, method="crown", rows=rows)
+        best = min(best, time.process_time() - start)
+    return {"boxes": count, "halvings": halvings, "boxes_a_cpu_second": round(count / best)}
 
 
 def main() -> None:
@@ -92,22 +147,25 @@ def main() -> None:
     parser.add_argument("--cifar", type=Path)
     parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--peer", action="store_true")
+    parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     folders = {"mnist": arguments.mnist, "cifar10": arguments.cifar}
-    print(f"{'network':13}{'method':20}{'seconds':>9}{'margin':>11}{'quoted s':>10}{'margin':>9}")
+    rows: list[dict[str, Any]] = []
+    acas = [boxes_a_second(arguments.networks, 4000, halvings) for halvings in (6, 10, 14)]
+    print(json.dumps(acas), flush=True)
     for network in NETWORKS:
         if folders[network.data] is None:
             continue
         images = load(network.data, folders[network.data]).images(range(network.images))
-        graph, low, high = problem(network, arguments.networks, images)
+        asked = problem(network, arguments.networks, images)
         for method in arguments.methods.split(","):
-            repeats = 1 if "/" in method else arguments.repeats
-            seconds, margin = measured(graph, low, high, method, repeats)
-            quoted = {"crown": network.crown, "alpha-crown": network.alpha,
-                      "alpha-crown/layers": network.alpha}.get(method)  # fmt: skip
-            said = "" if quoted is None else f"{quoted[0]:10.3f}{quoted[1]:9.3f}"
-            print(f"{network.name:13}{method:20}{seconds:9.4f}{margin:11.4f}{said}", flush=True)
+            rows.append(row_of(network, asked, method, arguments.peer, arguments.repeats))
+            print(json.dumps(rows[-1]), flush=True)
+            if arguments.write:
+                kept = {"torch": torch.__version__, "threads": 1, "rows": rows, "acasxu": acas}
+                RESULT.write_text(json.dumps(kept, indent=1) + "\n")
 
 
 if __name__ == "__main__":

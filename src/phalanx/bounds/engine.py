@@ -14,6 +14,7 @@ once for all passes through them.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass, field
 
 import torch
@@ -234,6 +235,12 @@ class Engine:
         for name, box in self.boxes.items():
             part.boxes[name] = Box(*(taken(side, index) for side in box))
         return part
+
+    def renewed(self, boxes: Mapping[str, Box]) -> Engine:
+        """The same engine over other boxes inside its own: what is cut may stay cut."""
+        other = copy(self)
+        other.boxes, other._lines, other._short, other._windowed = dict(boxes), {}, {}, {}
+        return other
 
     def of_entries(self, node: Node, entry: Tensor, sign: Tensor, at: Which) -> Tensor:
         """Lower bounds ``(S, B)`` of ``sign`` times entries ``(S, B)`` of a node."""

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from phalanx.bounds.ascent import Ascent
-from phalanx.bounds.engine import Engine, Settings
-from phalanx.bounds.ops import Box, Curve, taken
+from phalanx.bounds.engine import Engine
+from phalanx.bounds.ops import Box, Curve
 from phalanx.bounds.ops import rows as table
 from phalanx.bounds.problem import Between, Problem
 from phalanx.graph.ir import INPUT, Node
@@ -34,12 +34,9 @@ class Full:
 
     def __init__(self, problem: Problem, engine: Engine, at: int) -> None:
         self.graph, self.options = problem.graph, problem.options
-        self.region = problem.region.element(at)
+        self.base = engine.part(at)
         self.rows = problem.rows[:, at : at + 1]
-        self.boxes = {
-            name: Box(*(taken(side.detach(), at) for side in box))
-            for name, box in engine.boxes.items()
-        }
+        self.boxes = dict(self.base.boxes)
         self.best = dict(self.boxes)
         self.open = {
             node.name: mask[0].nonzero().squeeze(1)
@@ -78,7 +75,7 @@ class Full:
         every = [place for places in self.places.values() for place in places.values()]
         ascent = Ascent(every, self.options.step)
         for step in range(self.options.iterations):
-            with torch.enable_grad():
+            with torch.set_grad_enabled(step + 1 < self.options.iterations):
                 found = self._evaluate()
             self._keep("", found.detach() > best, self.places[""])
             best = best.fmax(found.detach())
@@ -89,13 +86,13 @@ class Full:
             ascent.climb((torch.where(torch.isfinite(found), found, 0.0) * asked).sum())
         if every:
             with torch.no_grad():
-                last = self._output(self._engine(self.best), self.kept[""])
+                last = self._output(self.base.renewed(self.best), self.kept[""])
             best = best.fmax(last)
         return best
 
     def _evaluate(self) -> Tensor:
         """The output's rows, over boxes that are bounded anew on the way."""
-        engine = self._engine({})
+        engine = self.base.renewed({})
         for node in self.graph:
             box = self.boxes[node.name]
             if node.name in self.open:
@@ -128,15 +125,12 @@ class Full:
     def _keep(self, name: str, better: Tensor, places: Mapping[str, Tensor]) -> None:
         """Remember the parameters of rows ``(R,)`` that are better than before."""
         kept = self.kept[name]
+        if kept and not bool(better.any()):
+            return
         for curve, place in places.items():
             now = place.detach()
             chosen = better.reshape(1, -1, *[1] * (now.ndim - 2))
             kept[curve] = torch.where(chosen, now, kept[curve]) if curve in kept else now.clone()
-
-    def _engine(self, boxes: dict[str, Box]) -> Engine:
-        engine = Engine(self.graph, self.region, Settings())
-        engine.boxes.update(boxes)
-        return engine
 
     def between(self) -> dict[str, Between]:
         """How the boxes on the way were found; under the output's name, its rows."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -91,11 +92,11 @@ class Region:
 
     def elements(self, at: slice | Tensor) -> Region:
         """Some elements of the batch, by their numbers; they need no second look."""
-        found = object.__new__(Region)
+        found = copy(self)
+        for name in ("middle", "half"):
+            found.__dict__.pop(name, None)
         for name in ("lower", "upper", "centre"):
             object.__setattr__(found, name, getattr(self, name)[at])
-        object.__setattr__(found, "norm", self.norm)
-        object.__setattr__(found, "eps", self.eps)
         return found
 
     @cached_property

@@ -38,11 +38,6 @@ class Timed(Region):
             raise OutOfTime
         return super().least(rows, at)
 
-    def element(self, index: int) -> Region:
-        """See `Region.element`."""
-        at = slice(index, index + 1)
-        return Timed(self.lower[at], self.upper[at], self.centre[at], clock=self.clock)
-
 
 @dataclass(frozen=True, eq=False)
 class Field:
