@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 from phalanx.bounds.engine import Engine, Settings
+from phalanx.bounds.ops import Which
+from phalanx.bounds.sparse import Cuts
 from phalanx.graph.ir import Graph, Node
 from phalanx.specs.property import Case
 from phalanx.verify.bab.splits import Domains, Units
@@ -38,16 +40,33 @@ class Steps:
     decay: float = 0.97
 
 
+class _Whole(Cuts):
+    """Nothing is left out: multipliers act on what units that are off read."""
+
+    def entries(self, name: str) -> Tensor | None:
+        """All."""
+        return None
+
+
 @dataclass(eq=False)
 class _Watching(Engine):
     """An engine that keeps the coefficients of what curves answer."""
 
     met: dict[str, Tensor] = field(default_factory=dict)
 
-    def _step(self, node: Node, coefficients: Tensor) -> tuple[list[Tensor], Tensor | None]:
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._whole = _Whole(self.graph, self.rows, self.boxes.__getitem__)
+
+    def _cuts(self, at: Which) -> Cuts:
+        return self._whole
+
+    def _step(
+        self, node: Node, coefficients: Tensor, at: Which
+    ) -> tuple[list[Tensor], Tensor | None]:
         if node.op == "relu":
             self.met[node.name] = coefficients.detach()
-        return super()._step(node, coefficients)
+        return super()._step(node, coefficients, at)
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,10 +75,10 @@ class _Box(Timed):
 
     seen: list[Tensor] = field(default_factory=list)
 
-    def least(self, rows: Tensor) -> Tensor:
+    def least(self, rows: Tensor, at: Which = None) -> Tensor:
         """See `Region.least`."""
         self.seen[:] = [rows.detach()]
-        return super().least(rows)
+        return super().least(rows, at)
 
 
 @dataclass(frozen=True, eq=False)

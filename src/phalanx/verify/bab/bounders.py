@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from phalanx.bounds.engine import Engine, Settings, known
-from phalanx.bounds.ops import Box
+from phalanx.bounds.ops import Box, Which
 from phalanx.bounds.outward.rounding import down
 from phalanx.bounds.region import Region
 from phalanx.graph.ir import Graph
@@ -87,11 +87,16 @@ def dense_bounder(
         OutOfTime: the clock ran out.
     """
 
+    walks: list[Walk] = []
+
     def sides(network: Dense, of: Map) -> tuple[Tensor, Tensor]:
         if clock is not None and clock.expired():
             raise OutOfTime
         free = network.free
-        found = Walk(network, lower[free][None], upper[free][None]).sides(of)
+        if not walks:
+            walks.append(Walk(network, lower[free][None], upper[free][None]))
+        walks[0].grow()
+        found = walks[0].sides(of)
         return found[0][0], found[1][0]
 
     with torch.no_grad():
@@ -105,10 +110,10 @@ class _Seen(Region):
 
     seen: list[Tensor] = field(default_factory=list)
 
-    def least(self, rows: Tensor) -> Tensor:
+    def least(self, rows: Tensor, at: Which = None) -> Tensor:
         """See `Region.least`."""
         self.seen[:] = [rows]
-        return super().least(rows)
+        return super().least(rows, at)
 
 
 class EngineBounder:
