@@ -15,7 +15,7 @@ from torch import Tensor
 
 from phalanx.bounds.engine import Engine, Settings
 from phalanx.bounds.ops import Which
-from phalanx.bounds.sparse import Cuts
+from phalanx.bounds.sparse import Cuts, Uncut
 from phalanx.graph.ir import Graph, Node
 from phalanx.specs.property import Case
 from phalanx.verify.bab.splits import Domains, Units
@@ -46,21 +46,20 @@ class _Watching(Engine):
 
     met: dict[str, Tensor] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        # Multipliers act on what units that are off read: nothing may be left out.
+        self._whole = Uncut(self.graph, self.rows, self.boxes.__getitem__)
+
+    def _cuts(self, at: Which) -> Cuts:
+        return self._whole
+
     def _step(
         self, node: Node, coefficients: Tensor, at: Which, cuts: Cuts
     ) -> tuple[list[Tensor], Tensor | None]:
         if node.op == "relu":
-            self.met[node.name] = _whole(node, coefficients.detach(), cuts)
+            self.met[node.name] = coefficients.detach()
         return super()._step(node, coefficients, at, cuts)
-
-
-def _whole(node: Node, coefficients: Tensor, cuts: Cuts) -> Tensor:
-    """Coefficients with zeros for the entries that a pass leaves out."""
-    kept = cuts.entries(node.name)
-    if kept is None:
-        return coefficients
-    whole = coefficients.new_zeros(*coefficients.shape[:2], *node.shape)
-    return whole.index_copy(2, kept, coefficients)
 
 
 @dataclass(frozen=True, eq=False)

@@ -87,11 +87,16 @@ def dense_bounder(
         OutOfTime: the clock ran out.
     """
 
+    walks: list[Walk] = []
+
     def sides(network: Dense, of: Map) -> tuple[Tensor, Tensor]:
         if clock is not None and clock.expired():
             raise OutOfTime
         free = network.free
-        found = Walk(network, lower[free][None], upper[free][None]).sides(of)
+        if not walks:
+            walks.append(Walk(network, lower[free][None], upper[free][None]))
+        walks[0].grow()
+        found = walks[0].sides(of)
         return found[0][0], found[1][0]
 
     with torch.no_grad():

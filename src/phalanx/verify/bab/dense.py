@@ -97,12 +97,14 @@ class Dense:
 
     Attributes:
         free: which of the flat inputs are source 0, ``(n0,)``.
+        depth: layers there may be at most.
         layers: curve k is source k + 1.
         output: the map of the flat output.
         neurons: entries of curves that were open on the whole box.
     """
 
     free: Tensor
+    depth: int
     layers: list[Layer] = field(default_factory=list)
     output: Map | None = None
 
@@ -114,7 +116,9 @@ class Dense:
     def to(self, kind: torch.dtype) -> Dense:
         """In another precision, see `Map.to`."""
         layers = [Layer(layer.node, layer.map.to(kind)) for layer in self.layers]
-        return Dense(self.free, layers, None if self.output is None else self.output.to(kind))
+        return Dense(
+            self.free, self.depth, layers, None if self.output is None else self.output.to(kind)
+        )
 
     @property
     def neurons(self) -> int:
@@ -141,8 +145,8 @@ def dense(graph: Graph, lower: Tensor, upper: Tensor, sides: Sides) -> Dense | N
     """
     if any(node.op not in (INPUT, CONSTANT, *AFFINE, *CURVES) for node in graph):
         return None
-    free = (lower < upper).nonzero().squeeze(1)
-    return _Maker(graph, Dense(free), lower, sides).made()
+    free, depth = (lower < upper).nonzero().squeeze(1), sum(n.op in CURVES for n in graph)
+    return _Maker(graph, Dense(free, depth), lower, sides).made()
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,6 +22,9 @@ from phalanx.bounds.outward.rounding import SAFE, down, up
 from phalanx.verify.bab.bent import Bent, bent, tiny, unit
 from phalanx.verify.bab.dense import Dense, Layer, Map
 
+WORTH_PASSES = 3 << 18
+"""Coefficients of a layer's rows, for each box, beyond which forms and intervals must do."""
+
 MOST_COEFFICIENTS = 1 << 18
 """Of one backward pass, so that it stays in the cache; more rows are taken in turns."""
 
@@ -121,7 +124,11 @@ class Walk:
         self._shares: list[Tensor] = []
         self.boxes: list[tuple[Tensor, Tensor]] = []
         self._images = [(down(self.middle - self.half), up(self.middle + self.half))]
-        for layer in network.layers:
+        self.grow()
+
+    def grow(self) -> None:
+        """Bounds of curves that the network has got since."""
+        for layer in self.network.layers[len(self._steps) :]:
             self._layer(layer)
 
     def sides(self, of: Map, op: str = "relu") -> tuple[Tensor, Tensor]:
@@ -209,6 +216,8 @@ class Walk:
         if set(of.weights) <= {0}:
             return lower, upper
         open_ = (lower < 0) & (upper > 0) if op == "relu" else lower < upper
+        if int(open_.sum()) * self.network.widest > WORTH_PASSES * len(lower):
+            return lower, upper
         box, entry = open_.nonzero(as_tuple=True)
         size = max(1, MOST_COEFFICIENTS // (2 * self.network.widest))
         for b, e in zip(box.split(size), entry.split(size), strict=True):
@@ -243,7 +252,7 @@ class Walk:
         """
         offsets = curve.high.abs() if curve.low is None else curve.low.abs().maximum(curve.high)
         steep = torch.maximum(curve.low_slope.abs(), curve.high_slope.abs())
-        extra = most.shape[1] + 3 * len(self.network.layers) + 8
+        extra = most.shape[1] + 3 * self.network.depth + 8
         charge = self._gamma(extra) * offsets
         charge = charge + steep * (2 * self._gamma(extra + 8) * most + self._charged(of))
         turn = curve.high_slope - curve.low_slope
@@ -251,7 +260,7 @@ class Walk:
 
     def _charged(self, of: Map) -> Tensor:
         """``(B, n)``: what a product with the map loses for each unit of a coefficient."""
-        terms = max(of.terms, len(of.bias) + 4) + 3 * len(self.network.layers) + 8
+        terms = max(of.terms, len(of.bias) + 4) + 3 * self.network.depth + 8
         met = of.bias_size.expand(len(self.half), -1)
         for s, size in of.sizes.items():
             met = met + self._most[s] @ size.T
@@ -329,7 +338,7 @@ class Walk:
             value if box is None else value.index_select(0, box)
             for value in (self.middle, self.half, self._most[0])
         )
-        share = self._gamma(found.shape[2] + 3 * len(self.network.layers) + 8)
+        share = self._gamma(found.shape[2] + 3 * self.network.depth + 8)
         size = found.abs()
         met = (size * (most + half)).sum(2)
         loss = up(SAFE * (error + share * (met + constant.abs())) + self._tiny)
