@@ -31,9 +31,7 @@ FAILURES = (PhalanxError, RuntimeError, MemoryError, ArithmeticError, ValueError
 
 
 PREFERRED = ("branch-and-bound", "milp")
-"""Engines that are used where none is asked for, in this order."""
-FIRST = 0.9
-"""Of the time left, for an engine that others stand behind."""
+"""Engines that are used where none is asked for: each where those before it gave up in time."""
 
 
 def default_engines() -> tuple[str, ...]:
@@ -178,11 +176,10 @@ class _Run:
         for method in plan.bounds:
             self.attempt(method, partial(self.bound, method))
         self.attempt("pursuit", partial(self.attack, plan.pursuit))
-        for position, name in enumerate(plan.engines):
+        for name in plan.engines:
             numbers = list(self.open)
             for at, number in enumerate(numbers):
-                behind = position + 1 < len(plan.engines)
-                part = (FIRST if behind else 1.0) / (len(numbers) - at)
+                part = 1 / (len(numbers) - at)
                 self.attempt(name, partial(self.search, name, number, part))
         return self.result()
 
