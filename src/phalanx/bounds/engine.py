@@ -108,14 +108,6 @@ class Engine:
             if self.settings.backward and node.name not in self.exact:
                 self.boxes[node.name] = self.tightened(node, box)
 
-    def alone(self, element: int) -> Engine:
-        """An engine of one element of the batch, on the same boxes."""
-        part = Engine(self.graph, self.region.element(element), self.settings)
-        part.boxes = {
-            name: Box(*(taken(side, element) for side in box)) for name, box in self.boxes.items()
-        }
-        return part
-
     def interval(self, node: Node) -> Box:
         """The box of a node from the boxes of its inputs."""
         if node.op == INPUT:

@@ -53,7 +53,7 @@ def fast_c2v(problem: Problem) -> Tensor:
     if not layers:
         return found
     for element in range(len(problem.region)):
-        part = engine.alone(element)
+        part = engine.part(element)
         for row in range(len(problem.rows)):
             pass_ = _Pass(part, layers)
             wanted = problem.rows[row : row + 1, element : element + 1]

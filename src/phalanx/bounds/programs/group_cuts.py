@@ -42,7 +42,7 @@ def group_cuts(engine: Engine, element: int, count: int) -> Separator:
         element: of its batch.
         count: how many ReLUs make a group at most; pairs are groups too.
     """
-    part = engine.alone(element)
+    part = engine.part(element)
     layers = {
         node.name: [g for size in range(2, count + 1) for g in _groups(part, node, size)]
         for node in engine.graph
