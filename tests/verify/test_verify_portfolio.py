@@ -11,14 +11,14 @@ import torch
 from verify_nets import case, double, reaches, tent
 
 from phalanx.bounds.problem import methods
-from phalanx.errors import GraphError, ParameterError
+from phalanx.errors import GraphError, MissingDependencyError, ParameterError
 from phalanx.graph.ir import Graph, Node
 from phalanx.specs.property import Case, Property
 from phalanx.verdicts import Verdict
 from phalanx.verify import portfolio
 from phalanx.verify.engine import Engine, Task, engines
 from phalanx.verify.network import network_of
-from phalanx.verify.outcome import EXHAUSTED, TIMEOUT, Outcome
+from phalanx.verify.outcome import EXHAUSTED, TIMEOUT, Outcome, OutOfTime
 from phalanx.verify.portfolio import UNCONFIRMED, Effort, Portfolio, decide
 from phalanx.verify.result import OUTWARD, REAL, Watch
 
@@ -201,6 +201,32 @@ def test_an_engine_may_ask_whether_a_point_counts_and_tell_how_far_it_is(
     assert (found.word, found.reason) == ("unknown", "planted")
     assert asked == [False, True]
     assert watch.numbers == {"domains": 5}
+
+
+def test_a_case_that_time_ran_out_of_gets_what_the_others_left(
+    planted: Callable[[Engine], Portfolio],
+) -> None:
+    asked: list[float] = []
+
+    def slow_once(task: Task) -> Outcome:
+        asked.append(float(task.case.offset[0]))
+        if len(asked) == 1:
+            return Outcome(Verdict.UNKNOWN, TIMEOUT)
+        if len(asked) == 2:
+            raise OutOfTime
+        return Outcome(Verdict.VERIFIED, "planted")
+
+    cases = Property(tuple(case([[-1, 0]], [offset]) for offset in (2.5, 2.6, 2.7)))
+    found = decide(network_of(tent()), cases, 60, plan=planted(slow_once))
+    assert (found.word, asked) == ("unsat", [2.5, 2.6, 2.7, 2.5, 2.6])
+
+
+def test_a_package_that_is_missing_is_no_error(planted: Callable[[Engine], Portfolio]) -> None:
+    def absent(task: Task) -> Outcome:
+        raise MissingDependencyError("highspy is not installed")
+
+    found = decide(network_of(tent()), Property((case([[-1, 0]], [2.5]),)), plan=planted(absent))
+    assert (found.word, found.reason) == ("unknown", "highspy is not installed")
 
 
 def test_an_engine_that_fails_on_one_case_spoils_the_property(

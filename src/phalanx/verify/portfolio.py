@@ -12,7 +12,12 @@ from typing import Any
 from torch import Tensor
 
 from phalanx.bounds.problem import Options
-from phalanx.errors import NonFiniteError, ParameterError, PhalanxError
+from phalanx.errors import (
+    MissingDependencyError,
+    NonFiniteError,
+    ParameterError,
+    PhalanxError,
+)
 from phalanx.graph.ir import Graph
 from phalanx.specs.property import Property
 from phalanx.verdicts import Verdict
@@ -85,6 +90,7 @@ class _Run:
         self.witness: Witness | None = None
         self.failures: list[Exception] = []
         self.undecided = ""
+        self.late: list[int] = []
         self.stats: dict[str, object] = {}
         watch.cases = len(prop.cases)
 
@@ -103,6 +109,8 @@ class _Run:
             step(self.clock.share(SHARES.get(name, 0.5)))
         except OutOfTime:
             return
+        except MissingDependencyError as missing:
+            self.undecided = str(missing)
         except FAILURES as failure:
             self.failures.append(failure)
         finally:
@@ -155,7 +163,11 @@ class _Run:
             self.watch.numbers = numbers
 
         task = Task(self.network.graph, case, clock, self.plan.seed, confirm, told)
-        outcome = engines.get(name)(task)
+        try:
+            outcome = engines.get(name)(task)
+        except OutOfTime:
+            self.late.append(number)
+            return
         self.stats.update({f"{name}: {key}": value for key, value in outcome.stats.items()})
         if outcome.lower is not None:
             self.best[number] = max(outcome.lower, self.best.get(number, -math.inf))
@@ -166,8 +178,20 @@ class _Run:
             self.witness = replayed(self.network, self.prop, number, outcome.witness[None])
             if self.witness is None:
                 self.undecided = UNCONFIRMED
-        elif outcome.verdict is Verdict.UNKNOWN and outcome.reason != TIMEOUT:
+        elif outcome.reason == TIMEOUT:
+            self.late.append(number)
+        else:
             self.undecided = outcome.reason
+
+    def rounds(self, name: str) -> None:
+        """An engine on every open case; those that time ran out of share what the others left."""
+        waiting = list(self.open)
+        while waiting and not self.decided() and not self.clock.expired():
+            self.late = []
+            for at, number in enumerate(waiting):
+                part = 1 / (len(waiting) - at)
+                self.attempt(name, partial(self.search, name, number, part))
+            waiting = self.late
 
     def run(self) -> Result:
         """All of it."""
@@ -177,10 +201,7 @@ class _Run:
             self.attempt(method, partial(self.bound, method))
         self.attempt("pursuit", partial(self.attack, plan.pursuit))
         for name in plan.engines:
-            numbers = list(self.open)
-            for at, number in enumerate(numbers):
-                part = 1 / (len(numbers) - at)
-                self.attempt(name, partial(self.search, name, number, part))
+            self.rounds(name)
         return self.result()
 
     def result(self) -> Result:
