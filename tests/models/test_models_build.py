@@ -23,6 +23,7 @@ PARAMETERS = {
     "dm-small": 329_606,
     "cnn-small": 166_406,
     "cnn7": 17_192_650,
+    "cnn-double": 13_314_634,
 }
 
 

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from phalanx.specs.vnnlib.query import Query
     from phalanx.verify.result import Result, Watch
 
+LONGEST_START = 5.0
+"""Processor seconds before the command that are its start, and count; a process that has used more
+did something else before.
+"""
+
 Files = Annotated[
     list[str] | None,
     typer.Argument(metavar="[NET] PROPERTY", help="a network (net.onnx) and a VNN-LIB file"),
@@ -66,7 +71,8 @@ def verify(
 
     The first line on stdout is sat, unsat, unknown, timeout (timed-out in VNN-LIB 2.0) or error.
     """
-    began = time.monotonic() - time.process_time()  # about when the process began
+    used = time.process_time()
+    began = time.monotonic() - (used if used < LONGEST_START else 0.0)
     if table:
         if files or network:
             raise ParameterError("files beside --table", repair="phalanx verify --table FILE")

@@ -149,8 +149,8 @@ def load_grid(name: str) -> Grid:
     Raises:
         ConfigurationError: there is none of that name.
 
-    >>> load_grid("lecture-map").trainings["clean"].at
-    {'linf': (0.02,)}
+    >>> load_grid("lecture-map").trainings["adv1"].at
+    {'linf': (0.1,)}
     """
     if name not in grid_names():
         raise ConfigurationError(
