@@ -109,15 +109,10 @@ def request_bounds(
     probe = dataset.images(chosen[:1])
     target = target_of(model, Settings(), probe=probe) if falsify else None
     config = {
-        "method": method,
-        "norm": norm,
-        "eps": threat.eps,
-        "search": search,
+        **{"method": method, "norm": norm, "eps": threat.eps, "search": search},
+        **{"arithmetic": prover.arithmetic, "seed": seed, "box": [low, high]},
         "radii": None if search else [threat.eps],
-        "arithmetic": prover.arithmetic,
         "falsify": FALSIFIER if falsify else None,
-        "seed": seed,
-        "box": [low, high],
         "options": vars(built),
     }
     record = _record(model, models)

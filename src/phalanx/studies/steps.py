@@ -70,9 +70,7 @@ class Setting:
     @cached_property
     def images(self) -> tuple[int, int]:
         """Which test images: one of so many, and how many."""
-        there = len(load(self.study.data, self.data_dir, "test"))
-        wanted = min(self.scale.images or there, there)
-        return there // wanted, wanted
+        return evenly(len(load(self.study.data, self.data_dir, "test")), self.scale.images)
 
 
 @dataclass(frozen=True)
@@ -130,7 +128,7 @@ def _trainings(setting: Setting) -> Iterator[Step]:
             for seed in setting.seeds:
                 changes = changes_of(training, sigma, seed, setting.scale)
                 folder = setting.models(name, sigma, seed)
-                words = ["train", training.recipe, *_places(setting, folder)]
+                words = ["train", training.recipe, *places(setting.data_dir, folder)]
                 for change in changes:
                     words += ["--set", change]
                 recipe = load_recipe(training.recipe, changes)
@@ -165,7 +163,11 @@ def _certifications(setting: Setting) -> Iterator[Step]:
                 folder = setting.run(name, sigma, seed)
                 models = setting.models(method.training, sigma, seed)
                 words = ["certify", *_models(models, method), "--data", study.data]
-                words += [*_places(setting, folder), "--n", str(method.samples * setting.scale.n)]
+                words += [
+                    *places(setting.data_dir, folder),
+                    "--n",
+                    str(method.samples * setting.scale.n),
+                ]
                 words += ["--every", str(every), "--limit", str(images)]
                 words += ["--precision", setting.precision]
                 words += ["--each"] if method.reducers else []
@@ -184,7 +186,13 @@ def _audits(setting: Setting, audit: Audited) -> Iterator[Step]:
             folder = setting.run(name, sigma, seed)
             models = setting.models(method.training, sigma, seed)
             words = ["audit", *_models(models, method), "--data", study.data]
-            words += [*_places(setting, folder), "--norm", audit.norm, "--eps", f"{audit.eps:g}"]
+            words += [
+                *places(setting.data_dir, folder),
+                "--norm",
+                audit.norm,
+                "--eps",
+                f"{audit.eps:g}",
+            ]
             words += ["--effort", setting.scale.effort, "--reducer", audit.reducer]
             words += ["--every", str(every), "--limit", str(images)]
             done = partial(has_note, folder, AUDITED)
@@ -200,7 +208,7 @@ def _diagnoses(setting: Setting) -> Iterator[Step]:
         for sigma, seed in product(study.levels_of(name) if method.reducers else (), setting.seeds):
             folder = setting.run(name, sigma, seed)
             models = _models(setting.models(method.training, sigma, seed), method)
-            words = ["diagnose", *models, "--data", study.data, *_places(setting, folder)]
+            words = ["diagnose", *models, "--data", study.data, *places(setting.data_dir, folder)]
             words += ["--every", str(every), "--limit", str(min(images, DIAGNOSED))]
             says = f"diagnose {name}, sigma {sigma:g}, seed {seed}"
             done = partial(has_note, folder, NOTE)
@@ -260,8 +268,19 @@ def texts_of(changes: dict[str, Any]) -> list[str]:
     ]
 
 
-def _places(setting: Setting, folder: Path) -> list[str]:
-    data = ["--data-dir", str(setting.data_dir)] if setting.data_dir else []
+def evenly(there: int, wanted: int | None) -> tuple[int, int]:
+    """One of so many, and how many, to take that many evenly; None: all.
+
+    >>> evenly(1000, 300), evenly(10, None), evenly(10, 50)
+    ((3, 300), (1, 10), (1, 10))
+    """
+    count = min(wanted or there, there)
+    return there // count, count
+
+
+def places(data_dir: Path | None, folder: Path) -> list[str]:
+    """Where a command finds its data, and where it puts what it makes."""
+    data = ["--data-dir", str(data_dir)] if data_dir else []
     return [*data, "--out", str(folder)]
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from math import prod
 from pathlib import Path
 
 from phalanx.data.locate import load
 from phalanx.studies.grids.grid import SMOOTHING, Grid, GridMethod, GridScale
-from phalanx.studies.steps import Step, by_the_epoch, is_certified, texts_of
+from phalanx.studies.steps import Step, by_the_epoch, evenly, is_certified, places, texts_of
 from phalanx.training.folder import TrainingFolder
 from phalanx.training.shelf import load_recipe
 
@@ -63,17 +64,12 @@ class GridSetting:
     @cached_property
     def images(self) -> tuple[int, int]:
         """Which test images: one of so many, and how many."""
-        there = len(load(self.grid.data, self.data_dir, "test"))
-        wanted = min(self.scale.images or there, there)
-        return there // wanted, wanted
+        return evenly(len(load(self.grid.data, self.data_dir, "test")), self.scale.images)
 
     @cached_property
     def pixels(self) -> int:
         """Numbers of one input."""
-        count = 1
-        for size in load(self.grid.data, self.data_dir, "test").card.shape:
-            count *= size
-        return count
+        return prod(load(self.grid.data, self.data_dir, "test").card.shape)
 
 
 def entries(setting: GridSetting) -> Iterator[Entry]:
@@ -120,7 +116,7 @@ def recipe_changes(setting: GridSetting, network: str, training: str) -> list[st
 
 def _training(setting: GridSetting, network: str, training: str) -> Step:
     folder = setting.model(network, training)
-    words = ["train", setting.grid.trainings[training].recipe, *_places(setting, folder)]
+    words = ["train", setting.grid.trainings[training].recipe, *places(setting.data_dir, folder)]
     for change in recipe_changes(setting, network, training):
         words += ["--set", change]
     done = partial(TrainingFolder(folder).has, range(1))
@@ -131,7 +127,7 @@ def _certification(setting: GridSetting, entry: Entry) -> Step:
     grid, folder = setting.grid, setting.run(entry)
     model = setting.model(entry.network, entry.training)
     every, images = setting.images
-    words = ["certify", str(model), "--data", grid.data, *_places(setting, folder)]
+    words = ["certify", str(model), "--data", grid.data, *places(setting.data_dir, folder)]
     words += ["--every", str(every), "--limit", str(images)]
     words += _how(setting, entry, grid.methods[entry.method])
     says = f"certify {entry.network}, {entry.training}, by {entry.method}"
@@ -148,8 +144,3 @@ def _how(setting: GridSetting, entry: Entry, method: GridMethod) -> Sequence[str
     for change in texts_of(dict(method.options)):
         words += ["--set", change]
     return words
-
-
-def _places(setting: GridSetting, folder: Path) -> list[str]:
-    data = ["--data-dir", str(setting.data_dir)] if setting.data_dir else []
-    return [*data, "--out", str(folder)]
