@@ -40,7 +40,8 @@ def answer_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     for row in rows:
         table.add_row(*row)
     # a pipe has no width: nothing may be cut off there
-    _out.print(table, width=None if _out.is_terminal else PIPE_WIDTH)
+    wide = Console(width=PIPE_WIDTH, highlight=False, soft_wrap=True)
+    (_out if _out.is_terminal else wide).print(table)
 
 
 def err_console() -> Console:
