@@ -12,18 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
 
 from phalanx.data.locate import load
 from phalanx.diagnostics.attach import NOTE
-from phalanx.errors import ConfigurationError, ParameterError
 from phalanx.reporting.audit import NOTE as AUDITED
 from phalanx.runs.manifest import FILE_NAME
 from phalanx.runs.provenance import canonical_json
 from phalanx.runs.store import RunStore
+from phalanx.studies.shelves import require_known, scale_named
 from phalanx.studies.study import Audited, Method, Scale, Study, Training
 from phalanx.training.folder import TrainingFolder
-from phalanx.training.shelf import load_recipe, replace_field
+from phalanx.training.shelf import load_recipe
 
 DIAGNOSED = 100
 """Images at most that an ensemble is diagnosed on."""
@@ -301,8 +300,8 @@ def chosen(study: Study, sigmas: Sequence[float] | None, methods: Sequence[str] 
         ParameterError: the study has no such method or noise level.
     """
     known = {sigma for name in study.methods for sigma in study.levels_of(name)}
-    _check_known(study, "method", methods or (), list(study.methods))
-    _check_known(study, "sigma", sigmas or (), sorted(known))
+    require_known(study.name, "method", methods or (), list(study.methods))
+    require_known(study.name, "sigma", sigmas or (), sorted(known))
     kept = set(methods or study.methods)
     kept |= {other for name in kept if (other := study.methods[name].beside)}
     wanted = known if sigmas is None else set(sigmas)
@@ -317,15 +316,6 @@ def chosen(study: Study, sigmas: Sequence[float] | None, methods: Sequence[str] 
     return study.model_copy(update={"methods": here, "trainings": trainings})
 
 
-def _check_known(study: Study, noun: str, asked: Sequence[Any], there: Sequence[Any]) -> None:
-    unknown = [one for one in asked if one not in there]
-    if unknown:
-        raise ParameterError(
-            f"the study {study.name!r} has no {noun} {unknown[0]!r}",
-            repair=f"choose from {', '.join(map(str, there))}",
-        )
-
-
 def scale_of(study: Study, name: str, changes: Sequence[str] = ()) -> Scale:
     """The scale of that name, after ``"epochs=30"`` and the like.
 
@@ -333,25 +323,5 @@ def scale_of(study: Study, name: str, changes: Sequence[str] = ()) -> Scale:
         ParameterError: the study has none.
         ConfigurationError: a change of what a scale does not have, or to what it cannot be.
     """
-    for known, scale in study.scales.items():
-        if known == name:
-            return _changed(scale, changes)
-    raise ParameterError(
-        f"the study {study.name!r} has no scale {name!r}",
-        repair=f"--scale {'|'.join(study.scales)}",
-    )
-
-
-def _changed(scale: Scale, changes: Sequence[str]) -> Scale:
-    fields = scale.model_dump(exclude_none=True)
-    for change in changes:
-        replace_field(fields, change)
-        if change.startswith(("epochs=", "budget=")):  # they exclude each other; this one counts
-            fields.pop("budget" if change.startswith("epochs") else "epochs", None)
-    try:
-        return Scale.model_validate(fields)
-    except ValidationError as error:
-        raise ConfigurationError(
-            f"the scale does not fit: {error.errors()[0]['msg'].lower()}",
-            repair="--set epochs=|pretrain_epochs=|budget=|images=|n= and a number above 0",
-        ) from None
+    either = {"epochs": "budget", "budget": "epochs"}  # they exclude each other: the last counts
+    return scale_named(study.name, study.scales, name, changes, either)

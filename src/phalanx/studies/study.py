@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from importlib import resources
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from phalanx.errors import ConfigurationError
+from phalanx.studies.shelves import load_shipped
 from phalanx.training.recipe import Count, Part, Positive
-from phalanx.training.shelf import SUFFIX, read_yaml, shipped
+from phalanx.training.shelf import shipped
 
+SHELF = "phalanx.studies.shelf"
 ScaleName = Literal["smoke", "small", "full"]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -166,7 +166,7 @@ def study_names() -> list[str]:
     >>> "drt-mnist" in study_names()
     True
     """
-    return shipped("phalanx.studies.shelf")
+    return shipped(SHELF)
 
 
 def load_study(name: str) -> Study:
@@ -178,13 +178,4 @@ def load_study(name: str) -> Study:
     >>> load_study("smoothing-mnist").sigmas
     (0.25, 0.5, 1.0)
     """
-    if name not in study_names():
-        raise ConfigurationError(
-            f"there is no study {name!r}", repair="phalanx list studies names them"
-        )
-    source = resources.files("phalanx.studies.shelf") / f"{name}{SUFFIX}"
-    fields = read_yaml(source.read_text("utf-8"), f"study {name!r}")
-    try:
-        return Study.model_validate({"name": name, **fields})
-    except ValidationError as error:
-        raise ConfigurationError(f"study {name!r} does not fit: {error}") from None
+    return load_shipped(SHELF, "study", name, Study)

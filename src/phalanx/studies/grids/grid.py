@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
-from importlib import resources
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from phalanx.errors import ConfigurationError, ParameterError
+from phalanx.studies.shelves import load_shipped, require_known, scale_named
 from phalanx.studies.study import ScaleName
 from phalanx.training.recipe import Count, Part, Positive
-from phalanx.training.shelf import SUFFIX, read_yaml, replace_field, shipped
+from phalanx.training.shelf import shipped
 
 Norm = Literal["linf", "l2", "l1"]
 SMOOTHING = "smoothing"
+SHELF = "phalanx.studies.grids.shelf"
 
 
 def _fraction(value: Any) -> Any:
@@ -140,7 +140,7 @@ def grid_names() -> list[str]:
     >>> "lecture-map" in grid_names()
     True
     """
-    return shipped("phalanx.studies.grids.shelf")
+    return shipped(SHELF)
 
 
 def load_grid(name: str) -> Grid:
@@ -152,16 +152,7 @@ def load_grid(name: str) -> Grid:
     >>> load_grid("lecture-map").trainings["adv1"].at
     {'linf': (0.1,)}
     """
-    if name not in grid_names():
-        raise ConfigurationError(
-            f"there is no grid {name!r}", repair=f"choose one of {', '.join(grid_names())}"
-        )
-    source = resources.files("phalanx.studies.grids.shelf") / f"{name}{SUFFIX}"
-    fields = read_yaml(source.read_text("utf-8"), f"grid {name!r}")
-    try:
-        return Grid.model_validate({"name": name, **fields})
-    except ValidationError as error:
-        raise ConfigurationError(f"grid {name!r} does not fit: {error}") from None
+    return load_shipped(SHELF, "grid", name, Grid)
 
 
 def part_of(
@@ -181,11 +172,7 @@ def part_of(
         ("training", trainings, grid.trainings),
         ("method", methods, grid.methods),
     ):
-        if unknown := [one for one in asked if one not in there]:
-            raise ParameterError(
-                f"{grid.name!r} has no {noun} {unknown[0]!r}",
-                repair=f"choose from {', '.join(there)}",
-            )
+        require_known(grid.name, noun, asked, there)
         parts[f"{noun}s"] = {name: one for name, one in there.items() if name in (asked or there)}
     return grid.model_copy(update=parts)
 
@@ -197,18 +184,4 @@ def grid_scale(grid: Grid, name: str, changes: Sequence[str] = ()) -> GridScale:
         ParameterError: the grid has none.
         ConfigurationError: a change of what a scale does not have, or to what it cannot be.
     """
-    for known, scale in grid.scales.items():
-        if known == name:
-            fields = scale.model_dump(exclude_none=True)
-            for change in changes:
-                replace_field(fields, change)
-            try:
-                return GridScale.model_validate(fields)
-            except ValidationError as error:
-                raise ConfigurationError(
-                    f"the scale does not fit: {error.errors()[0]['msg'].lower()}",
-                    repair=f"--set {'|'.join(GridScale.model_fields)}=...",
-                ) from None
-    raise ParameterError(
-        f"{grid.name!r} has no scale {name!r}", repair=f"--scale {'|'.join(grid.scales)}"
-    )
+    return scale_named(grid.name, grid.scales, name, changes)
