@@ -36,13 +36,13 @@ class Exact:
         self.number = mpmath.mpf if transcendental(graph) else Fraction
         self.matrices = {n.name: _matrices(n) for n in graph if n.op in AFFINE}
 
-    def __call__(self, x: Tensor) -> list:
-        """The output's numbers at one input ``(*shape)``."""
+    def values(self, x: Tensor) -> dict[str, np.ndarray]:
+        """The numbers of every node at one input ``(*shape)``."""
         with mpmath.workdps(DIGITS):
             values: dict[str, np.ndarray] = {}
             for node in self.graph:
                 values[node.name] = self._value(node, x, [values[name] for name in node.inputs])
-            return list(values[self.graph.output].flatten())
+            return values
 
     def _value(self, node: Node, x: Tensor, inputs: list[np.ndarray]) -> np.ndarray:
         if node.op in (INPUT, CONSTANT):
@@ -174,6 +174,13 @@ def corners(graph: Graph, region: Region, seed: int = 0) -> list[Tensor]:
     return [*found, inside.maximum(region.lower).minimum(region.upper)[0]]
 
 
+def negated(values: np.ndarray) -> list:
+    """Numbers and their negatives; mpmath rounds even these to its precision of the moment."""
+    with mpmath.workdps(DIGITS):
+        flat = list(values.flatten())
+        return [*flat, *(-v for v in flat)]
+
+
 def misses(graph: Graph, region: Region, lower: Tensor, seed: int = 0) -> int:
     """How many answers at `corners` lie outside of lower bounds of the outputs and their negatives.
 
@@ -182,7 +189,7 @@ def misses(graph: Graph, region: Region, lower: Tensor, seed: int = 0) -> int:
     exact, wrong = Exact(graph), 0
     bounds = [exact.number(v) if math.isfinite(v) else None for v in lower.tolist()]
     for x in corners(graph, region, seed):
-        answers = exact(x)
-        for value, bound in zip([*answers, *(-v for v in answers)], bounds, strict=True):
+        answers = exact.values(x)[graph.output]
+        for value, bound in zip(negated(answers), bounds, strict=True):
             wrong += bound is not None and not bound <= value
     return wrong
