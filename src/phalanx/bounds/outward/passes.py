@@ -153,9 +153,7 @@ class Passes(Walk):
         low, high = side.lower.flatten().clone(), side.upper.flatten().clone()
         for part in chosen.split(self._at_once(1)):
             sign = below[part].to(low.dtype) * 2 - 1
-            unit = torch.zeros(len(part), len(low), dtype=low.dtype)
-            unit[torch.arange(len(part)), part] = sign
-            found = self.least(node.name, unit.reshape(-1, *node.shape), settle=settle)
+            found = self.least_entries(node, part, sign, settle=settle)
             lower = below[part]
             low[part[lower]] = low[part[lower]].fmax(found[lower])
             high[part[~lower]] = high[part[~lower]].fmin(-found[~lower])

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ from phalanx.bounds.ops import rows as table
 from phalanx.bounds.outward.affine import AFFINE, adjoint, lengths, magnitude, offset
 from phalanx.bounds.outward.curves import CURVES, gaps
 from phalanx.bounds.outward.joints import JOINTS
+from phalanx.bounds.outward.picks import picked
 from phalanx.bounds.outward.rounding import SAFE, UNDERFLOW, UNIT, dot, gamma
 from phalanx.bounds.outward.sums import Sides, Sums, Weights
 from phalanx.bounds.region import DUAL, Region
@@ -82,6 +84,18 @@ class Walk:
             settle: a bound above zero is enough: such a row goes no further.
         """
         return self.least_of({name: rows}, Sums(len(rows), rows.dtype), slopes, settle=settle)
+
+    def least_entries(
+        self, node: Node, entries: Tensor, sign: Tensor, *, settle: bool = False
+    ) -> Tensor:
+        """Lower bounds ``(S,)`` of ``sign`` times entries ``(S,)`` of a node's flat value."""
+        sums, found = Sums(len(entries), sign.dtype), picked(node, entries, sign)
+        if found is not None:
+            sums.add(found[1], torch.zeros_like(sign))
+            return self.least_of({node.inputs[0]: found[0]}, sums, settle=settle)
+        unit = torch.zeros(len(entries), prod(node.shape), dtype=sign.dtype)
+        unit[torch.arange(len(entries)), entries] = sign
+        return self.least(node.name, unit.reshape(-1, *node.shape), settle=settle)
 
     def least_of(
         self,
