@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-PRELOADED = ["torch.export._trace", "phalanx.cli.certify", "phalanx.cli.main"]
+PRELOADED = ["torch.export._trace", "phalanx.cli.certify"]
 """Nothing here may compute: threads and GPUs do not survive a fork."""
 
 
