@@ -15,7 +15,8 @@ from phalanx.specs.property import Case
 from phalanx.verdicts import Verdict
 from phalanx.verify.bab.ascent import Ascent, Climbed, Steps
 from phalanx.verify.bab.inputs import Confirm, Network, Progress, inward
-from phalanx.verify.bab.leaf import TOLERANCE, settled
+from phalanx.verify.bab.leaf import settled
+from phalanx.verify.bab.outward import Counted, Decided
 from phalanx.verify.bab.splits import Domains, Units, halves, root, together, units
 from phalanx.verify.bounding import Timed
 from phalanx.verify.outcome import EXHAUSTED, TIMEOUT, Clock, Outcome, OutOfTime
@@ -51,13 +52,36 @@ class ReluOptions:
     progress: Callable[[Progress], None] | None = None
 
 
+@dataclass(eq=False)
+class Whole:
+    """What is found once for each box, whichever of its cases asks.
+
+    Attributes:
+        units: the ReLUs that CROWN leaves open, with its boxes: what the search goes by.
+        passes: boxes that hold outward, made when a sub-problem is to be closed for the first time.
+    """
+
+    units: Units
+    passes: Decided | None = None
+
+    def counted(self, graph: Graph, case: Case, clock: Clock) -> Counted:
+        """Who closes the sub-problems of a case of this box.
+
+        Raises:
+            OutOfTime: the clock ran out.
+        """
+        self.passes = self.passes or Decided(graph, case, clock)
+        self.passes.clock = clock
+        return Counted(self.passes, case, self.units)
+
+
 def split_relus(  # noqa: PLR0917 - of a search
     graph: Graph,
     case: Case,
     network: Network,
     clock: Clock,
     options: ReluOptions | None = None,
-    known: Units | None = None,
+    known: Whole | None = None,
 ) -> Outcome:
     """Search a case's box.
 
@@ -67,18 +91,18 @@ def split_relus(  # noqa: PLR0917 - of a search
         network: where counterexamples are tried.
         clock: when to stop.
         options: see `ReluOptions`.
-        known: `on_whole_box` of this box, where other cases of it have asked before.
+        known: of this box, where other cases of it have asked before.
 
     Returns:
-        VERIFIED: in ``real`` arithmetic: every sub-problem has a bound above zero in float64, or a
-        program whose least value is. FALSIFIED with a witness. UNKNOWN: the time ran out, or what
-        is left has no ReLU to decide.
+        VERIFIED in ``outward`` arithmetic: every sub-problem has a bound that is above zero with
+        all roundings counted. FALSIFIED with a witness. UNKNOWN: the time ran out, or what is left
+        has no ReLU to decide.
     """
     other = next((n for n in graph if n.op not in (INPUT, CONSTANT, "relu", *AFFINE)), None)
     if other is not None:
         return Outcome(Verdict.UNKNOWN, f"only ReLUs are split, and {other.name!r} is {other.op}")
     try:
-        known = known or on_whole_box(graph, case, clock)
+        known = known or Whole(on_whole_box(graph, case, clock))
         return _Search(graph, case, network, clock, options or ReluOptions(), known).run()
     except OutOfTime:
         return Outcome(Verdict.UNKNOWN, TIMEOUT)
@@ -92,13 +116,13 @@ class _Search:
         network: Network,
         clock: Clock,
         options: ReluOptions,
-        known: Units,
+        known: Whole,
     ) -> None:
         self.graph, self.case, self.network = graph, case, network
         self.clock, self.options = clock, options
-        self.units = known
+        self.known, self.units = known, known.units
         self.quick = Ascent(graph.to(torch.float32), case, self.units, clock)
-        self.sure = Ascent(graph, case, self.units, clock)
+        self.counting = 0.0
         self.lows, self.highs = (s.float() for s in self._sides())
         widest = sum(torch.Size(node.shape).numel() for node in graph)
         self.batch = options.batch or max(1, min(512, NUMBERS_AT_ONCE // widest))
@@ -149,7 +173,8 @@ class _Search:
             "waiting": len(self.waiting),
             "programs": self.leaves,
             "units": len(self.units),
-            "arithmetic": "real",
+            "arithmetic": "outward",
+            "seconds of closing": round(self.counting, 3),
         }
         return Outcome(
             verdict, reason, witness, None if witness is not None else self._lower(), stats
@@ -200,19 +225,26 @@ class _Search:
         return None
 
     def _closed(self, taken: Domains, found: Climbed) -> Tensor:
-        """Which bounds are above zero in double precision too."""
+        """Which bounds are above zero with every rounding counted too."""
         closed = torch.zeros(len(taken), dtype=torch.bool)
         above = (found.bound > 0).nonzero().squeeze(1)
-        if not len(above):
-            return closed
-        again = Domains(
-            taken.signs[above], found.alpha[above], found.beta[above], found.weights[above],
-            taken.bound[above],
-        )  # fmt: skip
-        sure = self.sure.once(again).bound
-        closed[above] = sure > 0
-        if bool((sure > 0).any()):
-            self.lowest = min(self.lowest, float(sure[sure > 0].min()))
+        if len(above):
+            shares = torch.softmax(found.weights[above].double(), 1)
+            parts = (taken.signs[above], found.alpha[above], found.beta[above], shares)
+            closed[above] = self._counted(*parts)
+        return closed
+
+    def _counted(self, signs: Tensor, alpha: Tensor, beta: Tensor, shares: Tensor) -> Tensor:
+        """Whether sub-problems are closed ``(D,)``; see `Counted.least`."""
+        begun = self.clock.spent()
+        lower = self.known.counted(self.graph, self.case, self.clock).least(
+            signs, alpha, beta, shares
+        )
+        self.counting += self.clock.spent() - begun
+        closed = lower > 0
+        # The largest row is at least the mean; of a sub-problem without inputs nothing is said.
+        scaled = torch.where(closed, lower / shares.double().clamp_min(0).sum(1), torch.inf)
+        self.lowest = min(self.lowest, float(scaled.min()))
         return closed
 
     def _leaf(self, signs: Tensor) -> Tensor | None:
@@ -220,13 +252,13 @@ class _Search:
         if self.clock.expired():
             raise OutOfTime
         leaf = settled(self.graph, self.case, self.units, signs)
-        if leaf.lower > TOLERANCE:
-            self.lowest = min(self.lowest, leaf.lower)
+        none = torch.zeros(1, len(signs))
+        if bool(self._counted(signs[None], none, leaf.beta[None], leaf.shares[None])):
             return None
         witness = None if leaf.point is None else self._tried(leaf.point[None])
         if witness is None:
             self.stuck += 1
-            self.lowest = min(self.lowest, leaf.lower)
+            self.lowest = -torch.inf
         return witness
 
     def _tried(self, points: Tensor) -> Tensor | None:

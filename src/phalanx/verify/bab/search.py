@@ -19,8 +19,7 @@ from phalanx.verify.bab.bounders import EngineBounder, dense_bounder
 from phalanx.verify.bab.cases import side_by_side
 from phalanx.verify.bab.inputs import Bounder, InputOptions, Network, split_inputs
 from phalanx.verify.bab.relus import NAME as RELUS
-from phalanx.verify.bab.relus import ReluOptions, on_whole_box, split_relus
-from phalanx.verify.bab.splits import Units
+from phalanx.verify.bab.relus import ReluOptions, Whole, on_whole_box, split_relus
 from phalanx.verify.outcome import TIMEOUT, Clock, Outcome, OutOfTime
 
 FEW_INPUTS = 32
@@ -100,14 +99,14 @@ def _on_relus(
     ready: Graph, cases: list[Case], network: Network, clock: Clock, options: ReluOptions
 ) -> Outcome:
     """Case by case; what the whole box says is found once for each box."""
-    known: dict[bytes, Units] = {}
-    stats: dict[str, Any] = {"arithmetic": "real", "domains": 0, "programs": 0}
+    known: dict[bytes, Whole] = {}
+    stats: dict[str, Any] = {"arithmetic": "outward", "domains": 0, "programs": 0}
     lower = math.inf
     for case in cases:
         key = torch.cat([case.lower, case.upper]).numpy().tobytes()
         try:
             if key not in known:
-                known[key] = on_whole_box(ready, case, clock)
+                known[key] = Whole(on_whole_box(ready, case, clock))
         except OutOfTime:
             return Outcome(Verdict.UNKNOWN, TIMEOUT, stats=stats)
         found = split_relus(ready, case, network, clock, options, known[key])
