@@ -50,7 +50,9 @@ def settled(graph: Graph, case: Case, units: Units, signs: Tensor) -> Leaf:
     y = values[graph.output].flatten(1) @ case.outputs.T + case.offset
     if case.inputs is not None:
         y = y + points @ case.inputs.T
-    z = units.gathered({node.name: values[node.inputs[0]] for node in units.nodes})
+    z = y.new_zeros(len(y), 0)
+    if len(units):
+        z = units.gathered({node.name: values[node.inputs[0]] for node in units.nodes})
     # Variables: how far every input is on its way from below to above, and the largest row.
     rows = torch.cat([(y[1:] - y[0]).T, -torch.ones(len(case.offset), 1)], 1)
     sides = torch.cat([-((z[1:] - z[0]) * signs).T, torch.zeros(len(signs), 1)], 1)
