@@ -58,6 +58,10 @@ def test_all_activation_patterns() -> None:
     against_patterns(range(14))
 
 
+def test_where_nothing_is_open_a_program_decides() -> None:
+    against_patterns(range(115, 116))
+
+
 def test_programs_decide_what_bounds_leave_open() -> None:
     """Without an ascent, and without candidates: everything is split to the end."""
     against_patterns(range(8), ReluOptions(Steps(iterations=0), Steps(iterations=0), candidates=1))
