@@ -17,12 +17,17 @@ from phalanx.verify.bab.ascent import Ascent, Climbed, Steps
 from phalanx.verify.bab.inputs import Confirm, Network, Progress, inward
 from phalanx.verify.bab.leaf import settled
 from phalanx.verify.bab.outward import Counted, Decided
+from phalanx.verify.bab.proved import Checked, Proved, boxes_of
 from phalanx.verify.bab.splits import Domains, Units, halves, root, together, units
 from phalanx.verify.bounding import Timed
 from phalanx.verify.outcome import EXHAUSTED, TIMEOUT, Clock, Outcome, OutOfTime
+from phalanx.verify.proof.passes import Net, net_of
 
 NAME = "relu-splitting"
 """The engine's name in an outcome."""
+
+CLOSING = "seconds of closing"
+"""Among the numbers of an outcome: for counting roundings, box and sub-problems."""
 
 LONGEST = 1.5
 """Seconds that a batch may take; its passes look at the clock."""
@@ -42,6 +47,7 @@ class ReluOptions:
         batch: sub-problems bounded at once; None: by the size of the network.
         confirm: asked about every counterexample; None: it is believed.
         progress: told after every batch; None: nobody is.
+        proof: close what a proof's checker closes, and keep how.
     """
 
     first: Steps = field(default_factory=lambda: Steps(iterations=40))
@@ -50,6 +56,7 @@ class ReluOptions:
     batch: int | None = None
     confirm: Confirm | None = None
     progress: Callable[[Progress], None] | None = None
+    proof: bool = False
 
 
 @dataclass(eq=False)
@@ -58,18 +65,25 @@ class Whole:
 
     Attributes:
         units: the ReLUs that CROWN leaves open, with its boxes: what the search goes by.
+        net: the network as a proof's checker has it; None: no proof is asked for.
         passes: boxes that hold outward, made when a sub-problem is to be closed for the first time.
+        checked: the checker's own.
     """
 
     units: Units
+    net: Net | None = None
     passes: Decided | None = None
+    checked: Checked | None = None
 
-    def counted(self, graph: Graph, case: Case, clock: Clock) -> Counted:
+    def closer(self, graph: Graph, case: Case, clock: Clock) -> Counted | Proved:
         """Who closes the sub-problems of a case of this box.
 
         Raises:
             OutOfTime: the clock ran out.
         """
+        if self.net is not None:
+            self.checked = self.checked or boxes_of(self.net, case)
+            return Proved(self.checked, case, self.units)
         self.passes = self.passes or Decided(graph, case, clock)
         self.passes.clock = clock
         return Counted(self.passes, case, self.units)
@@ -102,7 +116,8 @@ def split_relus(  # noqa: PLR0917 - of a search
     if other is not None:
         return Outcome(Verdict.UNKNOWN, f"only ReLUs are split, and {other.name!r} is {other.op}")
     try:
-        known = known or Whole(on_whole_box(graph, case, clock))
+        net = net_of(graph) if options is not None and options.proof else None
+        known = known or Whole(on_whole_box(graph, case, clock), net)
         return _Search(graph, case, network, clock, options or ReluOptions(), known).run()
     except OutOfTime:
         return Outcome(Verdict.UNKNOWN, TIMEOUT)
@@ -122,6 +137,7 @@ class _Search:
         self.clock, self.options = clock, options
         self.known, self.units = known, known.units
         self.quick = Ascent(graph.to(torch.float32), case, self.units, clock)
+        self.closer: Counted | Proved | None = None
         self.counting = 0.0
         self.lows, self.highs = (s.float() for s in self._sides())
         widest = sum(torch.Size(node.shape).numel() for node in graph)
@@ -174,11 +190,13 @@ class _Search:
             "programs": self.leaves,
             "units": len(self.units),
             "arithmetic": "outward",
-            "seconds of closing": round(self.counting, 3),
+            CLOSING: round(self.counting, 3),
         }
-        return Outcome(
-            verdict, reason, witness, None if witness is not None else self._lower(), stats
-        )
+        lower = None if witness is not None else self._lower()
+        evidence = None
+        if verdict is Verdict.VERIFIED and isinstance(self.closer, Proved):
+            evidence = self.closer.evidence()
+        return Outcome(verdict, reason, witness, lower, stats, evidence)
 
     def _taken(self) -> Domains:
         """The worst of those that wait; where they fill the memory, the newest."""
@@ -237,9 +255,9 @@ class _Search:
     def _counted(self, signs: Tensor, alpha: Tensor, beta: Tensor, shares: Tensor) -> Tensor:
         """Whether sub-problems are closed ``(D,)``; see `Counted.least`."""
         begun = self.clock.spent()
-        lower = self.known.counted(self.graph, self.case, self.clock).least(
-            signs, alpha, beta, shares
-        )
+        if self.closer is None:
+            self.closer = self.known.closer(self.graph, self.case, self.clock)
+        lower = self.closer.least(signs, alpha, beta, shares)
         self.counting += self.clock.spent() - begun
         closed = lower > 0
         # The largest row is at least the mean; of a sub-problem without inputs nothing is said.
