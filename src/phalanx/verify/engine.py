@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
 
+from phalanx.bounds.ops import Box
 from phalanx.graph.ir import Graph
 from phalanx.registry import Registry
 from phalanx.specs.property import Case
@@ -26,6 +27,8 @@ class Task:
         confirm: whether a flat input ``(n,)`` is a counterexample when it is run again where it
             counts; an engine goes on where it is not. None: nobody is there to ask.
         told: numbers to show while it works, such as ``domains``.
+        boxes: of all nodes of the graph from `prepare`, in float64, on the case's box, where bounds
+            have found them before; empty: not.
     """
 
     graph: Graph
@@ -34,6 +37,7 @@ class Task:
     seed: int = 0
     confirm: Callable[[Tensor], bool] | None = None
     told: Callable[[Mapping[str, Any]], None] | None = None
+    boxes: Mapping[str, Box] = field(default_factory=dict)
 
 
 Engine = Callable[[Task], Outcome]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from phalanx.bounds.engine import Engine, Settings
 from phalanx.bounds.outward.affine import AFFINE
+from phalanx.bounds.problem import Options, Problem, methods
 from phalanx.graph.ir import CONSTANT, INPUT, Graph
 from phalanx.specs.property import Case
 from phalanx.verdicts import Verdict
@@ -25,6 +25,9 @@ NAME = "relu-splitting"
 
 LONGEST = 1.5
 """Seconds that a batch may take; its passes look at the clock."""
+
+ROOT = 0.2
+"""Of the time, for bounds on the whole box."""
 
 NUMBERS_AT_ONCE = 1 << 21
 BYTES_WAITING = 1 << 29
@@ -279,14 +282,26 @@ def _scores(domains: Domains, met: Tensor, low: Tensor, high: Tensor) -> Tensor:
     return torch.where(domains.signs == 0, cost.float(), -1.0)
 
 
-def on_whole_box(graph: Graph, case: Case, clock: Clock) -> Units:
-    """The ReLUs that CROWN leaves open on a case's box.
+def on_whole_box(graph: Graph, cases: Case | Sequence[Case], clock: Clock) -> Units:
+    """The ReLUs that alpha-CROWN in full leaves open on the box of some cases.
+
+    Args:
+        graph: from `prepare`, in float64.
+        cases: of one box; bounds in between are moved for the sake of their rows.
+        clock: a part of its time is spent.
 
     Raises:
         OutOfTime: the clock ran out.
     """
-    lower, upper = (side.reshape(1, *graph.input.shape) for side in (case.lower, case.upper))
-    engine = Engine(graph, Timed(lower, upper, (lower + upper) / 2, clock=clock), Settings())
+    every = [cases] if isinstance(cases, Case) else list(cases)
+    box = every[0].lower, every[0].upper
+    lower, upper = (side.reshape(1, *graph.input.shape) for side in box)
+    region = Timed(lower, upper, (lower + upper) / 2, clock=clock)
+    rows = torch.cat([case.outputs for case in every])
+    rows = rows.reshape(-1, 1, *graph[graph.output].shape)
+    part = clock.share(ROOT)
+    options = Options(layers="full", go_on=lambda: not part.expired())
+    problem = Problem(graph, region, rows, options)
     with torch.no_grad():
-        engine.bound_all()
-    return units(graph, engine.boxes)
+        methods.get("alpha-crown")(problem)
+    return units(graph, problem.trace.boxes)

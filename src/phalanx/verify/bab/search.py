@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from phalanx.bounds.ops import Box
 from phalanx.bounds.prepare import prepare
 from phalanx.graph.ir import Graph
 from phalanx.graph.run import run
@@ -20,7 +21,8 @@ from phalanx.verify.bab.cases import side_by_side
 from phalanx.verify.bab.inputs import Bounder, InputOptions, Network, split_inputs
 from phalanx.verify.bab.relus import NAME as RELUS
 from phalanx.verify.bab.relus import ReluOptions, on_whole_box, split_relus
-from phalanx.verify.bab.splits import Units
+from phalanx.verify.bab.splits import Units, units
+from phalanx.verify.bounding import key_of
 from phalanx.verify.outcome import TIMEOUT, Clock, Outcome, OutOfTime
 
 FEW_INPUTS = 32
@@ -55,6 +57,7 @@ def search(
     cases: Case | Sequence[Case],
     clock: Clock,
     options: SearchOptions | None = None,
+    boxes: Mapping[str, Box] | None = None,
 ) -> Outcome:
     """Decide cases together: VERIFIED only where none of them has a counterexample.
 
@@ -63,6 +66,7 @@ def search(
         cases: whose boxes are searched in full; those of one box share its bounds.
         clock: when to stop.
         options: see `SearchOptions`.
+        boxes: of all nodes of the prepared graph on the first case's box, where they are known.
 
     Raises:
         GraphError: an operator that is not bounded.
@@ -78,7 +82,7 @@ def search(
         found = _on_inputs(ready, every, _network(graph), part, options.inputs)
         if found.verdict is not Verdict.UNKNOWN or (alone and found.reason == TIMEOUT):
             return found
-    after = _on_relus(ready, every, _network(graph), clock, options.relus)
+    after = _on_relus(ready, every, _network(graph), clock, options.relus, boxes=boxes)
     return after if found is None or after.verdict is not Verdict.UNKNOWN else found
 
 
@@ -97,17 +101,26 @@ def _on_inputs(
 
 
 def _on_relus(
-    ready: Graph, cases: list[Case], network: Network, clock: Clock, options: ReluOptions
+    ready: Graph,
+    cases: list[Case],
+    network: Network,
+    clock: Clock,
+    options: ReluOptions,
+    *,
+    boxes: Mapping[str, Box] | None = None,
 ) -> Outcome:
     """Case by case; what the whole box says is found once for each box."""
     known: dict[bytes, Units] = {}
     stats: dict[str, Any] = {"arithmetic": "real", "domains": 0, "programs": 0}
     lower = math.inf
+    if boxes:
+        known[key_of(cases[0].lower, cases[0].upper)] = units(ready, boxes)
     for case in cases:
-        key = torch.cat([case.lower, case.upper]).numpy().tobytes()
+        key = key_of(case.lower, case.upper)
         try:
             if key not in known:
-                known[key] = on_whole_box(ready, case, clock)
+                rows = [other for other in cases if key_of(other.lower, other.upper) == key]
+                known[key] = on_whole_box(ready, rows, clock)
         except OutOfTime:
             return Outcome(Verdict.UNKNOWN, TIMEOUT, stats=stats)
         found = split_relus(ready, case, network, clock, options, known[key])
