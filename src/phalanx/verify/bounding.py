@@ -11,7 +11,7 @@ from torch import Tensor
 
 from phalanx.bounds.ops import Box, Which
 from phalanx.bounds.prepare import prepare
-from phalanx.bounds.problem import Options, Problem, Trace, methods
+from phalanx.bounds.problem import Between, Options, Problem, Trace, methods
 from phalanx.bounds.region import Region
 from phalanx.graph.ir import Graph
 from phalanx.specs.property import Case, Property
@@ -62,6 +62,30 @@ class Field:
     def key(self) -> bytes:
         """The same for cases of the same box."""
         return key_of(self.lower, self.upper)
+
+
+@dataclass(frozen=True, eq=False)
+class Inside:
+    """The values in between on one box of inputs, whatever is asked of the output.
+
+    Attributes:
+        boxes: of all nodes of a prepared graph, ``(1, *shape)``.
+        between: how those were found that CROWN did not find, for whoever checks them again.
+    """
+
+    boxes: Mapping[str, Box]
+    between: Mapping[str, Between] = field(default_factory=dict)
+
+
+def inside_of(trace: Trace, element: int = 0) -> Inside | None:
+    """What a method's trace says of one element; None: nothing."""
+    if not trace.boxes:
+        return None
+    boxes = {
+        name: Box(*(side[element : element + 1] for side in box))
+        for name, box in trace.boxes.items()
+    }
+    return Inside(boxes, trace.between.get(element, {}))
 
 
 def key_of(lower: Tensor, upper: Tensor) -> bytes:

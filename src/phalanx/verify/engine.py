@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
-from phalanx.bounds.ops import Box
 from phalanx.graph.ir import Graph
 from phalanx.registry import Registry
 from phalanx.specs.property import Case
+from phalanx.verify.bounding import Inside
 from phalanx.verify.outcome import Clock, Outcome
 
 
@@ -27,8 +27,8 @@ class Task:
         confirm: whether a flat input ``(n,)`` is a counterexample when it is run again where it
             counts; an engine goes on where it is not. None: nobody is there to ask.
         told: numbers to show while it works, such as ``domains``.
-        boxes: of all nodes of the graph from `prepare`, in float64, on the case's box, where bounds
-            have found them before; empty: not.
+        inside: what bounds have found out about the values in between on the case's box, of the
+            graph from `prepare`, in float64; None: nothing.
     """
 
     graph: Graph
@@ -37,7 +37,7 @@ class Task:
     seed: int = 0
     confirm: Callable[[Tensor], bool] | None = None
     told: Callable[[Mapping[str, Any]], None] | None = None
-    boxes: Mapping[str, Box] = field(default_factory=dict)
+    inside: Inside | None = None
 
 
 Engine = Callable[[Task], Outcome]

@@ -11,7 +11,6 @@ from typing import Any
 
 from torch import Tensor
 
-from phalanx.bounds.ops import Box
 from phalanx.bounds.problem import Options
 from phalanx.errors import (
     MissingDependencyError,
@@ -23,7 +22,16 @@ from phalanx.graph.ir import Graph
 from phalanx.specs.property import Property
 from phalanx.verdicts import Verdict
 from phalanx.verify.bab.search import FEW_INPUTS
-from phalanx.verify.bounding import Found, bounded, fields, is_mixed, key_of, prepared
+from phalanx.verify.bounding import (
+    Found,
+    Inside,
+    bounded,
+    fields,
+    inside_of,
+    is_mixed,
+    key_of,
+    prepared,
+)
 from phalanx.verify.engine import Task, engines
 from phalanx.verify.falsify import Effort, falsified
 from phalanx.verify.network import Network
@@ -111,7 +119,7 @@ class _Run:
         self.failures: list[Exception] = []
         self.undecided = ""
         self.late: list[int] = []
-        self.boxes: dict[bytes, dict[str, Box]] = {}
+        self.inside: dict[bytes, Inside] = {}
         self.stats: dict[str, object] = {}
         watch.cases = len(prop.cases)
 
@@ -156,7 +164,11 @@ class _Run:
             # A step that is begun may use what it needs; no other is begun when its share is over.
             end, clock = clock, self.clock
             options = Options(iterations=LONG, go_on=lambda: not end.expired())
-        parts = [replace(part, boxes=self.boxes.get(part.key, {})) for part in parts]
+        known = self.inside
+        parts = [
+            replace(part, boxes=known[part.key].boxes) if part.key in known else part
+            for part in parts
+        ]
         try:
             for number, found in bounded(graph, parts, method, clock, options):
                 self._remember(number, found)
@@ -172,15 +184,11 @@ class _Run:
 
     def _remember(self, number: int, found: Found) -> None:
         """What a method found out about the values in between."""
-        if found.trace is None or not found.trace.boxes:
-            return
+        inside = None if found.trace is None else inside_of(found.trace, found.place[1])
         case = self.prop.cases[number]
-        key, at = key_of(case.lower, case.upper), found.place[1]
-        if key in self.boxes or len(self.boxes) < MOST_BOXES:
-            self.boxes[key] = {
-                name: Box(*(side[at : at + 1] for side in box))
-                for name, box in found.trace.boxes.items()
-            }
+        key = key_of(case.lower, case.upper)
+        if inside is not None and (key in self.inside or len(self.inside) < MOST_BOXES):
+            self.inside[key] = inside
 
     def recheck(self, method: str, graph: Graph, refuted: list[tuple[int, Found]]) -> None:
         """Count roundings; a case whose refutation does not stand is open again."""
@@ -203,8 +211,8 @@ class _Run:
         def told(numbers: Mapping[str, Any]) -> None:
             self.watch.numbers = numbers
 
-        boxes = {} if is_mixed(self.prop) else self.boxes.get(key_of(case.lower, case.upper), {})
-        task = Task(self.network.graph, case, clock, self.plan.seed, confirm, told, boxes)
+        known = None if is_mixed(self.prop) else self.inside.get(key_of(case.lower, case.upper))
+        task = Task(self.network.graph, case, clock, self.plan.seed, confirm, told, known)
         try:
             outcome = engines.get(name)(task)
         except OutOfTime:

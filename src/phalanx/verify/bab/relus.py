@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from phalanx.bounds.outward.affine import AFFINE
-from phalanx.bounds.problem import Options, Problem, methods
+from phalanx.bounds.problem import Between, Options, Problem, methods
 from phalanx.graph.ir import CONSTANT, INPUT, Graph
 from phalanx.specs.property import Case
 from phalanx.verdicts import Verdict
 from phalanx.verify.bab.ascent import Ascent, Climbed, Steps
 from phalanx.verify.bab.inputs import Confirm, Network, Progress, inward
-from phalanx.verify.bab.leaf import TOLERANCE, settled
+from phalanx.verify.bab.leaf import settled
+from phalanx.verify.bab.outward import Counted, Decided
 from phalanx.verify.bab.splits import Domains, Units, halves, root, together, units
-from phalanx.verify.bounding import Timed
+from phalanx.verify.bounding import Inside, Timed, inside_of
 from phalanx.verify.outcome import EXHAUSTED, TIMEOUT, Clock, Outcome, OutOfTime
 
 NAME = "relu-splitting"
@@ -54,13 +55,38 @@ class ReluOptions:
     progress: Callable[[Progress], None] | None = None
 
 
+@dataclass(eq=False)
+class Whole:
+    """What is found once for each box, whichever of its cases asks.
+
+    Attributes:
+        units: the ReLUs that bounds leave open, with their boxes: what the search goes by.
+        between: how these boxes were found.
+        passes: boxes that hold outward, made when a sub-problem is to be closed for the first time.
+    """
+
+    units: Units
+    between: Mapping[str, Between] = field(default_factory=dict)
+    passes: Decided | None = None
+
+    def counted(self, graph: Graph, case: Case, clock: Clock) -> Counted:
+        """Who closes the sub-problems of a case of this box.
+
+        Raises:
+            OutOfTime: the clock ran out.
+        """
+        self.passes = self.passes or Decided(graph, case, clock, self.between)
+        self.passes.clock = clock
+        return Counted(self.passes, case, self.units)
+
+
 def split_relus(  # noqa: PLR0917 - of a search
     graph: Graph,
     case: Case,
     network: Network,
     clock: Clock,
     options: ReluOptions | None = None,
-    known: Units | None = None,
+    known: Whole | None = None,
 ) -> Outcome:
     """Search a case's box.
 
@@ -70,12 +96,12 @@ def split_relus(  # noqa: PLR0917 - of a search
         network: where counterexamples are tried.
         clock: when to stop.
         options: see `ReluOptions`.
-        known: `on_whole_box` of this box, where other cases of it have asked before.
+        known: of this box, where other cases of it have asked before.
 
     Returns:
-        VERIFIED: in ``real`` arithmetic: every sub-problem has a bound above zero in float64, or a
-        program whose least value is. FALSIFIED with a witness. UNKNOWN: the time ran out, or what
-        is left has no ReLU to decide.
+        VERIFIED in ``outward`` arithmetic: every sub-problem has a bound that is above zero with
+        all roundings counted. FALSIFIED with a witness. UNKNOWN: the time ran out, or what is left
+        has no ReLU to decide.
     """
     other = next((n for n in graph if n.op not in (INPUT, CONSTANT, "relu", *AFFINE)), None)
     if other is not None:
@@ -95,13 +121,13 @@ class _Search:
         network: Network,
         clock: Clock,
         options: ReluOptions,
-        known: Units,
+        known: Whole,
     ) -> None:
         self.graph, self.case, self.network = graph, case, network
         self.clock, self.options = clock, options
-        self.units = known
+        self.known, self.units = known, known.units
         self.quick = Ascent(graph.to(torch.float32), case, self.units, clock)
-        self.sure = Ascent(graph, case, self.units, clock)
+        self.counting = 0.0
         self.lows, self.highs = (s.float() for s in self._sides())
         widest = sum(torch.Size(node.shape).numel() for node in graph)
         self.batch = options.batch or max(1, min(512, NUMBERS_AT_ONCE // widest))
@@ -152,7 +178,8 @@ class _Search:
             "waiting": len(self.waiting),
             "programs": self.leaves,
             "units": len(self.units),
-            "arithmetic": "real",
+            "arithmetic": "outward",
+            "seconds of closing": round(self.counting, 3),
         }
         return Outcome(
             verdict, reason, witness, None if witness is not None else self._lower(), stats
@@ -203,19 +230,26 @@ class _Search:
         return None
 
     def _closed(self, taken: Domains, found: Climbed) -> Tensor:
-        """Which bounds are above zero in double precision too."""
+        """Which bounds are above zero with every rounding counted too."""
         closed = torch.zeros(len(taken), dtype=torch.bool)
         above = (found.bound > 0).nonzero().squeeze(1)
-        if not len(above):
-            return closed
-        again = Domains(
-            taken.signs[above], found.alpha[above], found.beta[above], found.weights[above],
-            taken.bound[above],
-        )  # fmt: skip
-        sure = self.sure.once(again).bound
-        closed[above] = sure > 0
-        if bool((sure > 0).any()):
-            self.lowest = min(self.lowest, float(sure[sure > 0].min()))
+        if len(above):
+            shares = torch.softmax(found.weights[above].double(), 1)
+            parts = (taken.signs[above], found.alpha[above], found.beta[above], shares)
+            closed[above] = self._counted(*parts)
+        return closed
+
+    def _counted(self, signs: Tensor, alpha: Tensor, beta: Tensor, shares: Tensor) -> Tensor:
+        """Whether sub-problems are closed ``(D,)``; see `Counted.least`."""
+        begun = self.clock.spent()
+        lower = self.known.counted(self.graph, self.case, self.clock).least(
+            signs, alpha, beta, shares
+        )
+        self.counting += self.clock.spent() - begun
+        closed = lower > 0
+        # The largest row is at least the mean; of a sub-problem without inputs nothing is said.
+        scaled = torch.where(closed, lower / shares.double().clamp_min(0).sum(1), torch.inf)
+        self.lowest = min(self.lowest, float(scaled.min()))
         return closed
 
     def _leaf(self, signs: Tensor) -> Tensor | None:
@@ -223,13 +257,13 @@ class _Search:
         if self.clock.expired():
             raise OutOfTime
         leaf = settled(self.graph, self.case, self.units, signs)
-        if leaf.lower > TOLERANCE:
-            self.lowest = min(self.lowest, leaf.lower)
+        none = torch.zeros(1, len(signs))
+        if bool(self._counted(signs[None], none, leaf.beta[None], leaf.shares[None])):
             return None
         witness = None if leaf.point is None else self._tried(leaf.point[None])
         if witness is None:
             self.stuck += 1
-            self.lowest = min(self.lowest, leaf.lower)
+            self.lowest = -torch.inf
         return witness
 
     def _tried(self, points: Tensor) -> Tensor | None:
@@ -282,7 +316,7 @@ def _scores(domains: Domains, met: Tensor, low: Tensor, high: Tensor) -> Tensor:
     return torch.where(domains.signs == 0, cost.float(), -1.0)
 
 
-def on_whole_box(graph: Graph, cases: Case | Sequence[Case], clock: Clock) -> Units:
+def on_whole_box(graph: Graph, cases: Case | Sequence[Case], clock: Clock) -> Whole:
     """The ReLUs that alpha-CROWN in full leaves open on the box of some cases.
 
     Args:
@@ -304,4 +338,12 @@ def on_whole_box(graph: Graph, cases: Case | Sequence[Case], clock: Clock) -> Un
     problem = Problem(graph, region, rows, options)
     with torch.no_grad():
         methods.get("alpha-crown")(problem)
-    return units(graph, problem.trace.boxes)
+    inside = inside_of(problem.trace)
+    if inside is None:
+        raise RuntimeError("alpha-CROWN left no boxes")
+    return whole(graph, inside)
+
+
+def whole(graph: Graph, inside: Inside) -> Whole:
+    """What is known of a box, for all its cases."""
+    return Whole(units(graph, inside.boxes), inside.between)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from phalanx.bounds.ops import Box
 from phalanx.bounds.prepare import prepare
 from phalanx.graph.ir import Graph
 from phalanx.graph.run import run
@@ -20,9 +19,8 @@ from phalanx.verify.bab.bounders import EngineBounder, dense_bounder
 from phalanx.verify.bab.cases import side_by_side
 from phalanx.verify.bab.inputs import Bounder, InputOptions, Network, split_inputs
 from phalanx.verify.bab.relus import NAME as RELUS
-from phalanx.verify.bab.relus import ReluOptions, on_whole_box, split_relus
-from phalanx.verify.bab.splits import Units, units
-from phalanx.verify.bounding import key_of
+from phalanx.verify.bab.relus import ReluOptions, Whole, on_whole_box, split_relus, whole
+from phalanx.verify.bounding import Inside, key_of
 from phalanx.verify.outcome import TIMEOUT, Clock, Outcome, OutOfTime
 
 FEW_INPUTS = 32
@@ -57,7 +55,7 @@ def search(
     cases: Case | Sequence[Case],
     clock: Clock,
     options: SearchOptions | None = None,
-    boxes: Mapping[str, Box] | None = None,
+    inside: Inside | None = None,
 ) -> Outcome:
     """Decide cases together: VERIFIED only where none of them has a counterexample.
 
@@ -66,7 +64,7 @@ def search(
         cases: whose boxes are searched in full; those of one box share its bounds.
         clock: when to stop.
         options: see `SearchOptions`.
-        boxes: of all nodes of the prepared graph on the first case's box, where they are known.
+        inside: what is known of the values in between on the first case's box.
 
     Raises:
         GraphError: an operator that is not bounded.
@@ -82,7 +80,7 @@ def search(
         found = _on_inputs(ready, every, _network(graph), part, options.inputs)
         if found.verdict is not Verdict.UNKNOWN or (alone and found.reason == TIMEOUT):
             return found
-    after = _on_relus(ready, every, _network(graph), clock, options.relus, boxes=boxes)
+    after = _on_relus(ready, every, _network(graph), clock, options.relus, inside=inside)
     return after if found is None or after.verdict is not Verdict.UNKNOWN else found
 
 
@@ -107,20 +105,20 @@ def _on_relus(
     clock: Clock,
     options: ReluOptions,
     *,
-    boxes: Mapping[str, Box] | None = None,
+    inside: Inside | None = None,
 ) -> Outcome:
     """Case by case; what the whole box says is found once for each box."""
-    known: dict[bytes, Units] = {}
-    stats: dict[str, Any] = {"arithmetic": "real", "domains": 0, "programs": 0}
+    known: dict[bytes, Whole] = {}
+    stats: dict[str, Any] = {"arithmetic": "outward", "domains": 0, "programs": 0}
     lower = math.inf
-    if boxes:
-        known[key_of(cases[0].lower, cases[0].upper)] = units(ready, boxes)
+    if inside is not None:
+        known[key_of(cases[0].lower, cases[0].upper)] = whole(ready, inside)
     for case in cases:
         key = key_of(case.lower, case.upper)
         try:
             if key not in known:
-                rows = [other for other in cases if key_of(other.lower, other.upper) == key]
-                known[key] = on_whole_box(ready, rows, clock)
+                same = [other for other in cases if key_of(other.lower, other.upper) == key]
+                known[key] = on_whole_box(ready, same, clock)
         except OutOfTime:
             return Outcome(Verdict.UNKNOWN, TIMEOUT, stats=stats)
         found = split_relus(ready, case, network, clock, options, known[key])

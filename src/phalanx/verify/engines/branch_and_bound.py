@@ -22,4 +22,4 @@ def branch_and_bound(task: Task) -> Outcome:
         inputs=InputOptions(confirm=task.confirm, progress=progress),
         relus=ReluOptions(confirm=task.confirm, progress=progress),
     )
-    return search(task.graph, task.case, task.clock, options, task.boxes)
+    return search(task.graph, task.case, task.clock, options, task.inside)
