@@ -17,6 +17,7 @@ from torch import Tensor
 from phalanx.bounds.outward.curves import gaps
 from phalanx.bounds.outward.passes import Passes, Slopes, Sums
 from phalanx.bounds.outward.rounding import dot, gamma
+from phalanx.bounds.problem import Between
 from phalanx.graph.ir import Graph, Node
 from phalanx.specs.property import Case
 from phalanx.verify.bab.splits import Units
@@ -34,16 +35,23 @@ class Decided(Passes):
         graph: from `prepare`, in float64.
         case: whose box it is, widened by one unit in the last place.
         clock: looked at in every pass.
+        between: how a search bounded values in between; tried too, not trusted.
 
     Raises:
         OutOfTime: here or in a pass, when it has run out.
     """
 
-    def __init__(self, graph: Graph, case: Case, clock: Clock) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        case: Case,
+        clock: Clock,
+        between: Mapping[str, Between] | None = None,
+    ) -> None:
         self.clock = clock
         self.signs: Mapping[str, Tensor] = {}
         with torch.no_grad():
-            super().__init__(graph, widened(graph, case))
+            super().__init__(graph, widened(graph, case), between=between)
 
     def least_of(
         self,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from phalanx.bounds.engine import Engine, Settings
 from phalanx.bounds.outward.affine import AFFINE
+from phalanx.bounds.problem import Between, Options, Problem, methods
 from phalanx.graph.ir import CONSTANT, INPUT, Graph
 from phalanx.specs.property import Case
 from phalanx.verdicts import Verdict
@@ -19,7 +19,7 @@ from phalanx.verify.bab.leaf import settled
 from phalanx.verify.bab.outward import Counted, Decided
 from phalanx.verify.bab.proved import Checked, Proved, boxes_of
 from phalanx.verify.bab.splits import Domains, Units, halves, root, together, units
-from phalanx.verify.bounding import Timed
+from phalanx.verify.bounding import Inside, Timed, inside_of
 from phalanx.verify.outcome import EXHAUSTED, TIMEOUT, Clock, Outcome, OutOfTime
 from phalanx.verify.proof.passes import Net, net_of
 
@@ -31,6 +31,9 @@ CLOSING = "seconds of closing"
 
 LONGEST = 1.5
 """Seconds that a batch may take; its passes look at the clock."""
+
+ROOT = 0.2
+"""Of the time, for bounds on the whole box."""
 
 NUMBERS_AT_ONCE = 1 << 21
 BYTES_WAITING = 1 << 29
@@ -64,13 +67,15 @@ class Whole:
     """What is found once for each box, whichever of its cases asks.
 
     Attributes:
-        units: the ReLUs that CROWN leaves open, with its boxes: what the search goes by.
+        units: the ReLUs that bounds leave open, with their boxes: what the search goes by.
+        between: how these boxes were found.
         net: the network as a proof's checker has it; None: no proof is asked for.
         passes: boxes that hold outward, made when a sub-problem is to be closed for the first time.
         checked: the checker's own.
     """
 
     units: Units
+    between: Mapping[str, Between] = field(default_factory=dict)
     net: Net | None = None
     passes: Decided | None = None
     checked: Checked | None = None
@@ -84,7 +89,7 @@ class Whole:
         if self.net is not None:
             self.checked = self.checked or boxes_of(self.net, case)
             return Proved(self.checked, case, self.units)
-        self.passes = self.passes or Decided(graph, case, clock)
+        self.passes = self.passes or Decided(graph, case, clock, self.between)
         self.passes.clock = clock
         return Counted(self.passes, case, self.units)
 
@@ -116,8 +121,9 @@ def split_relus(  # noqa: PLR0917 - of a search
     if other is not None:
         return Outcome(Verdict.UNKNOWN, f"only ReLUs are split, and {other.name!r} is {other.op}")
     try:
-        net = net_of(graph) if options is not None and options.proof else None
-        known = known or Whole(on_whole_box(graph, case, clock), net)
+        if known is None:
+            known = on_whole_box(graph, case, clock)
+            known.net = net_of(graph) if options is not None and options.proof else None
         return _Search(graph, case, network, clock, options or ReluOptions(), known).run()
     except OutOfTime:
         return Outcome(Verdict.UNKNOWN, TIMEOUT)
@@ -329,14 +335,34 @@ def _scores(domains: Domains, met: Tensor, low: Tensor, high: Tensor) -> Tensor:
     return torch.where(domains.signs == 0, cost.float(), -1.0)
 
 
-def on_whole_box(graph: Graph, case: Case, clock: Clock) -> Units:
-    """The ReLUs that CROWN leaves open on a case's box.
+def on_whole_box(graph: Graph, cases: Case | Sequence[Case], clock: Clock) -> Whole:
+    """The ReLUs that alpha-CROWN in full leaves open on the box of some cases.
+
+    Args:
+        graph: from `prepare`, in float64.
+        cases: of one box; bounds in between are moved for the sake of their rows.
+        clock: a part of its time is spent.
 
     Raises:
         OutOfTime: the clock ran out.
     """
-    lower, upper = (side.reshape(1, *graph.input.shape) for side in (case.lower, case.upper))
-    engine = Engine(graph, Timed(lower, upper, (lower + upper) / 2, clock=clock), Settings())
+    every = [cases] if isinstance(cases, Case) else list(cases)
+    box = every[0].lower, every[0].upper
+    lower, upper = (side.reshape(1, *graph.input.shape) for side in box)
+    region = Timed(lower, upper, (lower + upper) / 2, clock=clock)
+    rows = torch.cat([case.outputs for case in every])
+    rows = rows.reshape(-1, 1, *graph[graph.output].shape)
+    part = clock.share(ROOT)
+    options = Options(layers="full", go_on=lambda: not part.expired())
+    problem = Problem(graph, region, rows, options)
     with torch.no_grad():
-        engine.bound_all()
-    return units(graph, engine.boxes)
+        methods.get("alpha-crown")(problem)
+    inside = inside_of(problem.trace)
+    if inside is None:
+        raise RuntimeError("alpha-CROWN left no boxes")
+    return whole(graph, inside)
+
+
+def whole(graph: Graph, inside: Inside) -> Whole:
+    """What is known of a box, for all its cases."""
+    return Whole(units(graph, inside.boxes), inside.between)
