@@ -11,6 +11,7 @@ from torch import Tensor
 from phalanx.graph.ir import Graph
 from phalanx.registry import Registry
 from phalanx.specs.property import Case
+from phalanx.verify.bounding import Inside
 from phalanx.verify.outcome import Clock, Outcome
 
 
@@ -26,6 +27,9 @@ class Task:
         confirm: whether a flat input ``(n,)`` is a counterexample when it is run again where it
             counts; an engine goes on where it is not. None: nobody is there to ask.
         told: numbers to show while it works, such as ``domains``.
+        proof: ask for evidence of a refuted case (see `Outcome`), such as its checker accepts.
+        inside: what bounds have found out about the values in between on the case's box, of the
+            graph from `prepare`, in float64; None: nothing.
     """
 
     graph: Graph
@@ -34,6 +38,8 @@ class Task:
     seed: int = 0
     confirm: Callable[[Tensor], bool] | None = None
     told: Callable[[Mapping[str, Any]], None] | None = None
+    proof: bool = False
+    inside: Inside | None = None
 
 
 Engine = Callable[[Task], Outcome]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.util import find_spec
 from typing import Any
@@ -21,11 +21,23 @@ from phalanx.errors import (
 from phalanx.graph.ir import Graph
 from phalanx.specs.property import Property
 from phalanx.verdicts import Verdict
-from phalanx.verify.bounding import Found, bounded, fields, is_mixed, prepared
+from phalanx.verify.bab.search import FEW_INPUTS
+from phalanx.verify.bounding import (
+    Found,
+    Inside,
+    bounded,
+    fields,
+    inside_of,
+    is_mixed,
+    key_of,
+    prepared,
+)
 from phalanx.verify.engine import Task, engines
 from phalanx.verify.falsify import Effort, falsified
 from phalanx.verify.network import Network
 from phalanx.verify.outcome import EXHAUSTED, TIMEOUT, Clock, OutOfTime
+from phalanx.verify.proof.evidence import Evidence
+from phalanx.verify.proving import Prover
 from phalanx.verify.rechecking import recheck_cases
 from phalanx.verify.result import OUTWARD, REAL, Result, Watch
 from phalanx.verify.witness import Witness, replayed
@@ -35,16 +47,31 @@ FAILURES = (PhalanxError, RuntimeError, MemoryError, ArithmeticError, ValueError
 """What a step may fail with; other steps are still believed, and the property may not be."""
 
 
+PROVING = ("branch-and-bound",)
+"""Engines that tell evidence."""
+
 PREFERRED = ("branch-and-bound", "milp")
 """Engines that are used where none is asked for: each where those before it gave up in time."""
 
 
-def default_engines() -> tuple[str, ...]:
-    """The preferred engines that are there."""
+def default_engines(*, proof: bool = False) -> tuple[str, ...]:
+    """The preferred engines that are there; of those that tell evidence, for a proof."""
     names = engines.names()
+    if proof:
+        return tuple(name for name in PROVING if name in names)
     if not find_spec("highspy"):
         names = [name for name in names if name != "milp"]
     return tuple(name for name in PREFERRED if name in names)
+
+
+QUICK, FULL = ("interval", "crown", "alpha-crown"), "alpha-crown-full"
+"""Bounding methods in the order of their cost; the last one is for networks of many inputs."""
+
+LONG = 60
+"""Steps of the last one."""
+
+MOST_BOXES = 16
+"""Of so many boxes of inputs at most, what is known of the values in between is kept."""
 
 
 @dataclass(frozen=True)
@@ -53,22 +80,37 @@ class Portfolio:
 
     Attributes:
         attack: before bounds.
-        bounds: registered bounding methods.
+        bounds: registered bounding methods; ``alpha-crown-full`` where more inputs move than
+            branch and bound splits.
         pursuit: of cases that bounds leave open.
         engines: complete methods, registered; each gets its share of the time left.
         recheck: prove refuted cases again with every rounding counted.
         seed: of everything that is drawn.
+        proof: refute cases only in ways that can be written down and checked; the result has them
+            as evidence, and engines that tell none are left out of the default.
     """
 
     attack: Effort = field(default_factory=lambda: Effort(starts=2, steps=8))
-    bounds: tuple[str, ...] = ("interval", "crown", "alpha-crown")
+    bounds: tuple[str, ...] = (*QUICK, FULL)
     pursuit: Effort = field(default_factory=lambda: Effort(starts=50, steps=60))
     engines: tuple[str, ...] = field(default_factory=default_engines)
     recheck: bool = True
     seed: int = 0
+    proof: bool = False
+
+    def __post_init__(self) -> None:
+        if self.proof and self.engines == default_engines():
+            object.__setattr__(self, "engines", default_engines(proof=True))
 
 
-SHARES = {"attack": 0.1, "interval": 0.5, "crown": 0.5, "alpha-crown": 0.25, "pursuit": 0.1}
+SHARES = {
+    "attack": 0.1,
+    "interval": 0.5,
+    "crown": 0.5,
+    "alpha-crown": 0.25,
+    "alpha-crown-full": 0.25,
+    "pursuit": 0.1,
+}
 """Of the time left, that a step may take; others may take half."""
 
 
@@ -91,7 +133,10 @@ class _Run:
         self.failures: list[Exception] = []
         self.undecided = ""
         self.late: list[int] = []
+        self.inside: dict[bytes, Inside] = {}
         self.stats: dict[str, object] = {}
+        self.evidence: dict[int, Evidence] = {}
+        self.prover = Prover(network.graph, prop) if plan.proof else None
         watch.cases = len(prop.cases)
 
     # steps
@@ -127,30 +172,59 @@ class _Run:
         """Refute open cases by a bounding method."""
         graph = prepared(self.network.graph, mixed=is_mixed(self.prop))
         refuted: list[tuple[int, Found]] = []
+        parts = fields(self.prop, self.open)
+        options = Options()
+        if method == FULL:
+            if max(int((part.lower < part.upper).sum()) for part in parts) <= FEW_INPUTS:
+                return
+            # A step that is begun may use what it needs; no other is begun when its share is over.
+            end, clock = clock, self.clock
+            options = Options(iterations=LONG, go_on=lambda: not end.expired())
+        known = self.inside
+        parts = [
+            replace(part, boxes=known[part.key].boxes) if part.key in known else part
+            for part in parts
+        ]
         try:
-            for number, found in bounded(
-                graph, fields(self.prop, self.open), method, clock, Options()
-            ):
+            for number, found in bounded(graph, parts, method, clock, options):
+                self._remember(number, found)
                 self.best[number] = max(found.lower, self.best.get(number, -math.inf))
                 if found.lower > 0:
                     refuted.append((number, found))
-                    self.refuted[number] = (method, REAL)
+                    if self.prover is None:
+                        self.refuted[number] = (method, REAL)
+        except OutOfTime:
+            if self.prover is None:
+                raise
         finally:
             self.open = [number for number in self.open if number not in self.refuted]
             self.watch.proven = not self.open
-        if self.plan.recheck and refuted:
+        if refuted and (self.plan.recheck or self.prover is not None):
             self.recheck(method, graph, refuted)
+
+    def _remember(self, number: int, found: Found) -> None:
+        """What a method found out about the values in between."""
+        inside = None if found.trace is None else inside_of(found.trace, found.place[1])
+        case = self.prop.cases[number]
+        key = key_of(case.lower, case.upper)
+        if inside is not None and (key in self.inside or len(self.inside) < MOST_BOXES):
+            self.inside[key] = inside
 
     def recheck(self, method: str, graph: Graph, refuted: list[tuple[int, Found]]) -> None:
         """Count roundings; a case whose refutation does not stand is open again."""
         part = self.clock.share(RECHECK)
-        for number, stands in recheck_cases(graph, self.prop, refuted, part):
+        if self.prover is not None:
+            rechecked = self.prover.recheck(refuted, self.evidence)
+        else:
+            rechecked = recheck_cases(graph, self.prop, refuted, part)
+        for number, stands in rechecked:
             if stands:
                 self.refuted[number] = (method, OUTWARD)
-            else:
-                del self.refuted[number]
+            elif self.refuted.pop(number, None) is not None:
                 self.open.append(number)
                 self.watch.proven = False
+        self.open = [number for number in self.open if number not in self.refuted]
+        self.watch.proven = not self.open
 
     def search(self, name: str, number: int, part: float, _: Clock) -> None:
         """Let an engine decide a case in its part of the time that is left."""
@@ -162,7 +236,11 @@ class _Run:
         def told(numbers: Mapping[str, Any]) -> None:
             self.watch.numbers = numbers
 
-        task = Task(self.network.graph, case, clock, self.plan.seed, confirm, told)
+        # A proof's checker makes boxes of its own, and a search should go by no others.
+        proof, known = self.prover is not None, None
+        if not proof and not is_mixed(self.prop):
+            known = self.inside.get(key_of(case.lower, case.upper))
+        task = Task(self.network.graph, case, clock, self.plan.seed, confirm, told, proof, known)
         try:
             outcome = engines.get(name)(task)
         except OutOfTime:
@@ -171,7 +249,11 @@ class _Run:
         self.stats.update({f"{name}: {key}": value for key, value in outcome.stats.items()})
         if outcome.lower is not None:
             self.best[number] = max(outcome.lower, self.best.get(number, -math.inf))
-        if outcome.verdict is Verdict.VERIFIED:
+        if outcome.verdict is Verdict.VERIFIED and proof and outcome.evidence is None:
+            self.undecided = f"{name} tells no evidence of what it proved"
+        elif outcome.verdict is Verdict.VERIFIED:
+            if outcome.evidence is not None:
+                self.evidence[number] = outcome.evidence
             self.refuted[number] = (name, str(outcome.stats.get("arithmetic", REAL)))
             self.open.remove(number)
         elif outcome.witness is not None:
@@ -222,6 +304,7 @@ class _Run:
             lower=lower if math.isfinite(lower) else None,
             by=by,
             stats=self.stats,
+            evidence=self.evidence,
         )
 
     def _judged(self) -> tuple[Verdict, str, str | None]:
@@ -279,6 +362,10 @@ def _check(plan: Portfolio) -> None:
     for name in plan.bounds:
         methods.get(name)
     known = engines.names()
+    if plan.proof and (silent := [name for name in plan.engines if name not in PROVING]):
+        raise ParameterError(
+            f"a proof by {silent[0]}", why="it tells no evidence", repair=f"{', '.join(PROVING)}"
+        )
     for name in plan.engines:
         if name not in known:
             engines.get(name)  # says which there are; those that are there load when they are used

@@ -42,7 +42,8 @@ def milp(task: Task) -> Outcome:
     graph = prepared(task.graph, mixed=case.inputs is not None)
     lower, upper = (side.reshape(1, *graph.input.shape) for side in (case.lower, case.upper))
     region = Timed(lower, upper, (lower + upper) / 2, clock=task.clock)
-    engine = Engine(graph, region, Settings())
+    given = task.inside.boxes if task.inside is not None and case.inputs is None else {}
+    engine = Engine(graph, region, Settings(), given=given)
     with torch.no_grad():
         engine.bound_all()
     units = _open_units(engine)
