@@ -9,11 +9,11 @@ from fractions import Fraction
 import mpmath
 import pytest
 import torch
-from bounds_exact import DIGITS, curve, misses
+from bounds_exact import DIGITS, Exact, corners, curve, misses
 from bounds_nets import CASES, CURVES, POOL, POSITIVE, Net, around, network
 from torch import Tensor
 
-from phalanx.bounds.outward import pooling, products, samples, smooth, steps
+from phalanx.bounds.outward import pooling, products, samples, smooth, steps, walk
 from phalanx.bounds.outward.affine import adjoint, offset
 from phalanx.bounds.outward.curves import gaps
 from phalanx.bounds.outward.joints import JOINTS
@@ -329,3 +329,37 @@ def test_entries_of_other_operators_have_no_rows_at_hand() -> None:
         graph = prepare(network(case))
         node = next(n for n in graph if n.op == case)
         assert picked(node, torch.tensor([0]), torch.ones(1).double()) is None
+
+
+def deep(curve_of: str, seed: int) -> Graph:
+    """Many inputs and layers, so that rows meet boxes on their way that were tightened before."""
+    net, options = Net(seed, (20,)), ALL[curve_of]
+    for _ in range(4):
+        net.dense(16, 1.5).add(curve_of.partition(" ")[0], **options)
+    return prepare(net.graph()).to(torch.float64)
+
+
+@pytest.mark.parametrize("name", ["relu", "abs", "leaky-relu"])
+def test_rows_that_boxes_settle_go_no_further(name: str, monkeypatch) -> None:
+    settled = 0
+    for seed, eps in enumerate((0.05, 0.1, 0.2)):
+        graph = deep(name, seed)
+        region = around(graph, eps, seed, batch=1)
+        monkeypatch.setattr(walk, "FEW", 10**9)
+        whole = Passes(graph, region)
+        monkeypatch.setattr(walk, "FEW", 0)
+        short = Passes(graph, region)
+        unit = torch.eye(3, dtype=torch.float64)
+        least = [passes.least(graph.output, unit) for passes in (short, whole)]
+        torch.testing.assert_close(*least, rtol=1e-3, atol=1e-9)
+        exact = Exact(graph)
+        answers = [exact.values(x) for x in corners(graph, region, seed)]
+        for node in graph:
+            side, other = short.sides[node.name], whole.sides[node.name]
+            ends = (side.lower.flatten().tolist(), side.upper.flatten().tolist())
+            low, high = ([exact.number(v) for v in end] for end in ends)
+            for value in answers:
+                inside = zip(low, value[node.name].flatten(), high, strict=True)
+                assert all(a <= v <= b for a, v, b in inside)
+            settled += int((side.lower != other.lower).sum() + (side.upper != other.upper).sum())
+    assert settled > 0
