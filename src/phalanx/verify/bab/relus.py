@@ -17,7 +17,7 @@ from phalanx.verify.bab.ascent import Ascent, Climbed, Steps
 from phalanx.verify.bab.inputs import Confirm, Network, Progress, inward
 from phalanx.verify.bab.leaf import settled
 from phalanx.verify.bab.outward import Counted, Decided
-from phalanx.verify.bab.proved import Checked, Proved, boxes_of
+from phalanx.verify.bab.proved import Checked, Proved, as_checked, boxes_of
 from phalanx.verify.bab.splits import Domains, Units, halves, root, together, units
 from phalanx.verify.bounding import Timed
 from phalanx.verify.outcome import EXHAUSTED, TIMEOUT, Clock, Outcome, OutOfTime
@@ -75,14 +75,21 @@ class Whole:
     passes: Decided | None = None
     checked: Checked | None = None
 
+    @classmethod
+    def of(cls, graph: Graph, case: Case, found: Units, net: Net | None) -> Whole:
+        """What `on_whole_box` found; for a proof by the boxes of its checker."""
+        if net is None:
+            return cls(found)
+        checked = boxes_of(net, case)
+        return cls(as_checked(graph, found, checked), net, checked=checked)
+
     def closer(self, graph: Graph, case: Case, clock: Clock) -> Counted | Proved:
         """Who closes the sub-problems of a case of this box.
 
         Raises:
             OutOfTime: the clock ran out.
         """
-        if self.net is not None:
-            self.checked = self.checked or boxes_of(self.net, case)
+        if self.checked is not None:
             return Proved(self.checked, case, self.units)
         self.passes = self.passes or Decided(graph, case, clock)
         self.passes.clock = clock
@@ -117,7 +124,7 @@ def split_relus(  # noqa: PLR0917 - of a search
         return Outcome(Verdict.UNKNOWN, f"only ReLUs are split, and {other.name!r} is {other.op}")
     try:
         net = net_of(graph) if options is not None and options.proof else None
-        known = known or Whole(on_whole_box(graph, case, clock), net)
+        known = known or Whole.of(graph, case, on_whole_box(graph, case, clock), net)
         return _Search(graph, case, network, clock, options or ReluOptions(), known).run()
     except OutOfTime:
         return Outcome(Verdict.UNKNOWN, TIMEOUT)

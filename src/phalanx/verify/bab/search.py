@@ -113,7 +113,8 @@ def _on_relus(  # noqa: PLR0917 - of a search
         key = torch.cat([case.lower, case.upper]).numpy().tobytes()
         try:
             if key not in known:
-                known[key] = Whole(on_whole_box(ready, case, clock), net)
+                whole = on_whole_box(ready, case, clock)
+                known[key] = Whole.of(ready, case, whole, net)
         except OutOfTime:
             return Outcome(Verdict.UNKNOWN, TIMEOUT, stats=stats)
         found = split_relus(ready, case, network, clock, options, known[key])
