@@ -17,7 +17,7 @@ from phalanx.verify.bab.ascent import Ascent, Climbed, Steps
 from phalanx.verify.bab.inputs import Confirm, Network, Progress, inward
 from phalanx.verify.bab.leaf import settled
 from phalanx.verify.bab.outward import Counted, Decided
-from phalanx.verify.bab.proved import Checked, Proved, boxes_of
+from phalanx.verify.bab.proved import Checked, Proved, as_checked, boxes_of
 from phalanx.verify.bab.splits import Domains, Units, halves, root, together, units
 from phalanx.verify.bounding import Inside, Timed, inside_of
 from phalanx.verify.outcome import EXHAUSTED, TIMEOUT, Clock, Outcome, OutOfTime
@@ -69,16 +69,21 @@ class Whole:
     Attributes:
         units: the ReLUs that bounds leave open, with their boxes: what the search goes by.
         between: how these boxes were found.
-        net: the network as a proof's checker has it; None: no proof is asked for.
         passes: boxes that hold outward, made when a sub-problem is to be closed for the first time.
-        checked: the checker's own.
+        checked: boxes of a proof's checker; None: no proof is asked for.
     """
 
     units: Units
     between: Mapping[str, Between] = field(default_factory=dict)
-    net: Net | None = None
     passes: Decided | None = None
     checked: Checked | None = None
+
+    def checked_by(self, net: Net | None, graph: Graph, case: Case) -> Whole:
+        """The same by the boxes of a proof's checker, which has this network; None: as it is."""
+        if net is None:
+            return self
+        checked = boxes_of(net, case)
+        return Whole(as_checked(graph, self.units, checked), checked=checked)
 
     def closer(self, graph: Graph, case: Case, clock: Clock) -> Counted | Proved:
         """Who closes the sub-problems of a case of this box.
@@ -86,8 +91,7 @@ class Whole:
         Raises:
             OutOfTime: the clock ran out.
         """
-        if self.net is not None:
-            self.checked = self.checked or boxes_of(self.net, case)
+        if self.checked is not None:
             return Proved(self.checked, case, self.units)
         self.passes = self.passes or Decided(graph, case, clock, self.between)
         self.passes.clock = clock
@@ -122,8 +126,8 @@ def split_relus(  # noqa: PLR0917 - of a search
         return Outcome(Verdict.UNKNOWN, f"only ReLUs are split, and {other.name!r} is {other.op}")
     try:
         if known is None:
-            known = on_whole_box(graph, case, clock)
-            known.net = net_of(graph) if options is not None and options.proof else None
+            net = net_of(graph) if options is not None and options.proof else None
+            known = on_whole_box(graph, case, clock).checked_by(net, graph, case)
         return _Search(graph, case, network, clock, options or ReluOptions(), known).run()
     except OutOfTime:
         return Outcome(Verdict.UNKNOWN, TIMEOUT)
