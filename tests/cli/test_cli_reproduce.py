@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from phalanx.studies import carry_out
+from phalanx.cli import forks
 from phalanx.studies.steps import Setting
 
 
@@ -14,7 +14,7 @@ def images(monkeypatch):
 
 
 def test_a_plan_prints_commands_and_runs_nothing(command, monkeypatch, tmp_path):
-    monkeypatch.setattr(carry_out.subprocess, "run", lambda *_, **__: pytest.fail("it ran"))
+    monkeypatch.setattr(forks, "run_command", lambda words: pytest.fail("it ran"))
     words = ["reproduce", "smoothing-mnist", "--scale", "smoke", "--plan", "--out", tmp_path]
     code, said, _ = command(*words, "--sigma", "0.5", "--method", "macer", "--seeds", "2")
     assert code == 0

@@ -40,6 +40,19 @@ def test_red_is_the_published_formula(form):
     check(output.loss, members, formula_of(x, y, form))
 
 
+def test_terms_that_are_deferred_count_from_the_epoch_on_that_begins_then():
+    given, members = batch(12), trained()
+    always, later = (
+        build_loss("red", {"sigma": 0.0, "lipschitz": 1.0, "defer_epochs": epochs})
+        for epochs in (0, 1.5)
+    )
+    base = sum(build_loss("gaussian", {"sigma": 0.0})([m], given).loss for m in members)
+    for progress, counts in ((0.0, False), (1.9, False), (2.0, True)):
+        now = replace(given, progress=progress)
+        expected = always(members, now).loss if counts else base
+        assert later(members, now).loss.item() == pytest.approx(expected.item(), rel=1e-6)
+
+
 def test_half_adversarial_is_the_same_formula_at_the_moved_images():
     given, members = batch(12), trained()
     options = {"similarity": 0.8, "lipschitz": 0.3, "examples": "half-adversarial"}

@@ -18,9 +18,10 @@ from phalanx.verdicts import Verdict
 from phalanx.verify.bab import relus
 from phalanx.verify.bab.ascent import Ascent, Climbed, Steps
 from phalanx.verify.bab.leaf import settled
+from phalanx.verify.bab.outward import Counted, Decided
 from phalanx.verify.bab.relus import ReluOptions, on_whole_box, split_relus
 from phalanx.verify.bab.search import SearchOptions, search
-from phalanx.verify.bab.splits import halves, root, units
+from phalanx.verify.bab.splits import Units, halves, root, units
 from phalanx.verify.outcome import TIMEOUT, Clock, Outcome
 
 WIDTHS = ((4,), (3, 2), (4, 2), (2, 2, 1), (3, 3))
@@ -55,6 +56,10 @@ def against_patterns(seeds: range, options: ReluOptions = SHORT) -> None:
 
 def test_all_activation_patterns() -> None:
     against_patterns(range(14))
+
+
+def test_where_nothing_is_open_a_program_decides() -> None:
+    against_patterns(range(115, 116))
 
 
 def test_programs_decide_what_bounds_leave_open() -> None:
@@ -93,19 +98,32 @@ def test_bounds_hold_under_decided_signs() -> None:
     assert bool((found.bound >= once.bound - 1e-12).all())
 
 
-def test_leaves_are_solved_exactly() -> None:
-    graph, own = drawn(4, (3, 3)), case(ROWS[1], [0.0, 0.0])
+def closers(graph: Graph, own: Case) -> tuple[Graph, Units, Counted]:
     made = ready(graph)
     known = on_whole_box(made, own, Clock())
+    return made, known, Counted(Decided(made, own, Clock()), own, known)
+
+
+@pytest.mark.parametrize("slack", [1e-5, -1e-5])
+def test_leaves_are_solved_exactly(slack: float) -> None:
+    """All patterns are closed by their programs' multipliers just where the truth is above zero."""
+    graph = drawn(4, (3, 3))
+    own = case(ROWS[1], [slack - least(graph, case(ROWS[1], [0.0, 0.0]))] * 2)
+    made, known, counted = closers(graph, own)
     every = torch.cartesian_prod(*[torch.tensor([-1, 1])] * len(known)).reshape(-1, len(known))
-    found = min(settled(made, own, known, signs).lower for signs in every)
-    assert found == pytest.approx(least(graph, own), abs=1e-6)
+    leaves = [settled(made, own, known, signs) for signs in every]
+    beta, shares = (torch.stack([getattr(leaf, k) for leaf in leaves]) for k in ("beta", "shares"))
+    found = counted.least(every, torch.zeros(1, 1).expand(every.shape), beta, shares)
+    assert bool((found > 0).all()) == (slack > 0)
+    points = torch.stack([leaf.point for leaf in leaves if leaf.point is not None])
+    unsafe = own.holds(points, run(graph.to(torch.float64), points))
+    assert bool(unsafe.any()) == (slack < 0)
 
 
-@pytest.mark.parametrize("fault", ["bound", "side", "sign"])
+@pytest.mark.parametrize("fault", ["bound", "side", "ascent"])
 def test_planted_faults_are_caught(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def promising(self: Ascent, *args: object) -> Climbed:
-        found = honest(self, *args)  # type: ignore[arg-type]
+        found = climb(self, *args)  # type: ignore[arg-type]
         return replace(found, bound=found.bound + 0.5)
 
     def lost(domains: object, at: Tensor) -> object:
@@ -113,19 +131,19 @@ def test_planted_faults_are_caught(fault: str, monkeypatch: pytest.MonkeyPatch) 
         return both[: len(both) // 2]
 
     if fault == "bound":
-        honest = Ascent.climb
+        honest = Counted.least
+        monkeypatch.setattr(Counted, "least", lambda self, *parts: honest(self, *parts) + 0.5)
+    elif fault == "ascent":
+        climb = Ascent.climb
         monkeypatch.setattr(Ascent, "climb", promising)
-        monkeypatch.setattr(Ascent, "once", lambda self, d: honest(self, d, Steps(0)))
-        sure = Ascent.climb
-        monkeypatch.setattr(Ascent, "once", lambda self, d: sure(self, d, Steps(0)))
     elif fault == "side":
         true_halves = halves
         monkeypatch.setattr(relus, "halves", lost)
         monkeypatch.setattr(relus._Search, "_gain", lambda self, d, at: d.bound)
-    else:
-        true_settled = settled
-        monkeypatch.setattr(relus, "settled", lambda g, c, u, s: true_settled(g, c, u, -s))
     lazy = ReluOptions(Steps(iterations=0), Steps(iterations=0), candidates=1)
+    if fault == "ascent":  # it is not believed, so nothing happens
+        against_patterns(range(8), lazy)
+        return
     with pytest.raises(AssertionError):
         against_patterns(range(30), lazy)
 

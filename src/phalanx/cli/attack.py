@@ -10,6 +10,7 @@ import typer
 from phalanx.cli import options as opt
 from phalanx.cli.certify import command_line, limit_threads
 from phalanx.cli.console import answer, answer_json, images_bar, log
+from phalanx.cli.declaring import Declaration, declaring
 from phalanx.errors import ParameterError, RunError, SampleErrors
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ Replay = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
-    app.command(name="attack")(attack)
+    app.command(name="attack")(declaring(attack))
 
 
 def attack(
@@ -85,12 +86,8 @@ def attack(
     batch: Batch = 256,
     rows: Rows = None,
     json: opt.Json = False,
-    input_range: opt.InputRange = None,
-    mean: opt.Mean = None,
-    std: opt.Std = None,
-    classes: opt.Classes = None,
-    normalised_inside: opt.NormalisedInside = False,
-    weights: opt.Weights = None,
+    *,
+    said: Declaration,
 ) -> None:
     """Attack models (several are an ensemble); every success is run again before it counts."""
     from phalanx.attacks.defences import Settings
@@ -100,7 +97,6 @@ def attack(
     limit_threads()
     level = None if sigma is None else opt.number(sigma)
     settings = Settings(rows, draws, judged, level, not scores_only, force_random)
-    said = opt.declaration(input_range, mean, std, classes, normalised_inside, weights)
     members = resolve_all(models, said)
     if replay is not None:
         _replay(members, replay, settings, reducer=reducer, device=device, json=json)

@@ -9,6 +9,7 @@ import typer
 
 from phalanx.cli import options as opt
 from phalanx.cli.console import answer, answer_json, images_bar, log
+from phalanx.cli.declaring import Declaration, declaring
 
 if TYPE_CHECKING:
     from phalanx.audit.collect import Trial
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
-    app.command(name="audit")(audit)
+    app.command(name="audit")(declaring(audit))
 
 
 def audit(
@@ -44,12 +45,8 @@ def audit(
     device: opt.Device = "auto",
     out: opt.Out = None,
     json: opt.Json = False,
-    input_range: opt.InputRange = None,
-    mean: opt.Mean = None,
-    std: opt.Std = None,
-    classes: opt.Classes = None,
-    normalised_inside: opt.NormalisedInside = False,
-    weights: opt.Weights = None,
+    *,
+    said: Declaration,
 ) -> None:
     """Published-style accuracy of a random ensemble beside the worst that was found.
 
@@ -65,7 +62,6 @@ def audit(
     from phalanx.reporting.html import write_report
     from phalanx.runs.store import RunStore
 
-    said = opt.declaration(input_range, mean, std, classes, normalised_inside, weights)
     settings = Asked(
         norm, opt.number(eps), effort_of(effort), reducer, opt.numbers(probabilities), seed
     )

@@ -13,6 +13,7 @@ import typer
 
 from phalanx.cli import options as opt
 from phalanx.cli.console import answer, answer_json, images_bar, log
+from phalanx.cli.declaring import Declaration, declaring
 from phalanx.errors import ParameterError, PhalanxError, RequirementUnmet, SampleErrors
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ class Work:
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
-    app.command(name="certify")(certify)
+    app.command(name="certify")(declaring(certify))
 
 
 def certify(
@@ -126,17 +127,12 @@ def certify(
     overrides: Overrides = None,
     config: Config = None,
     json: opt.Json = False,
-    input_range: opt.InputRange = None,
-    mean: opt.Mean = None,
-    std: opt.Std = None,
-    classes: opt.Classes = None,
-    normalised_inside: opt.NormalisedInside = False,
-    weights: opt.Weights = None,
+    *,
+    said: Declaration,
 ) -> None:
     """Certify models (several are an ensemble before smoothing) by smoothing or by bounds."""
     started = time.monotonic()
     work = work_of(out, data, workers, budget, require, plan, json)
-    said = opt.declaration(input_range, mean, std, classes, normalised_inside, weights)
     if method is not None or eps is not None:
         from phalanx.cli.bounding import by_bounds, request_by_bounds
         from phalanx.models.resolve import resolve_all

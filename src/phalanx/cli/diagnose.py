@@ -9,6 +9,7 @@ import typer
 
 from phalanx.cli import options as opt
 from phalanx.cli.console import answer, answer_json, images_bar, log
+from phalanx.cli.declaring import Declaration, declaring
 
 if TYPE_CHECKING:
     from phalanx.diagnostics.attach import Diagnosis
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
-    app.command(name="diagnose")(diagnose)
+    app.command(name="diagnose")(declaring(diagnose))
 
 
 def diagnose(
@@ -53,12 +54,8 @@ def diagnose(
         typer.Option(help="run folder whose report shall show this, or a folder for the JSON"),
     ] = None,
     json: opt.Json = False,
-    input_range: opt.InputRange = None,
-    mean: opt.Mean = None,
-    std: opt.Std = None,
-    classes: opt.Classes = None,
-    normalised_inside: opt.NormalisedInside = False,
-    weights: opt.Weights = None,
+    *,
+    said: Declaration,
 ) -> None:
     """Correlation of an ensemble's members, the radii it predicts, and DRT's conditions."""
     from phalanx.data.locate import load
@@ -69,7 +66,6 @@ def diagnose(
     from phalanx.ensembles.ensemble import Ensemble
     from phalanx.runtime.device import resolve_device
 
-    said = opt.declaration(input_range, mean, std, classes, normalised_inside, weights)
     members, level = opt.gaussian_members(models, said, sigma, allow_mismatch=allow_sigma_mismatch)
     dataset = load(data, data_dir)
     indices = dataset.select(every=every, limit=limit)

@@ -7,17 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from phalanx.cli.console import answer, answer_json
+from phalanx.cli.declaring import Declaration, declaring
 from phalanx.cli.options import (
-    Classes,
     DataDir,
-    InputRange,
     Json,
-    Mean,
     Models,
-    NormalisedInside,
-    Std,
-    Weights,
-    declaration,
 )
 from phalanx.errors import ModelError
 
@@ -38,7 +32,7 @@ SomeLimit = Annotated[int, typer.Option("--limit", help="at most this many input
 
 def register(app: typer.Typer) -> None:
     """Add the ``doctor`` command."""
-    app.command("doctor")(doctor)
+    app.command("doctor")(declaring(doctor))
 
 
 def doctor(
@@ -46,13 +40,9 @@ def doctor(
     data: SomeData = None,
     data_dir: DataDir = None,
     limit: SomeLimit = 256,
-    input_range: InputRange = None,
-    mean: Mean = None,
-    std: Std = None,
-    classes: Classes = None,
-    normalised_inside: NormalisedInside = False,
-    weights: Weights = None,
     json: Json = False,
+    *,
+    said: Declaration,
 ) -> None:
     """Examine models: can they be read, are they functions, what range do they expect.
 
@@ -61,7 +51,6 @@ def doctor(
     from phalanx.evaluation.doctor import Level, examine, layers
     from phalanx.models.resolve import resolve_all
 
-    said = declaration(input_range, mean, std, classes, normalised_inside, weights)
     patients = resolve_all(models, said, check=False)
     x, y = (None, None) if data is None else _inputs(data, data_dir, limit)
     reports = [(model.card.name, examine(model, x, y)) for model in patients]

@@ -8,6 +8,7 @@ import typer
 
 from phalanx.cli import options as opt
 from phalanx.cli.console import answer, answer_json, answer_table, images_bar
+from phalanx.cli.declaring import Declaration, declaring
 from phalanx.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ Batches = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
-    app.command(name="footprint")(footprint)
+    app.command(name="footprint")(declaring(footprint))
 
 
 def footprint(
@@ -43,12 +44,8 @@ def footprint(
     seed: opt.Seed = 0,
     device: opt.Device = "auto",
     json: opt.Json = False,
-    input_range: opt.InputRange = None,
-    mean: opt.Mean = None,
-    std: opt.Std = None,
-    classes: opt.Classes = None,
-    normalised_inside: opt.NormalisedInside = False,
-    weights: opt.Weights = None,
+    *,
+    said: Declaration,
 ) -> None:
     """Parameters stored and resident, products, and measured seconds of each form."""
     import torch
@@ -60,7 +57,6 @@ def footprint(
 
     place = resolve_device(device)
     options = Options(drawn, consensus, tuple(batch or (1, 256)), rounds, seconds, seed)
-    said = opt.declaration(input_range, mean, std, classes, normalised_inside, weights)
     found = families(models, said, members, ps=ps, seed=seed)
     for family in found.values():
         for member in family:

@@ -59,19 +59,6 @@ Seed = Annotated[int, typer.Option("--seed", help="run seed of all noise")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ...")]
 Json = Annotated[bool, typer.Option("--json", help="one JSON object on stdout")]
 Workers = Annotated[int, typer.Option("--workers", help="processes that share the work")]
-InputRange = Annotated[
-    tuple[float, float] | None,
-    typer.Option("--input-range", help="smallest and largest input value, e.g. 0 1"),
-]
-Mean = Annotated[str | None, typer.Option("--mean", help="per channel, comma-separated")]
-Std = Annotated[str | None, typer.Option("--std", help="per channel, comma-separated")]
-Classes = Annotated[int | None, typer.Option("--classes", help="number of classes")]
-NormalisedInside = Annotated[
-    bool, typer.Option("--normalised-inside", help="the network normalises its input itself")
-]
-Weights = Annotated[
-    Path | None, typer.Option("--weights", help="state dict for a built-in network")
-]
 
 
 def numbers(text: str | None) -> tuple[float, ...]:
@@ -131,27 +118,6 @@ def _whole(option: str, text: str) -> int:
         return int(text)
     except ValueError:
         raise ParameterError(f"{option} is {text!r}", repair=f"{option} auto or a number") from None
-
-
-def declaration(
-    input_range: tuple[float, float] | None,
-    mean: str | None,
-    std: str | None,
-    classes: int | None,
-    normalised_inside: bool,
-    weights: Path | None,
-) -> Declaration:
-    """What the command line says about a network's input."""
-    from phalanx.models.resolve import Declaration
-
-    return Declaration(
-        input_range=input_range,
-        mean=numbers(mean),
-        std=numbers(std),
-        classes=classes,
-        normalised_inside=normalised_inside,
-        weights=weights,
-    )
 
 
 def gaussian_members(

@@ -78,9 +78,10 @@ def reproduce(
         _plan(asked, json=json)
         return
     if not table_only:
+        from phalanx.cli.forks import run_command
         from phalanx.studies.carry_out import carry_out
 
-        carry_out(asked.steps(), log, jobs=jobs)
+        carry_out(asked.steps(), log, run_command, jobs)
     _answer(asked, json=json)
 
 

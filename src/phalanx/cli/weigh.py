@@ -8,11 +8,12 @@ import typer
 
 from phalanx.cli import options as opt
 from phalanx.cli.console import answer, answer_json, images_bar
+from phalanx.cli.declaring import Declaration, declaring
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
-    app.command(name="weigh")(weigh)
+    app.command(name="weigh")(declaring(weigh))
 
 
 def weigh(
@@ -34,12 +35,8 @@ def weigh(
         bool, typer.Option("--allow-sigma-mismatch", help="learn at another sigma or noise")
     ] = False,
     json: opt.Json = False,
-    input_range: opt.InputRange = None,
-    mean: opt.Mean = None,
-    std: opt.Std = None,
-    classes: opt.Classes = None,
-    normalised_inside: opt.NormalisedInside = False,
-    weights: opt.Weights = None,
+    *,
+    said: Declaration,
 ) -> None:
     """Learn how much each member shall count under noise (SWEEN), for --reducer weighted:..."""
     from phalanx.data.locate import load
@@ -47,7 +44,6 @@ def weigh(
     from phalanx.ensembles.ensemble import Ensemble
     from phalanx.runtime.device import resolve_device
 
-    said = opt.declaration(input_range, mean, std, classes, normalised_inside, weights)
     members, level = opt.gaussian_members(models, said, sigma, allow_mismatch=allow_sigma_mismatch)
     dataset = load(data, data_dir, split)
     indices = dataset.select(every=every, limit=limit)

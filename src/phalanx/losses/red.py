@@ -45,6 +45,10 @@ class Red(CoupledLoss):
         form: ``per-sample`` or ``paper-batch-mean``.
         examples: ``clean`` or ``half-adversarial``.
         attack: of the second half; published: l_inf 0.03 in 10 steps.
+        defer_epochs: whole epochs before both terms count. Cosines weigh as much for a member that
+            has learned nothing yet, and the shortest way to small ones is to learn nothing:
+            members that start slowly, as generated ones do, may never begin otherwise.
+            Published: 0.
     """
 
     replayable: ClassVar[bool] = True
@@ -53,6 +57,7 @@ class Red(CoupledLoss):
     form: Literal["per-sample", "paper-batch-mean"] = "per-sample"
     examples: Literal["clean", "half-adversarial"] = "clean"
     attack: Ascent = Ascent(eps=0.03)
+    defer_epochs: Weight = 0.0
 
     def __call__(self, members: Sequence[nn.Module], batch: Batch) -> LossOutput:
         """As every coupled loss, after half of the images were moved where that was asked for."""
@@ -74,5 +79,6 @@ class Red(CoupledLoss):
         length = 2 * gradients.square().sum(-1).mean()
         if self.form == "paper-batch-mean":
             length = length / gradients.shape[1] ** 2
-        loss = self.similarity * alignment + self.lipschitz * length
+        begun = int(batch.progress) >= self.defer_epochs
+        loss = begun * (self.similarity * alignment + self.lipschitz * length)
         return Score(loss, {"gradient_cosine": alignment, "gradient_length": length})

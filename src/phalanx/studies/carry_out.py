@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -62,16 +60,10 @@ Run = Callable[[Sequence[str]], int]
 """Runs ``phalanx`` with these words; the exit code."""
 
 
-def in_a_process(words: Sequence[str]) -> int:
-    """`Run` in a process of its own: what it held is given back, and a crash ends it alone."""
-    command = [sys.executable, "-m", "phalanx.cli.main", *words]
-    return subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode
-
-
 def carry_out(
     everything: Sequence[Step],
     says: Callable[[str], None],
-    run: Run = in_a_process,
+    run: Run,
     jobs: int = 1,
 ) -> None:
     """Run every command of a study that is not done; a repeated call goes on where one stopped.

@@ -60,7 +60,7 @@ def _rechecked(
         at = [found.place[0] for _, found in group]
         places = {name: place[:, at] for name, place in trace.places.items()}
         trace = Trace(trace.backward, trace.parallel, places)
-    lowest = recheck(graph, _widened(graph, first), rows, trace, element)
+    lowest = recheck(graph, widened(graph, first), rows, trace, element)
     offsets = torch.stack([prop.cases[n].offset[found.row] for n, found in group])
     stands = (lowest > -offsets).tolist()  # of NaN nothing is true
     return [(number, ok) for (number, _), ok in zip(group, stands, strict=True)]
@@ -73,7 +73,7 @@ def _row(graph: Graph, case: Case, row: int) -> torch.Tensor:
     return rows[row].reshape(shape)
 
 
-def _widened(graph: Graph, case: Case) -> Region:
+def widened(graph: Graph, case: Case) -> Region:
     """The box, one unit in the last place larger: sides may be decimals that were rounded."""
     shape = (1, *graph.input.shape)
     lower, upper = down(case.lower).reshape(shape), up(case.upper).reshape(shape)

@@ -9,7 +9,6 @@ layer. All losses are added up and taken off at the end.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from math import prod
 
 import torch
@@ -21,37 +20,21 @@ from phalanx.bounds.ops import rows as table
 from phalanx.bounds.outward import forms
 from phalanx.bounds.outward.affine import AFFINE, MOVES, adjoint, image, lengths, magnitude, offset
 from phalanx.bounds.outward.curves import CURVES, STRAIGHT, corners, gaps
+from phalanx.bounds.outward.joints import JOINTS
 from phalanx.bounds.outward.rounding import SAFE, UNDERFLOW, UNIT, dot, down, gamma, up
+from phalanx.bounds.outward.sums import Sides, Sums, on_box
 from phalanx.bounds.problem import Between
 from phalanx.bounds.region import DUAL, Region
 from phalanx.errors import GraphError
 from phalanx.graph.ir import CONSTANT, INPUT, Graph, Node
 from phalanx.graph.run import execute
 
-COVERED = (INPUT, CONSTANT, *AFFINE, *CURVES)
+COVERED = (INPUT, CONSTANT, *AFFINE, *CURVES, *JOINTS)
 LARGEST_ROWS = 1 << 22
 """Coefficients held at once."""
 
 Slopes = Mapping[str, tuple[Tensor, Tensor]]
 """By the name of a curve: slopes of its lines, ``(S or 1, *shape)`` each; not trusted."""
-
-
-@dataclass(frozen=True, eq=False)
-class Sides:
-    """Lower and upper bounds ``(1, *shape)`` of a value; no rounding can break them."""
-
-    lower: Tensor
-    upper: Tensor
-
-    @property
-    def most(self) -> Tensor:
-        """The largest absolute value."""
-        return torch.maximum(self.lower.abs(), self.upper.abs())
-
-    def middle(self) -> tuple[Tensor, Tensor]:
-        """A centre, and a radius around it that reaches both sides."""
-        centre = (self.lower + self.upper) / 2
-        return centre, up(torch.maximum(self.upper - centre, centre - self.lower)).clamp_min(0)
 
 
 def uncovered(graph: Graph) -> Node | None:
@@ -122,10 +105,12 @@ class Passes:
             )
         if node.op in AFFINE:
             return self._image(node, inputs)
+        if node.op in JOINTS:
+            return _known(*JOINTS[node.op].interval(node, inputs))
         zero = torch.zeros_like(inputs[0].lower)
         low = gaps(node, zero, inputs[0].lower, inputs[0].upper, above=False)
         high = gaps(node, zero, inputs[0].lower, inputs[0].upper, above=True)
-        return Sides(low.nan_to_num(-torch.inf), high.nan_to_num(torch.inf))
+        return _known(low, high)
 
     def _image(self, node: Node, inputs: list[Sides]) -> Sides:
         pairs = [side.middle() for side in inputs]
@@ -134,7 +119,7 @@ class Passes:
         size = magnitude(node, [c.abs() + r for c, r in pairs]) + offset(node, centre).abs()
         radius = radius + (3 * gamma(lengths(node)[0]) * size + UNDERFLOW)
         low, high = down(centre - up(radius)), up(centre + up(radius))
-        return Sides(low.nan_to_num(-torch.inf), high.nan_to_num(torch.inf))
+        return _known(low, high)
 
     def _plain(self) -> set[str]:
         """Values whose interval is exact but for roundings: affine in independent numbers."""
@@ -164,6 +149,8 @@ class Passes:
                     mask |= (side.lower < corner) & (side.upper > corner)
             elif reader.op in CURVES:
                 mask |= side.lower < side.upper
+            elif reader.op in JOINTS:
+                mask |= JOINTS[reader.op].loose(reader, side)
         return mask
 
     def _bound(self, node: Node, chosen: Tensor, below: Tensor) -> None:
@@ -244,7 +231,8 @@ class Passes:
         Args:
             name: of the node whose value it is.
             rows: ``(S, *shape)``, taken as they are.
-            slopes: of curves; those without have usual ones.
+            slopes: of curves; those without have usual ones. Of an operator of several
+                variables any mean its box.
         """
         return self.least_of({name: rows}, Sums(len(rows), rows.dtype), slopes)
 
@@ -270,8 +258,10 @@ class Passes:
             if found is None:
                 continue
             if node.name == stop:
-                sums.add(*_on_box(found, self.sides[stop]))
+                sums.add(*on_box(found, self.sides[stop]))
                 continue
+            for name in node.inputs:
+                sums.faint(self.sides[name].most)
             for source, part in self._step(node, found, sums, slopes.get(node.name)):
                 if source in pending:
                     part = pending[source] + part  # noqa: PLW2901 - two branches meet
@@ -282,7 +272,7 @@ class Passes:
     def by_boxes(self, rows: Tensor) -> Tensor:
         """Rows of the output go back to the last curves, then meet boxes: lines without slope."""
         zero = torch.zeros(1, dtype=rows.dtype)
-        flat = {n.name: (zero, zero) for n in self.graph if n.op in CURVES}
+        flat = {n.name: (zero, zero) for n in self.graph if n.op in (*CURVES, *JOINTS)}
         return self.least(self.graph.output, rows, flat)
 
     def _step(
@@ -296,6 +286,12 @@ class Passes:
             sums.add(*dot(rows, offset(node, rows)))
             sums.lose(gamma(lengths(node)[1]), rows, self._gained(node))
             yield from zip(node.inputs, adjoint(node, rows), strict=True)
+        elif node.op in JOINTS and slopes is not None:
+            sums.add(*on_box(rows, self.sides[node.name]))
+        elif node.op in JOINTS:
+            sides = [self.sides[name] for name in node.inputs]
+            found = JOINTS[node.op].back(node, rows, sides, sums)
+            yield from zip(node.inputs, found, strict=True)
         else:
             below, low, above, high = self._lines(node, slopes)
             positive, negative = rows.clamp_min(0), rows.clamp_max(0)
@@ -338,7 +334,7 @@ class Passes:
 
     def _on_region(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         region = self.region
-        value, error = _on_box(rows, Sides(region.lower, region.upper))
+        value, error = on_box(rows, Sides(region.lower, region.upper))
         if region.norm == "linf":
             return value, error
         flat = rows.flatten(1)
@@ -350,36 +346,11 @@ class Passes:
         return torch.where(better, ball, value), torch.where(better, loss, error)
 
 
-class Sums:
-    """A constant for each row, and what it may be off by; begun with zeros."""
-
-    def __init__(self, count: int, dtype: torch.dtype) -> None:
-        self.value, self.error = torch.zeros(count, dtype=dtype), torch.zeros(count, dtype=dtype)
-
-    def add(self, value: Tensor, error: Tensor) -> None:
-        """A term that is off by ``error`` at most."""
-        self.value = self.value + value
-        self.error = self.error + error + 2 * UNIT * self.value.abs()
-
-    def lose(self, share: float, rows: Tensor, size: Tensor) -> None:
-        """``share |rows| . size``."""
-        flat = rows.flatten(1).abs()
-        self.error = self.error + share * (flat @ size.expand(1, *rows.shape[1:]).flatten())
-        self.error = self.error + UNDERFLOW * (1 + size.sum())
-
-    def lower(self) -> Tensor:
-        """What is surely below; minus infinity where nothing is."""
-        found = down(self.value - up(SAFE * self.error))
-        return found.nan_to_num(-torch.inf, torch.inf, -torch.inf)
-
-
-def _on_box(rows: Tensor, sides: Sides) -> tuple[Tensor, Tensor]:
-    """The least value of rows on a box, and what it may be off by."""
-    centre, radius = sides.middle()
-    middle, lost = dot(rows, centre)
-    reach, more = dot(rows.abs(), radius)
-    return middle - reach, lost + more + UNIT * (middle.abs() + reach)
-
-
 def _finite(slope: Tensor) -> Tensor:
     return slope.nan_to_num(0.0, 0.0, 0.0)
+
+
+def _known(low: Tensor, high: Tensor) -> Sides:
+    """What is no number says nothing; infinite bounds stay so."""
+    ends = (-torch.inf, torch.inf, -torch.inf), (torch.inf, torch.inf, -torch.inf)
+    return Sides(low.nan_to_num(*ends[0]), high.nan_to_num(*ends[1]))

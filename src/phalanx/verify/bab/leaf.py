@@ -1,4 +1,10 @@
-"""A sub-problem in which every ReLU is decided: the network is affine, and a program settles it."""
+"""A sub-problem in which every ReLU is decided: the network is affine, and a program settles it.
+
+The program only proposes: its multipliers are shares of the case's rows and multipliers of signs,
+which the backward pass of `phalanx.verify.bab.outward` weighs with every rounding counted, as it
+does what an ascent found. (`phalanx.bounds.programs` would write a column for every unit, needs an
+optional package, and its multipliers belong to rows of its own.)
+"""
 
 from __future__ import annotations
 
@@ -14,32 +20,34 @@ from phalanx.graph.run import execute
 from phalanx.specs.property import Case
 from phalanx.verify.bab.splits import Units
 
-TOLERANCE = 1e-6
-"""By how much the least value must be above zero, as the solver's own tolerance is 1e-7."""
-
 
 @dataclass(frozen=True, eq=False)
 class Leaf:
-    """What a program says.
+    """What a program says; none of it is proof.
 
     Attributes:
-        lower: the least value of the largest row; infinite where no input has these signs; minus
-            infinity where the solver failed.
-        point: a flat input where it is met, or None.
+        beta: multipliers of the signs, ``(T,)``.
+        shares: of the case's rows, ``(J,)``.
+        point: a flat input where the largest of all rows and of what signs are missed by is least;
+            None where the solver failed.
     """
 
-    lower: float
+    beta: Tensor
+    shares: Tensor
     point: Tensor | None
 
 
 def settled(graph: Graph, case: Case, units: Units, signs: Tensor) -> Leaf:
-    """The least value of the case's largest row where all units have signs ``(T,)``.
+    """The least, over the box, of the largest of ``rows`` and ``- signs z``, units having signs.
+
+    It is above zero exactly where no counterexample has these signs, whether for its rows or
+    because no input has them; and then the multipliers show it (Farkas's lemma).
 
     Args:
         graph: from `prepare`, in float64.
         case: its box and its rows.
         units: the open ReLUs; all others have the sign that their boxes say.
-        signs: 1 or -1.
+        signs: 1 or -1, ``(T,)``.
     """
     free = (case.lower < case.upper).nonzero().squeeze(1)
     base = case.lower.clone()
@@ -50,25 +58,26 @@ def settled(graph: Graph, case: Case, units: Units, signs: Tensor) -> Leaf:
     y = values[graph.output].flatten(1) @ case.outputs.T + case.offset
     if case.inputs is not None:
         y = y + points @ case.inputs.T
-    z = units.gathered({node.name: values[node.inputs[0]] for node in units.nodes})
-    # Variables: how far every input is on its way from below to above, and the largest row.
-    rows = torch.cat([(y[1:] - y[0]).T, -torch.ones(len(case.offset), 1)], 1)
-    sides = torch.cat([-((z[1:] - z[0]) * signs).T, torch.zeros(len(signs), 1)], 1)
-    ends = torch.cat([-y[0], z[0] * signs])
+    missed = y
+    if len(units):
+        z = units.gathered({node.name: values[node.inputs[0]] for node in units.nodes})
+        missed = torch.cat([y, -z * signs], 1)
+    # Variables: how far every input is on its way from below to above, and the largest of all.
+    rows = torch.cat([(missed[1:] - missed[0]).T, -torch.ones(missed.shape[1], 1)], 1)
     found = linprog(
         np.append(np.zeros(len(width)), 1.0),
-        torch.cat([rows, sides]).numpy(),
-        ends.numpy(),
+        rows.numpy(),
+        -missed[0].numpy(),
         bounds=[(0.0, 1.0)] * len(width) + [(None, None)],
         method="highs",
     )
-    if found.status == 2:
-        return Leaf(float("inf"), None)
-    if found.status != 0 or found.fun is None or found.x is None or not np.isfinite(found.fun):
-        return Leaf(float("-inf"), None)
+    count = len(case.offset)
+    if found.status != 0 or found.x is None:
+        return Leaf(torch.zeros(len(signs)).double(), torch.ones(count).double() / count, None)
+    weights = torch.from_numpy(-np.asarray(found.ineqlin.marginals, dtype=np.float64))
     point = base.clone()
     point[free] = base[free] + torch.from_numpy(found.x[:-1]) * width
-    return Leaf(float(found.fun), point.clamp(case.lower, case.upper))
+    return Leaf(weights[count:], weights[:count], point.clamp(case.lower, case.upper))
 
 
 def _affine(graph: Graph, units: Units, signs: Tensor, x: Tensor) -> dict[str, Tensor]:

@@ -15,13 +15,19 @@ from phalanx.specs.property import Case
 from phalanx.verdicts import Verdict
 from phalanx.verify.bab.ascent import Ascent, Climbed, Steps
 from phalanx.verify.bab.inputs import Confirm, Network, Progress, inward
-from phalanx.verify.bab.leaf import TOLERANCE, settled
+from phalanx.verify.bab.leaf import settled
+from phalanx.verify.bab.outward import Counted, Decided
+from phalanx.verify.bab.proved import Checked, Proved, boxes_of
 from phalanx.verify.bab.splits import Domains, Units, halves, root, together, units
 from phalanx.verify.bounding import Timed
 from phalanx.verify.outcome import EXHAUSTED, TIMEOUT, Clock, Outcome, OutOfTime
+from phalanx.verify.proof.passes import Net, net_of
 
 NAME = "relu-splitting"
 """The engine's name in an outcome."""
+
+CLOSING = "seconds of closing"
+"""Among the numbers of an outcome: for counting roundings, box and sub-problems."""
 
 LONGEST = 1.5
 """Seconds that a batch may take; its passes look at the clock."""
@@ -41,6 +47,7 @@ class ReluOptions:
         batch: sub-problems bounded at once; None: by the size of the network.
         confirm: asked about every counterexample; None: it is believed.
         progress: told after every batch; None: nobody is.
+        proof: close what a proof's checker closes, and keep how.
     """
 
     first: Steps = field(default_factory=lambda: Steps(iterations=40))
@@ -49,6 +56,37 @@ class ReluOptions:
     batch: int | None = None
     confirm: Confirm | None = None
     progress: Callable[[Progress], None] | None = None
+    proof: bool = False
+
+
+@dataclass(eq=False)
+class Whole:
+    """What is found once for each box, whichever of its cases asks.
+
+    Attributes:
+        units: the ReLUs that CROWN leaves open, with its boxes: what the search goes by.
+        net: the network as a proof's checker has it; None: no proof is asked for.
+        passes: boxes that hold outward, made when a sub-problem is to be closed for the first time.
+        checked: the checker's own.
+    """
+
+    units: Units
+    net: Net | None = None
+    passes: Decided | None = None
+    checked: Checked | None = None
+
+    def closer(self, graph: Graph, case: Case, clock: Clock) -> Counted | Proved:
+        """Who closes the sub-problems of a case of this box.
+
+        Raises:
+            OutOfTime: the clock ran out.
+        """
+        if self.net is not None:
+            self.checked = self.checked or boxes_of(self.net, case)
+            return Proved(self.checked, case, self.units)
+        self.passes = self.passes or Decided(graph, case, clock)
+        self.passes.clock = clock
+        return Counted(self.passes, case, self.units)
 
 
 def split_relus(  # noqa: PLR0917 - of a search
@@ -57,7 +95,7 @@ def split_relus(  # noqa: PLR0917 - of a search
     network: Network,
     clock: Clock,
     options: ReluOptions | None = None,
-    known: Units | None = None,
+    known: Whole | None = None,
 ) -> Outcome:
     """Search a case's box.
 
@@ -67,18 +105,19 @@ def split_relus(  # noqa: PLR0917 - of a search
         network: where counterexamples are tried.
         clock: when to stop.
         options: see `ReluOptions`.
-        known: `on_whole_box` of this box, where other cases of it have asked before.
+        known: of this box, where other cases of it have asked before.
 
     Returns:
-        VERIFIED: in ``real`` arithmetic: every sub-problem has a bound above zero in float64, or a
-        program whose least value is. FALSIFIED with a witness. UNKNOWN: the time ran out, or what
-        is left has no ReLU to decide.
+        VERIFIED in ``outward`` arithmetic: every sub-problem has a bound that is above zero with
+        all roundings counted. FALSIFIED with a witness. UNKNOWN: the time ran out, or what is left
+        has no ReLU to decide.
     """
     other = next((n for n in graph if n.op not in (INPUT, CONSTANT, "relu", *AFFINE)), None)
     if other is not None:
         return Outcome(Verdict.UNKNOWN, f"only ReLUs are split, and {other.name!r} is {other.op}")
     try:
-        known = known or on_whole_box(graph, case, clock)
+        net = net_of(graph) if options is not None and options.proof else None
+        known = known or Whole(on_whole_box(graph, case, clock), net)
         return _Search(graph, case, network, clock, options or ReluOptions(), known).run()
     except OutOfTime:
         return Outcome(Verdict.UNKNOWN, TIMEOUT)
@@ -92,13 +131,14 @@ class _Search:
         network: Network,
         clock: Clock,
         options: ReluOptions,
-        known: Units,
+        known: Whole,
     ) -> None:
         self.graph, self.case, self.network = graph, case, network
         self.clock, self.options = clock, options
-        self.units = known
+        self.known, self.units = known, known.units
         self.quick = Ascent(graph.to(torch.float32), case, self.units, clock)
-        self.sure = Ascent(graph, case, self.units, clock)
+        self.closer: Counted | Proved | None = None
+        self.counting = 0.0
         self.lows, self.highs = (s.float() for s in self._sides())
         widest = sum(torch.Size(node.shape).numel() for node in graph)
         self.batch = options.batch or max(1, min(512, NUMBERS_AT_ONCE // widest))
@@ -149,11 +189,14 @@ class _Search:
             "waiting": len(self.waiting),
             "programs": self.leaves,
             "units": len(self.units),
-            "arithmetic": "real",
+            "arithmetic": "outward",
+            CLOSING: round(self.counting, 3),
         }
-        return Outcome(
-            verdict, reason, witness, None if witness is not None else self._lower(), stats
-        )
+        lower = None if witness is not None else self._lower()
+        evidence = None
+        if verdict is Verdict.VERIFIED and isinstance(self.closer, Proved):
+            evidence = self.closer.evidence()
+        return Outcome(verdict, reason, witness, lower, stats, evidence)
 
     def _taken(self) -> Domains:
         """The worst of those that wait; where they fill the memory, the newest."""
@@ -200,19 +243,26 @@ class _Search:
         return None
 
     def _closed(self, taken: Domains, found: Climbed) -> Tensor:
-        """Which bounds are above zero in double precision too."""
+        """Which bounds are above zero with every rounding counted too."""
         closed = torch.zeros(len(taken), dtype=torch.bool)
         above = (found.bound > 0).nonzero().squeeze(1)
-        if not len(above):
-            return closed
-        again = Domains(
-            taken.signs[above], found.alpha[above], found.beta[above], found.weights[above],
-            taken.bound[above],
-        )  # fmt: skip
-        sure = self.sure.once(again).bound
-        closed[above] = sure > 0
-        if bool((sure > 0).any()):
-            self.lowest = min(self.lowest, float(sure[sure > 0].min()))
+        if len(above):
+            shares = torch.softmax(found.weights[above].double(), 1)
+            parts = (taken.signs[above], found.alpha[above], found.beta[above], shares)
+            closed[above] = self._counted(*parts)
+        return closed
+
+    def _counted(self, signs: Tensor, alpha: Tensor, beta: Tensor, shares: Tensor) -> Tensor:
+        """Whether sub-problems are closed ``(D,)``; see `Counted.least`."""
+        begun = self.clock.spent()
+        if self.closer is None:
+            self.closer = self.known.closer(self.graph, self.case, self.clock)
+        lower = self.closer.least(signs, alpha, beta, shares)
+        self.counting += self.clock.spent() - begun
+        closed = lower > 0
+        # The largest row is at least the mean; of a sub-problem without inputs nothing is said.
+        scaled = torch.where(closed, lower / shares.double().clamp_min(0).sum(1), torch.inf)
+        self.lowest = min(self.lowest, float(scaled.min()))
         return closed
 
     def _leaf(self, signs: Tensor) -> Tensor | None:
@@ -220,13 +270,13 @@ class _Search:
         if self.clock.expired():
             raise OutOfTime
         leaf = settled(self.graph, self.case, self.units, signs)
-        if leaf.lower > TOLERANCE:
-            self.lowest = min(self.lowest, leaf.lower)
+        none = torch.zeros(1, len(signs))
+        if bool(self._counted(signs[None], none, leaf.beta[None], leaf.shares[None])):
             return None
         witness = None if leaf.point is None else self._tried(leaf.point[None])
         if witness is None:
             self.stuck += 1
-            self.lowest = min(self.lowest, leaf.lower)
+            self.lowest = -torch.inf
         return witness
 
     def _tried(self, points: Tensor) -> Tensor | None:

@@ -18,10 +18,10 @@ from phalanx.verdicts import Verdict
 from phalanx.verify.bab.bounders import EngineBounder, dense_bounder
 from phalanx.verify.bab.cases import side_by_side
 from phalanx.verify.bab.inputs import Bounder, InputOptions, Network, split_inputs
+from phalanx.verify.bab.relus import CLOSING, ReluOptions, Whole, on_whole_box, split_relus
 from phalanx.verify.bab.relus import NAME as RELUS
-from phalanx.verify.bab.relus import ReluOptions, on_whole_box, split_relus
-from phalanx.verify.bab.splits import Units
 from phalanx.verify.outcome import TIMEOUT, Clock, Outcome, OutOfTime
+from phalanx.verify.proof.passes import Net, net_of
 
 FEW_INPUTS = 32
 """Free inputs up to which boxes of inputs are split."""
@@ -78,7 +78,8 @@ def search(
         found = _on_inputs(ready, every, _network(graph), part, options.inputs)
         if found.verdict is not Verdict.UNKNOWN or (alone and found.reason == TIMEOUT):
             return found
-    after = _on_relus(ready, every, _network(graph), clock, options.relus)
+    net = net_of(graph) if options.relus.proof else None
+    after = _on_relus(ready, every, _network(graph), clock, options.relus, net)
     return after if found is None or after.verdict is not Verdict.UNKNOWN else found
 
 
@@ -96,27 +97,33 @@ def _on_inputs(
     return split_inputs(together, bounder, network, clock, options)
 
 
-def _on_relus(
-    ready: Graph, cases: list[Case], network: Network, clock: Clock, options: ReluOptions
+def _on_relus(  # noqa: PLR0917 - of a search
+    ready: Graph,
+    cases: list[Case],
+    network: Network,
+    clock: Clock,
+    options: ReluOptions,
+    net: Net | None,
 ) -> Outcome:
     """Case by case; what the whole box says is found once for each box."""
-    known: dict[bytes, Units] = {}
-    stats: dict[str, Any] = {"arithmetic": "real", "domains": 0, "programs": 0}
-    lower = math.inf
+    known: dict[bytes, Whole] = {}
+    stats: dict[str, Any] = {"arithmetic": "outward", "domains": 0, "programs": 0, CLOSING: 0.0}
+    lower, found = math.inf, Outcome(Verdict.VERIFIED, RELUS)
     for case in cases:
         key = torch.cat([case.lower, case.upper]).numpy().tobytes()
         try:
             if key not in known:
-                known[key] = on_whole_box(ready, case, clock)
+                known[key] = Whole(on_whole_box(ready, case, clock), net)
         except OutOfTime:
             return Outcome(Verdict.UNKNOWN, TIMEOUT, stats=stats)
         found = split_relus(ready, case, network, clock, options, known[key])
-        for name in ("domains", "programs"):
+        for name in ("domains", "programs", CLOSING):
             stats[name] += found.stats.get(name, 0)
         if found.verdict is not Verdict.VERIFIED:
             return replace(found, stats={**found.stats, **stats})
         lower = min(lower, math.inf if found.lower is None else found.lower)
-    return Outcome(Verdict.VERIFIED, RELUS, lower=lower, stats=stats)
+    evidence = found.evidence if len(cases) == 1 else None
+    return Outcome(Verdict.VERIFIED, RELUS, lower=lower, stats=stats, evidence=evidence)
 
 
 def _network(graph: Graph) -> Network:

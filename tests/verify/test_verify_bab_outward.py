@@ -1,0 +1,137 @@
+"""Sub-problems closed outward: against rational arithmetic, bad multipliers, what roundings do."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from itertools import product
+
+import pytest
+import torch
+from bab_nets import drawn
+from verify_nets import affine, case, double
+
+from phalanx.bounds.prepare import prepare
+from phalanx.graph.ir import Graph, Node
+from phalanx.specs.property import Case
+from phalanx.verdicts import Verdict
+from phalanx.verify.bab.ascent import Steps
+from phalanx.verify.bab.outward import Counted, Decided
+from phalanx.verify.bab.relus import ReluOptions, on_whole_box, split_relus
+from phalanx.verify.bab.splits import Units
+from phalanx.verify.outcome import Clock, OutOfTime
+
+
+def ready(graph: Graph) -> Graph:
+    return prepare(graph.to(torch.float64)).to(torch.float64)
+
+
+def closer(graph: Graph, own: Case) -> tuple[Counted, Units]:
+    made = ready(graph)
+    known = on_whole_box(made, own, Clock())
+    return Counted(Decided(made, own, Clock()), own, known), known
+
+
+def exactly(graph: Graph, x: list[Fraction]) -> dict[str, list[Fraction]]:
+    """Values of all nodes at a point, in rational numbers."""
+    values = {graph.input.name: x}
+    for node in graph.nodes[1:]:
+        read = [number for name in node.inputs for number in values[name]]
+        if node.op == "linear":
+            pairs = zip(node.tensors["weight"].tolist(), node.tensors["bias"].tolist(), strict=True)
+            values[node.name] = [
+                sum((Fraction(w) * v for w, v in zip(row, read, strict=True)), Fraction(shift))
+                for row, shift in pairs
+            ]
+        elif node.op == "relu":
+            values[node.name] = [max(v, Fraction(0)) for v in read]
+        else:
+            values[node.name] = read
+    return values
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("mixed", [False, True])
+def test_bounds_hold_in_rational_arithmetic(seed: int, mixed: bool) -> None:
+    """Random slopes, multipliers and shares: no point with the signs is below the bound."""
+    graph = drawn(seed, ((4, 3), (5,), (3, 2, 2))[seed % 3], skip=seed % 2 == 0)
+    own = case([[1.0, -0.3], [0.5, -1.0]], [0.1, -0.7])
+    if mixed:
+        inputs = torch.tensor([[0.7, 0.0], [-0.1, 0.3]], dtype=torch.float64)
+        own = Case(own.lower, own.upper, own.outputs, own.offset, inputs)
+    counted, units = closer(graph, own)
+    draw = torch.Generator().manual_seed(seed)
+    signs = torch.randint(-1, 2, (8, len(units)), generator=draw)
+    alpha, beta = (torch.rand(8, len(units), generator=draw).double() for _ in range(2))
+    shares = torch.rand(8, 2, generator=draw).double()
+    found = counted.least(signs, alpha, 3 * beta, shares)
+    assert bool(torch.isfinite(found).all())
+    names = [
+        (n.inputs[0], int(e)) for n, es in zip(units.nodes, units.entries, strict=True) for e in es
+    ]
+    for a, b in product(range(-4, 5), repeat=2):
+        x = [Fraction(a, 4), Fraction(b, 4)]
+        values = exactly(graph, x)
+        z = [values[name][entry] for name, entry in names]
+        rows = []
+        for j in range(2):
+            y = zip(own.outputs[j].tolist(), values[graph.output], strict=True)
+            total = sum((Fraction(c) * v for c, v in y), Fraction(own.offset[j].item()))
+            if own.inputs is not None:
+                total += sum(
+                    Fraction(c) * v for c, v in zip(own.inputs[j].tolist(), x, strict=True)
+                )
+            rows.append(total)
+        for d in range(8):
+            if all(s * v >= 0 for s, v in zip(signs[d].tolist(), z, strict=True)):
+                mean = sum(Fraction(w) * r for w, r in zip(shares[d].tolist(), rows, strict=True))
+                for s, m, v in zip(signs[d].tolist(), beta[d].tolist(), z, strict=True):
+                    mean -= s * 3 * Fraction(m) * v
+                assert Fraction(found[d].item()) <= mean
+
+
+def test_bad_numbers_are_no_bound() -> None:
+    graph, own = drawn(1, (4, 2)), case([[1.0, -1.0]], [50.0])
+    counted, units = closer(graph, own)
+    signs = torch.ones(1, len(units))
+    none, one = torch.zeros(1, len(units)), torch.ones(1, 1)
+    assert counted.least(signs, none, none, one).item() > 0
+    assert counted.least(signs, none, none, -one).item() <= 0
+    assert counted.least(signs, none, none, torch.full((1, 1), torch.nan)).item() <= 0
+    open_ = torch.zeros(1, len(units))
+    assert counted.least(open_, none * torch.nan, none, one).item() == -torch.inf
+    # A multiplier with the wrong sign, or of an open unit, is nothing.
+    plain = counted.least(signs, none, none, one)
+    assert torch.equal(counted.least(signs, none, none - 3, one), plain)
+    assert torch.equal(
+        counted.least(open_, none, none + 3, one), counted.least(open_, none, none, one)
+    )
+
+
+def cancelling(offset: float) -> tuple[Graph, Case]:
+    """``0.1 h + 0.2 h - 0.3 h``: in floats not what it is in truth."""
+    last = affine([[0.1, 0.2, -0.3], [0, 0, 0]], [0.0, 0.0], kind=torch.float64)
+    first = affine([[1.0]] * 3, [0.0] * 3, kind=torch.float64)
+    nodes = (
+        Node("x", "input", (), (1,)),
+        Node("z", "linear", ("x",), (3,), {}, first),
+        Node("h", "relu", ("z",), (3,)),
+        Node("y", "linear", ("h",), (2,), {}, last),
+    )
+    own = Case(double(-1), double(1), double(1, 0)[None], double(offset))
+    return Graph(nodes, "y"), own
+
+
+@pytest.mark.parametrize(("offset", "proven"), [(1e-17, False), (1e-12, True)])
+def test_what_only_roundings_prove_is_left_open(offset: float, proven: bool) -> None:
+    """0.1 + 0.2 - 0.3 in exact arithmetic of float64's numbers is 2.8e-17 above zero."""
+    graph, own = cancelling(offset)
+    options = ReluOptions(Steps(iterations=0), Steps(iterations=0))
+    found = split_relus(ready(graph), own, lambda x: torch.ones(len(x), 2), Clock(60.0), options)
+    assert found.verdict is (Verdict.VERIFIED if proven else Verdict.UNKNOWN)
+    assert found.stats["arithmetic"] == "outward"
+
+
+def test_time_is_looked_at() -> None:
+    graph = drawn(1, (4, 3))
+    with pytest.raises(OutOfTime):
+        Decided(ready(graph), case([[1.0, -1.0]], [50.0]), Clock(1e-9))
