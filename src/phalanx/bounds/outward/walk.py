@@ -241,10 +241,16 @@ class Walk:
             self._usual[node.name] = self._bent(node, *self.usual_slopes(node))
         return self._usual[node.name]
 
-    def _bent(self, node: Node, below: Tensor, above: Tensor) -> Bends:
+    def with_offsets(self, node: Node, below: Tensor, above: Tensor) -> tuple[Tensor, ...]:
+        """Slopes below, their offsets, slopes above, and theirs; slopes may become others."""
         side = self.sides[node.inputs[0]]
         low = gaps(node, below, side.lower, side.upper, above=False)
         high = gaps(node, above, side.lower, side.upper, above=True)
+        return below, low, above, high
+
+    def _bent(self, node: Node, below: Tensor, above: Tensor) -> Bends:
+        side = self.sides[node.inputs[0]]
+        below, low, above, high = self.with_offsets(node, below, above)
         middle, half = (above + below) / 2, (above - below) / 2
         # Two products and their difference; that the middle and the half were rounded; an exact
         # product where the lines have one slope.
