@@ -1,4 +1,4 @@
-"""A network as matrices between its open ReLUs: against the network, and slopes against quotients."""
+"""A network as matrices between open ReLUs: against the network; slopes against quotients."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def convolutional(seed: int) -> Graph:
     def numbers(*shape: int) -> torch.Tensor:
         return torch.randn(*shape, generator=draw, dtype=torch.float64)
 
-    conv = {"weight": numbers(3, 1, 1, 2), "bias": numbers(3)}
+    conv = {"weight": numbers(3, 1, 2, 1), "bias": numbers(3)}
     same = {"weight": numbers(3, 3, 1, 1), "bias": numbers(3)}
-    both = {"stride": (1, 1), "padding": ((0, 1), (0, 1)), "dilation": (1, 1), "groups": 1}
-    none = {**both, "padding": ((0, 0), (0, 0))}
+    both = {"stride": (1, 1), "padding": (1, 0), "dilation": (1, 1), "groups": 1}
+    none = {**both, "padding": (0, 0)}
     last = {"weight": numbers(2, 12), "bias": numbers(2)}
     nodes = (
         Node("x", "input", (), (2,)),
@@ -51,9 +51,8 @@ def convolutional(seed: int) -> Graph:
 
 
 def networks() -> list[Graph]:
-    return [
-        *(drawn(seed, ((4, 3), (5,), (3, 2, 2))[seed % 3], skip=seed % 2 == 0) for seed in range(6))
-    ]
+    widths = ((4, 3), (5,), (3, 2, 2))
+    return [drawn(seed, widths[seed % 3], skip=seed % 2 == 0) for seed in range(6)]
 
 
 @pytest.mark.parametrize("graph", networks())
