@@ -477,3 +477,18 @@ def test_cases_are_bounded_together_as_they_are_alone() -> None:
     np.testing.assert_allclose(together.lower(net, own), alone, atol=1e-9)
     plain = Bounds.of(net, {k: ByBound(bound.row) for k, bound in told.items()}).lower(net, own)
     assert (np.abs(plain - alone) > 1e-3).any()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("kind", ["boxes", "signs"])
+def test_no_proof_of_what_is_false_is_accepted_of_two_hundred(kind: str) -> None:
+    for seed in range(100, 300):
+        graph, prop = asked(seed, 0.01)
+        proof, draw = proven(graph, prop, kind), np.random.default_rng(seed)
+        assert holds(proof, graph, prop), seed
+        for slack in (-1e-9, -0.01, -0.5):
+            _, wrong = asked(seed, slack)
+            assert not holds(proof, graph, wrong), seed
+            for _ in range(20):
+                assert not holds(scrambled(proof, draw), graph, wrong), seed

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -71,10 +72,12 @@ class Inside:
     Attributes:
         boxes: of all nodes of a prepared graph, ``(1, *shape)``.
         between: how those were found that CROWN did not find, for whoever checks them again.
+        kept: what an engine keeps for the next case of the box.
     """
 
     boxes: Mapping[str, Box]
     between: Mapping[str, Between] = field(default_factory=dict)
+    kept: dict[str, Any] = field(default_factory=dict)
 
 
 def inside_of(trace: Trace, element: int = 0) -> Inside | None:

@@ -121,8 +121,7 @@ def _on_relus(
         try:
             if key not in known:
                 same = [other for other in cases if key_of(other.lower, other.upper) == key]
-                known[key] = on_whole_box(ready, same, clock)
-            known[key].net = net
+                known[key] = on_whole_box(ready, same, clock).checked_by(net, ready, case)
         except OutOfTime:
             return Outcome(Verdict.UNKNOWN, TIMEOUT, stats=stats)
         found = split_relus(ready, case, network, clock, options, known[key])

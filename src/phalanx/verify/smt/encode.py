@@ -1,9 +1,9 @@
 """`encode`: a network on a box and the rows of a case, in exact rational numbers.
 
 The graph is taken as it is written: what folds layers into each other rounds their weights. What a
-piecewise linear operator reads is known to lie in a box, found in double precision with every
-rounding counted (`phalanx.bounds.outward`) and cut with exact intervals; pieces that the box does
-not meet are left out, and those that are left out are proven to be unneeded.
+piecewise linear operator reads lies in a box that was found in double precision with every rounding
+counted (`phalanx.bounds.outward`), or, where that has no answer, in the exact interval of its form;
+pieces that the box does not meet are left out, because no input reaches them.
 """
 
 from __future__ import annotations
@@ -237,17 +237,15 @@ def _bent(draft: Draft, node: Node, source: Sequence[Form], sides: Sides | None)
 
 
 def _ends(draft: Draft, source: Sequence[Form], sides: Sides | None) -> list[Range]:
-    """Where each number lies: the exact interval of its form, cut with the outward box."""
-    found = [draft.range_of(form) for form in source]
+    """Where each number lies: in its outward box, else in the exact interval of its form."""
     if sides is None:
-        return found
+        return [draft.range_of(form) for form in source]
     lows, highs = (side.flatten().tolist() for side in (sides.lower, sides.upper))
     return [
-        (
-            max(low, Fraction(below)) if isfinite(below) else low,
-            min(high, Fraction(above)) if isfinite(above) else high,
-        )
-        for (low, high), below, above in zip(found, lows, highs, strict=True)
+        (Fraction(low), Fraction(high))
+        if isfinite(low) and isfinite(high)
+        else draft.range_of(form)
+        for form, low, high in zip(source, lows, highs, strict=True)
     ]
 
 
