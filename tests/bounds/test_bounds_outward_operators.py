@@ -14,9 +14,11 @@ from bounds_nets import CASES, CURVES, POOL, POSITIVE, Net, around, network
 from torch import Tensor
 
 from phalanx.bounds.outward import pooling, products, samples, smooth, steps
+from phalanx.bounds.outward.affine import adjoint, offset
 from phalanx.bounds.outward.curves import gaps
 from phalanx.bounds.outward.joints import JOINTS
 from phalanx.bounds.outward.passes import Passes, uncovered
+from phalanx.bounds.outward.picks import picked
 from phalanx.bounds.outward.recheck import recheck
 from phalanx.bounds.outward.sums import Sides, Sums
 from phalanx.bounds.prepare import prepare
@@ -302,3 +304,28 @@ def test_what_may_exceed_all_numbers_has_no_bound() -> None:
     region = type(side)(side.lower * 0 + 1, side.upper * 0 + 1, side.centre * 0 + 1)
     found = Passes(graph, region).sides[graph.output]
     assert found.upper.item() == float("inf"), "its exponential has no float, its logarithm is 800"
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("op", ["linear", "conv"])
+def test_rows_of_single_entries_are_those_of_the_adjoint(op: str, bias: bool) -> None:
+    net = Net(3, (5,) if op == "linear" else (2, 6, 5))
+    tensors = {"weight": net.draw(*((4, 5) if op == "linear" else (3, 2, 3, 2)))}
+    tensors |= {"bias": net.draw(len(tensors["weight"]))} if bias else {}
+    options = {"stride": (2, 1), "padding": (1, 2), "dilation": (1, 2), "groups": 1}
+    net.add(op, tensors=tensors, **(options if op == "conv" else {}))
+    node = prepare(net.builder.graph(net.last))[net.last]
+    count = math.prod(node.shape)
+    unit = torch.diag(torch.arange(count, dtype=torch.float64).remainder(2) * 2 - 1)
+    found = picked(node, torch.arange(count), unit.diagonal())
+    assert found is not None
+    rows = unit.reshape(-1, *node.shape)
+    assert torch.equal(found[0], adjoint(node, rows)[0])
+    assert torch.equal(found[1], (rows * offset(node, rows)).flatten(1).sum(1))
+
+
+def test_entries_of_other_operators_have_no_rows_at_hand() -> None:
+    for case in ("avg-pool", "conv-transpose"):
+        graph = prepare(network(case))
+        node = next(n for n in graph if n.op == case)
+        assert picked(node, torch.tensor([0]), torch.ones(1).double()) is None

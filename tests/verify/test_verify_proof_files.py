@@ -25,7 +25,7 @@ from phalanx.verify.proof.bounds import Bounds
 from phalanx.verify.proof.boxes import extended, parsed
 from phalanx.verify.proof.broken import ProofBroken
 from phalanx.verify.proof.check import check, check_files
-from phalanx.verify.proof.evidence import ByBoxes
+from phalanx.verify.proof.evidence import ByBound, ByBoxes
 from phalanx.verify.proof.file import Identity, Proof, read, write
 from phalanx.verify.proof.passes import net_of
 from phalanx.verify.proof.rows import Rows
@@ -461,3 +461,34 @@ def test_trees_are_read_as_they_were_walked() -> None:
     tree = parsed(found, 2)
     assert (tree.lower.tolist(), tree.upper.tolist()) == ([1, -1, 3, -1, -1], [2, -1, 4, -1, -1])
     assert ROWS
+
+
+def test_cases_are_bounded_together_as_they_are_alone() -> None:
+    """Over two boxes, with slopes of their own and without."""
+    graph, rows, _ = small(7)
+    net, draw = net_of(graph), np.random.default_rng(0)
+    cases = [case(rows, [0.5 * k] * len(rows), side=1.0 - 0.5 * (k % 2)) for k in range(9)]
+    own = [Rows.of(each, net) for each in cases]
+    slopes = {node.name: draw.random(node.shape) for node in net.relus}
+    told = {k: ByBound(k % len(rows), slopes if k % 3 else {}) for k in range(9)}
+    together = Bounds.of(net, told)
+    assert together.own.tolist() == [-1, 0, 1, -1, 2, 3, -1, 4, 5]
+    alone = [Bounds.of(net, {k: bound}).lower(net, own)[0] for k, bound in told.items()]
+    np.testing.assert_allclose(together.lower(net, own), alone, atol=1e-9)
+    plain = Bounds.of(net, {k: ByBound(bound.row) for k, bound in told.items()}).lower(net, own)
+    assert (np.abs(plain - alone) > 1e-3).any()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("kind", ["boxes", "signs"])
+def test_no_proof_of_what_is_false_is_accepted_of_two_hundred(kind: str) -> None:
+    for seed in range(100, 300):
+        graph, prop = asked(seed, 0.01)
+        proof, draw = proven(graph, prop, kind), np.random.default_rng(seed)
+        assert holds(proof, graph, prop), seed
+        for slack in (-1e-9, -0.01, -0.5):
+            _, wrong = asked(seed, slack)
+            assert not holds(proof, graph, wrong), seed
+            for _ in range(20):
+                assert not holds(scrambled(proof, draw), graph, wrong), seed

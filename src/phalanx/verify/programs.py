@@ -18,7 +18,7 @@ from phalanx.verify.engine import Task
 
 
 def bounded(task: Task) -> Engine:
-    """CROWN's boxes of all values over the case's box.
+    """Boxes of all values over the case's box: CROWN's, where no better ones are known.
 
     Raises:
         GraphError: an operator that is not bounded. OutOfTime: the clock ran out.
@@ -27,7 +27,8 @@ def bounded(task: Task) -> Engine:
     graph = prepared(task.graph, mixed=case.inputs is not None)
     lower, upper = (side.reshape(1, *graph.input.shape) for side in (case.lower, case.upper))
     region = Timed(lower, upper, (lower + upper) / 2, clock=task.clock)
-    engine = Engine(graph, region, Settings())
+    given = task.inside.boxes if task.inside is not None and case.inputs is None else {}
+    engine = Engine(graph, region, Settings(), given=given)
     with torch.no_grad():
         engine.bound_all()
     return engine

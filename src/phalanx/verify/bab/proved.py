@@ -6,8 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from phalanx.bounds.ops import Box
+from phalanx.graph.ir import Graph
 from phalanx.specs.property import Case
-from phalanx.verify.bab.splits import Units
+from phalanx.verify.bab.splits import Units, units
 from phalanx.verify.proof.evidence import BySigns
 from phalanx.verify.proof.passes import Net
 from phalanx.verify.proof.passes import Passes as Checked
@@ -23,6 +25,21 @@ def boxes_of(net: Net, case: Case) -> Checked:
     """The checker's boxes in between on the box of a case."""
     rows = Rows.of(case, net)
     return Checked(net, rows.lower[None], rows.upper[None])
+
+
+def as_checked(graph: Graph, found: Units, passes: Checked) -> Units:
+    """Units and boxes of a search, with the checker's boxes of what ReLUs read.
+
+    What is open to the checker alone could never be decided else; its names of ReLUs are those of
+    the prepared graph.
+    """
+    boxes, own = dict(found.boxes), {node.name: node for node in passes.net.relus}
+    for node in graph:
+        if node.op == "relu":
+            sides = passes.sides[own[node.name].inputs[0]]
+            shape = boxes[node.inputs[0]].lower.shape
+            boxes[node.inputs[0]] = Box(*(torch.from_numpy(s.reshape(shape)) for s in sides))
+    return units(graph, boxes)
 
 
 class Proved:

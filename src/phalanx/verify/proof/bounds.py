@@ -15,6 +15,9 @@ from phalanx.verify.proof.rounding import Array
 from phalanx.verify.proof.rows import Rows, weighed
 
 NUMBERS_AT_ONCE = 1 << 20
+MOST_AT_ONCE = 512
+FEWER_BOXES = 8
+"""Boxes of a pass, each with as many rows as it has values, are fewer than its cases by this."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,27 +77,22 @@ class Bounds:
         return np.concatenate([np.zeros(0), *(self._lower(net, cases, g) for g in groups)])
 
     def _lower(self, net: Net, cases: Sequence[Rows], group: list[int]) -> Array:
-        """Bounds of some cases."""
-        keys: dict[bytes, int] = {}
+        """Bounds of some cases: all their rows side by side."""
+        places: dict[bytes, int] = {}
         boxes: list[Rows] = []
-        at: list[int] = []
-        for k in group:
-            rows = cases[self.cases[k]]
-            if rows.key not in keys:
-                keys[rows.key] = len(boxes)
+        at = np.zeros(len(group), dtype=np.int64)
+        for k, member in enumerate(group):
+            rows = cases[self.cases[member]]
+            if rows.key not in places:
+                places[rows.key] = len(boxes)
                 boxes.append(rows)
-            at.append(keys[rows.key])
+            at[k] = places[rows.key]
         lower, upper = (np.stack([getattr(r, side) for r in boxes]) for side in ("lower", "upper"))
-        passes, found = Passes(net, lower, upper), []
-        for k, box in zip(group, at, strict=True):
-            rows, where = cases[self.cases[k]], np.array([box], dtype=np.int64)
-            share = np.zeros((1, len(rows)))
-            share[0, self.rows[k]] = 1.0
-            lines = None
-            if self.own[k] >= 0:
-                lines = moved(passes, box, self.slopes[self.own[k]])
-            found.append(weighed(passes, rows, share, where, lines=lines).lower[0])
-        return np.array(found)
+        passes = Passes(net, lower, upper)
+        asked = joined([(cases[self.cases[k]], int(self.rows[k])) for k in group])
+        own = self.own[group]
+        lines = moved(passes, at, self.slopes, own) if bool((own >= 0).any()) else None
+        return weighed(passes, asked, np.eye(len(group)), at, lines=lines).lower
 
     def _in_range(self, net: Net, cases: Sequence[Rows]) -> None:
         count = len(self.cases)
@@ -123,27 +121,54 @@ def flat_slopes(net: Net, slopes: Mapping[str, Array]) -> NDArray[np.float16]:
     return np.concatenate([np.zeros(0), *parts]).clip(0, 1).astype(np.float16)
 
 
-def moved(passes: Passes, box: int, slopes: NDArray[np.float16]) -> dict[str, Lines]:
-    """The lines of one box with other slopes below ReLUs whose sign is open."""
+def joined(picked: Sequence[tuple[Rows, int]]) -> Rows:
+    """One row of each of several cases, as if they were one; its box is that of the first."""
+    inputs = None
+    if any(rows.inputs is not None for rows, _ in picked):
+        shape = next(rows.inputs.shape[1:] for rows, _ in picked if rows.inputs is not None)
+        none = np.zeros(shape)
+        inputs = np.stack([none if r.inputs is None else r.inputs[row] for r, row in picked])
+    first = picked[0][0]
+    return Rows(
+        first.lower,
+        first.upper,
+        np.stack([rows.outputs[row] for rows, row in picked]),
+        inputs,
+        np.array([rows.offset[row] for rows, row in picked]),
+    )
+
+
+def moved(
+    passes: Passes, at: Integers, slopes: NDArray[np.float16], own: Integers
+) -> dict[str, Lines]:
+    """The lines of boxes ``(R,)`` with slopes of the rows' own below ReLUs whose sign is open.
+
+    Args:
+        passes: of the boxes.
+        at: which box each row is asked on.
+        slopes: ``(K', N)``.
+        own: which of the slopes are a row's, ``(R,)``; -1: the usual ones.
+    """
     found, start = {}, 0
     for node in passes.net.relus:
         usual = passes.lines[node.name]
-        below, above, high = (part[min(box, len(part) - 1)][None] for part in usual)
+        below, above, high = (part[at] if len(part) > 1 else part for part in usual)
         size = int(np.prod(node.shape))
-        own = slopes[start : start + size].astype(np.float64).reshape(below.shape)
-        open_ = (above > 0) & (above < 1)
-        found[node.name] = Lines(np.where(open_, own, below), above, high)
+        chosen = slopes[own, start : start + size].astype(np.float64).reshape(-1, *node.shape)
+        told = (own >= 0).reshape(-1, *[1] * len(node.shape))
+        open_ = (above > 0) & (above < 1) & told
+        found[node.name] = Lines(np.where(open_, chosen, below), above, high)
         start += size
     return found
 
 
 def _groups(net: Net, rows: Sequence[Rows]) -> Iterator[list[int]]:
     """Cases in order, as many at once as are worth it."""
-    most = max(1, NUMBERS_AT_ONCE // net.widest)
+    most = min(MOST_AT_ONCE, max(1, NUMBERS_AT_ONCE // net.widest))
     group: list[int] = []
     keys: set[bytes] = set()
     for at, own in enumerate(rows):
-        if group and own.key not in keys and len(keys) * 32 >= most:
+        if len(group) >= most or (own.key not in keys and len(keys) * FEWER_BOXES >= most):
             yield group
             group, keys = [], set()
         group.append(at)

@@ -125,9 +125,18 @@ def _weight(node: Node) -> Array:
 
 def _scale(node: Node, shapes: tuple[Shape, ...]) -> Affine:
     weight, bias = _tensor(node, "weight"), _tensor(node, "bias")
-    factor = np.broadcast_to(1.0 if weight is None else weight, node.shape)
     offset = np.broadcast_to(0.0 if bias is None else bias, node.shape)[None]
-    steep, shape = np.abs(factor), shapes[0]
+    shape = shapes[0]
+    if weight is None:  # a shift alone: nothing is multiplied
+        return _one(
+            node,
+            lambda x: widened(x, node.shape),
+            lambda r: summed(r, shape),
+            (1, _copies(node, shape)),
+            offset=offset,
+        )
+    factor = np.broadcast_to(weight, node.shape)
+    steep = np.abs(factor)
     return _one(
         node,
         lambda x: widened(x, node.shape) * factor,

@@ -22,14 +22,17 @@ from phalanx.verify.proof.operators import OPERATORS, Affine
 from phalanx.verify.proof.rounding import HALF_ULP, ROOM, TINY, Array, above, below, charge
 
 RELU = "relu"
-NUMBERS_AT_ONCE = 1 << 20
-"""Coefficients of a value that a pass carries."""
+NUMBERS_AT_ONCE = 1 << 15
+"""Coefficients of a value that a pass carries: they stay in the cache."""
+FEWEST_ROWS = 128
+"""Rows of a pass, however wide the network is."""
 
 GROWING = ("pad", "concat")
 MOVED = ("reshape", "transpose", "scale", "add", "sub", *GROWING)
 """Operators after which numbers of one input still move independently, if none is copied."""
 
 Index = NDArray[np.int64]
+Mask = NDArray[np.bool_]
 
 
 class Sides(NamedTuple):
@@ -190,20 +193,32 @@ class Passes:
         return Sides(below(centre - reach), above(centre + reach))
 
     def _tighten(self, node: Node) -> None:
-        """Both sides of the entries whose sign is open, by backward passes."""
+        """Entries whose sign is open, by backward passes: the side that may settle it, then the
+        other one where it does not.
+        """
         low, high = (side.reshape(len(side), -1).copy() for side in self.sides[node.name])
-        box, entry = np.nonzero((low < 0) & (high > 0))
-        size = max(1, NUMBERS_AT_ONCE // (2 * self.net.widest))
-        for start in range(0, len(box), size):
-            at, some = box[start : start + size], entry[start : start + size]
-            unit = np.zeros((len(at), low.shape[1]))
-            unit[np.arange(len(at)), some] = 1.0
-            rows = np.concatenate([unit, -unit]).reshape(-1, *node.shape)
-            found = self.least({node.name: rows}, np.concatenate([at, at])).lower
-            low[at, some] = np.fmax(low[at, some], found[: len(at)])
-            high[at, some] = np.fmin(high[at, some], -found[len(at) :])
+        rises = low + high > 0
+        for side in (rises, ~rises):
+            box, entry = np.nonzero((low < 0) & (high > 0))
+            self._bound(node, (box, entry), side[box, entry], (low, high))
         shape = self.sides[node.name].lower.shape
         self.sides[node.name] = Sides(low.reshape(shape), high.reshape(shape))
+
+    def _bound(
+        self, node: Node, at: tuple[Index, Index], lower: Mask, sides: tuple[Array, Array]
+    ) -> None:
+        """One side of entries of a value: the lower one where it is said."""
+        size = max(FEWEST_ROWS, NUMBERS_AT_ONCE // self.net.widest)
+        for start in range(0, len(lower), size):
+            box, entry = (part[start : start + size] for part in at)
+            below_ = lower[start : start + size]
+            rows = np.zeros((len(box), sides[0].shape[1]))
+            rows[np.arange(len(box)), entry] = np.where(below_, 1.0, -1.0)
+            found = self.least({node.name: rows.reshape(-1, *node.shape)}, box).lower
+            for side, chosen, sign in ((0, below_, 1.0), (1, ~below_, -1.0)):
+                where = box[chosen], entry[chosen]
+                better = np.fmax(sign * sides[side][where], found[chosen])
+                sides[side][where] = sign * better
 
     # backward
 

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from phalanx.bounds.outward.affine import AFFINE
 from phalanx.bounds.outward.curves import STRAIGHT
-from phalanx.bounds.outward.passes import Passes, Sides, Sums, uncovered
+from phalanx.bounds.outward.passes import Passes, uncovered
+from phalanx.bounds.outward.sums import Sides, Sums
 from phalanx.bounds.programs.encodings.max_pool import entries_of_windows
 from phalanx.bounds.region import Region
 from phalanx.errors import GraphError, NonFiniteError
