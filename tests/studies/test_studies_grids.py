@@ -6,6 +6,7 @@ import pytest
 
 from phalanx.errors import ConfigurationError, ParameterError
 from phalanx.models.build import lay_out
+from phalanx.reporting.published.deterministic import cell
 from phalanx.studies.carry_out import RESULT, carry_out
 from phalanx.studies.grids.grid import (
     SMOOTHING,
@@ -17,6 +18,7 @@ from phalanx.studies.grids.grid import (
 )
 from phalanx.studies.grids.results import grid_figures
 from phalanx.studies.grids.steps import GridSetting, entries, grid_steps, recipe_changes
+from phalanx.studies.grids.tables import grid_tables
 from phalanx.studies.undertakings import of_grid
 from phalanx.training.shelf import load_recipe
 
@@ -104,6 +106,79 @@ def test_networks_have_the_published_sizes(network, parameters):
     model = load_grid("lecture-map").networks[network].model
     built = lay_out(model["name"], 10, (1, 28, 28), **model.get("options", {}))
     assert sum(p.numel() for p in built.parameters()) == parameters
+
+
+def test_a_grid_like_another_one_says_what_differs():
+    whole, other = load_grid("sok-mnist"), load_grid("sok-cifar10")
+    assert (other.networks, other.methods) == (whole.networks, whole.methods)
+    assert set(other.trainings) == {"clean", "adv2", "adv8", "cadv2", "cadv8"}
+    assert other.trainings["clean"].at["linf"] == (0.5 / 255,)
+    assert load_grid("lecture-map").trainings["adv3"] == whole.trainings["adv3"]
+    assert "fcnn-c" not in load_grid("lecture-map").networks
+
+
+@pytest.mark.parametrize(
+    ("grid", "pixels"), [("sok-mnist", (1, 28, 28)), ("sok-cifar10", (3, 32, 32))]
+)
+def test_the_benchmark_has_the_published_sizes_and_figures(grid, pixels):
+    sizes = {"fcnn-c": {1: 7_111_690, 3: 9_454_602}, "fcnn-a": {1: 16_330, 3: 62_090}}
+    whole = load_grid(grid)
+    for network, known in sizes.items():
+        model = whole.networks[network].model
+        built = lay_out(model["name"], 10, pixels, **model.get("options", {}))
+        assert sum(p.numel() for p in built.parameters()) == known[pixels[0]]
+    for method in whole.methods.values():
+        for network in whole.networks.values():
+            for training in whole.trainings.values():
+                found = [
+                    cell(whole.data, network.published, training.published, name)
+                    for name in method.published
+                ]
+                assert None not in found
+
+
+def test_the_same_computation_is_run_once(tmp_path):
+    grid = load_grid("sok-mnist")
+    setting = GridSetting(part_of(grid, ["fcnn-a"], ["clean"]), grid.scales["smoke"], tmp_path)
+    said = " ".join(step.says for step in grid_steps(setting))
+    assert "by crown," in said
+    assert "deeppoly" not in said
+    runs = {entry.method: setting.run(entry) for entry in entries(setting)}
+    assert runs["deeppoly"] == runs["crown"]
+    wrong = {**TINY.model_dump(), "methods": {
+        "a": {"method": "crown"}, "b": {"method": "interval", "runs_as": "a"},
+    }}  # fmt: skip
+    with pytest.raises(ValueError, match="'b' is not the same computation as 'a'"):
+        Grid.model_validate(wrong)
+
+
+def test_a_limit_of_seconds_is_the_scales(tmp_path):
+    grid = load_grid("sok-mnist")
+    part = part_of(grid, ["fcnn-a"], ["clean"], ["milp", "crown"])
+    steps = grid_steps(GridSetting(part, grid.scales["smoke"], tmp_path))
+    words = {step.says: " ".join(step.words) for step in steps}
+    assert [("seconds=5" in said) for name, said in words.items() if "milp" in name] == [True]
+    assert not any("seconds=" in said for name, said in words.items() if "crown" in name)
+
+
+def test_no_cell_of_a_table_is_silently_empty(tmp_path, command):
+    methods = {
+        **TINY.model_dump()["methods"],
+        "zonotope": {"method": "zonotope", "networks": ["b"]},
+    }
+    both = {"small": TINY.networks["small"], "b": TINY.networks["small"]}
+    tiny = Grid.model_validate({**TINY.model_dump(), "networks": both, "methods": methods})
+    part = GridSetting(part_of(tiny, ["small"]), tiny.scales["smoke"], tmp_path)
+    first = [step for step in grid_steps(part) if "train small, plain" in step.says]
+    first += [step for step in grid_steps(part) if "plain, by crown, linf 0.01" in step.says]
+    carry_out(first, lambda text: None, lambda words: command(*words)[0])
+    setting = GridSetting(tiny, tiny.scales["smoke"], tmp_path)
+    (table, *_) = grid_tables(setting, grid_figures(setting))
+    cells = {row[0].text: [one.text for one in row[1:]] for row in table.rows}
+    assert cells["interval"] == ["not run", "-", "not run", "-"]
+    assert cells["zonotope"] == ["left out", "-", "not run", "-"]
+    assert cells["crown"][2] == "not run"
+    assert "Left out: for a larger machine." in table.note
 
 
 def test_parts_and_scales_that_are_not_there_are_refused():

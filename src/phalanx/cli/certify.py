@@ -39,8 +39,9 @@ Radii = Annotated[
 Method = Annotated[
     str | None,
     typer.Option(
-        help="smoothing, a bounding method (phalanx list bounding), or auto: smoothing if a noise"
-        " level is known, else bounds, cheapest first [smoothing]"
+        help="smoothing, a bounding method (phalanx list bounding), a complete one (phalanx list"
+        " engines; --set seconds=60 an image), or auto: smoothing if a noise level is known, else"
+        " bounds, cheapest first [smoothing]"
     ),
 ]
 Eps = Annotated[str | None, typer.Option(help="radius of bounds in input units, such as 8/255")]

@@ -22,6 +22,7 @@ from phalanx.bounds.problem import Options
 from phalanx.data.dataset import Dataset
 from phalanx.ensembles.ensemble import Ensemble, choose_reducer
 from phalanx.errors import ModelError, NonFiniteError, ParameterError
+from phalanx.evaluation.deciding import EngineFailed, prover_of
 from phalanx.evaluation.points import PointSweep, Progress, open_points
 from phalanx.evaluation.proving import AUTO, Proof, Prover
 from phalanx.evaluation.request import check_models
@@ -76,7 +77,7 @@ def request_bounds(
         models: several are an ensemble.
         reducer: of several models.
         dataset: labelled or not; what is certified is the class that the model answers.
-        method: a bounding method, or ``auto``.
+        method: a bounding method, ``auto``, or a complete method, an engine of `phalanx.verify`.
         eps, norm: the radius in input units; in a search the largest that is looked at.
         search: the largest certified radius of each image.
         arithmetic: see `Prover`.
@@ -102,7 +103,7 @@ def request_bounds(
     chosen = list(range(len(dataset)) if indices is None else indices)
     check_models(models, dataset, chosen)
     built = _options(options or {})
-    prover = Prover(
+    prover = prover_of(
         model, tuple(dataset.card.shape), method=method, arithmetic=arithmetic, options=built
     )
     falsify = falsify and not search
@@ -182,7 +183,7 @@ class BoundSweep(PointSweep):
             started = time.perf_counter()
             try:
                 record = self._certified(index, x, started)
-            except NonFiniteError as error:
+            except (NonFiniteError, EngineFailed) as error:
                 record = self._error(index, str(error))
             self.store.commit_certificates([record])
 
@@ -210,10 +211,14 @@ class BoundSweep(PointSweep):
         )
 
     def _undecided(self, index: int, x: Tensor, label: int, proof: Proof) -> tuple[Verdict, str]:
+        if proof.broken:
+            return Verdict.FALSIFIED, f"{proof.method} found an input that is answered otherwise"
         if self.bounds.target is not None and self._broken(self.bounds.target, index, x, label):
             return Verdict.FALSIFIED, f"{FALSIFIER} found an input that is answered otherwise"
         if proof.confirmed is False:
             return Verdict.UNKNOWN, "the bounds hold only up to roundings: not given"
+        if proof.why:
+            return Verdict.UNKNOWN, proof.why
         lowest = "no finite bound" if proof.margin is None else f"a margin of {proof.margin:.4g}"
         return Verdict.UNKNOWN, f"{proof.method} leaves {lowest} against class {proof.against}"
 

@@ -45,6 +45,8 @@ class Proof:
         method: the one that decided, or came last.
         tried: all that were asked.
         confirmed: what checking again said; None: it was not asked.
+        broken: whether a counterexample was found and run again.
+        why: of an input that is left open, where no margin says it.
     """
 
     holds: bool
@@ -53,6 +55,8 @@ class Proof:
     method: str
     tried: tuple[str, ...]
     confirmed: bool | None
+    broken: bool = False
+    why: str = ""
 
     def details(self, arithmetic: str) -> dict[str, Any]:
         """JSON values of a record."""

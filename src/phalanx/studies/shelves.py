@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib import resources
 from typing import Any, TypeVar
 
@@ -15,8 +15,34 @@ from phalanx.training.shelf import SUFFIX, read_yaml, replace_field, shipped
 Kind = TypeVar("Kind", bound=Part)
 
 
-def load_shipped(package: str, noun: str, name: str, kind: type[Kind]) -> Kind:
+def load_shipped(
+    package: str,
+    noun: str,
+    name: str,
+    kind: type[Kind],
+    completed: Callable[[dict[str, Any]], dict[str, Any]] = dict,
+) -> Kind:
     """The YAML file of that name in a package.
+
+    Args:
+        package: of the files.
+        noun: for messages.
+        name: of the file.
+        kind: what it is.
+        completed: what becomes of its fields first.
+
+    Raises:
+        ConfigurationError: there is none of that name.
+    """
+    fields = completed(shipped_fields(package, noun, name))
+    try:
+        return kind.model_validate({**fields, "name": name})
+    except ValidationError as error:
+        raise ConfigurationError(f"{noun} {name!r} does not fit: {error}") from None
+
+
+def shipped_fields(package: str, noun: str, name: str) -> dict[str, Any]:
+    """The fields of a YAML file in a package.
 
     Raises:
         ConfigurationError: there is none of that name.
@@ -26,11 +52,7 @@ def load_shipped(package: str, noun: str, name: str, kind: type[Kind]) -> Kind:
             f"there is no {noun} {name!r}", repair="phalanx list studies names them"
         )
     source = resources.files(package) / f"{name}{SUFFIX}"
-    fields = read_yaml(source.read_text("utf-8"), f"{noun} {name!r}")
-    try:
-        return kind.model_validate({"name": name, **fields})
-    except ValidationError as error:
-        raise ConfigurationError(f"{noun} {name!r} does not fit: {error}") from None
+    return dict(read_yaml(source.read_text("utf-8"), f"{noun} {name!r}"))
 
 
 def require_known(whole: str, noun: str, asked: Sequence[Any], there: Collection[Any]) -> None:

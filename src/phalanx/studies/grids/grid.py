@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from phalanx.studies.shelves import load_shipped, require_known, scale_named
+from phalanx.studies.shelves import load_shipped, require_known, scale_named, shipped_fields
 from phalanx.studies.study import ScaleName
 from phalanx.training.recipe import Count, Part, Positive
 from phalanx.training.shelf import shipped
@@ -70,6 +70,7 @@ class GridMethod(Part):
         norms: that it is asked about; empty: all.
         radii: whether its average radius is searched for.
         published: its names in the published figures.
+        runs_as: another method of the grid that is the same computation; its runs are read.
     """
 
     method: str
@@ -78,6 +79,7 @@ class GridMethod(Part):
     norms: tuple[Norm, ...] = ()
     radii: bool = True
     published: tuple[str, ...] = ()
+    runs_as: str = ""
 
 
 class GridScale(Part):
@@ -89,6 +91,7 @@ class GridScale(Part):
         n: samples an image of smoothing.
         networks: only these; empty: all.
         radii: whether radii are searched for.
+        seconds: an image, of methods whose options have a limit; None: theirs.
     """
 
     epochs: Count | None = None
@@ -96,6 +99,7 @@ class GridScale(Part):
     n: Count = 100_000
     networks: tuple[str, ...] = ()
     radii: bool = True
+    seconds: Positive | None = None
 
 
 class Grid(Part):
@@ -122,9 +126,13 @@ class Grid(Part):
         for noun, name, networks in asked:
             if unknown := set(networks) - set(self.networks):
                 raise ValueError(f"{noun} {name!r}: there is no network {min(unknown)!r}")
+        for name, one in self.methods.items():
+            other = self.methods.get(one.runs_as)
+            if other is not None and (other.method, other.options) != (one.method, one.options):
+                raise ValueError(f"method {name!r} is not the same computation as {one.runs_as!r}")
         return self
 
-    def goes(self, method: str, network: str, training: str, norm: Norm) -> bool:
+    def goes(self, method: str, network: str, training: str, norm: str) -> bool:
         """Whether a method certifies what a training made of a network, in that norm.
 
         Smoothing certifies what was trained under noise, bounds everything else.
@@ -144,7 +152,7 @@ def grid_names() -> list[str]:
 
 
 def load_grid(name: str) -> Grid:
-    """A shipped grid.
+    """A shipped grid; one that is ``like`` another one has what it does not say itself from there.
 
     Raises:
         ConfigurationError: there is none of that name.
@@ -152,7 +160,20 @@ def load_grid(name: str) -> Grid:
     >>> load_grid("lecture-map").trainings["adv1"].at
     {'linf': (0.1,)}
     """
-    return load_shipped(SHELF, "grid", name, Grid)
+    return load_shipped(SHELF, "grid", name, Grid, completed=_like)
+
+
+def _like(fields: dict[str, Any]) -> dict[str, Any]:
+    """Entries of networks, trainings, methods and scales, one by one; null leaves one out."""
+    if (other := fields.pop("like", None)) is None:
+        return fields
+    whole = _like(shipped_fields(SHELF, "grid", other))
+    for part in ("networks", "trainings", "methods", "scales"):
+        there, own = whole[part], fields.get(part, {})
+        names = dict.fromkeys([*there, *own])
+        found = {name: own.get(name, there.get(name)) for name in names}
+        fields[part] = {name: one for name, one in found.items() if one is not None}
+    return {**whole, **fields}
 
 
 def part_of(

@@ -59,7 +59,8 @@ class GridSetting:
             where = "l2"  # its radii are l2, and speak of every other norm
         else:
             where = f"{entry.norm}-{where}"
-        return self.out / "runs" / f"{entry.network}-{entry.training}-{entry.method}-{where}"
+        method = self.grid.methods[entry.method].runs_as or entry.method
+        return self.out / "runs" / f"{entry.network}-{entry.training}-{method}-{where}"
 
     @cached_property
     def images(self) -> tuple[int, int]:
@@ -94,7 +95,9 @@ def grid_steps(setting: GridSetting) -> list[Step]:
         for training in setting.grid.trainings
         for network in setting.grid.networks
     ]
-    certifications = {setting.run(entry): entry for entry in entries(setting)}
+    certifications: dict[Path, Entry] = {}
+    for entry in entries(setting):
+        certifications.setdefault(setting.run(entry), entry)
     return [*trainings, *(_certification(setting, one) for one in certifications.values())]
 
 
@@ -141,6 +144,9 @@ def _how(setting: GridSetting, entry: Entry, method: GridMethod) -> Sequence[str
         return ["--n", str(setting.scale.n)]
     words = ["--method", method.method, "--norm", entry.norm]
     words += ["--radius", "search"] if entry.eps is None else ["--eps", repr(entry.eps)]
-    for change in texts_of(dict(method.options)):
+    options = dict(method.options)
+    if setting.scale.seconds is not None and "seconds" in options:
+        options["seconds"] = setting.scale.seconds
+    for change in texts_of(options):
         words += ["--set", change]
     return words

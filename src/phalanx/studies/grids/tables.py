@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from phalanx.reporting.formatting import cut
 from phalanx.reporting.published.deterministic import SOURCE, PublishedCell
 from phalanx.reporting.table import Cell, Table
 from phalanx.studies.grids.results import Best, Figure, best_of_kinds, published
-from phalanx.studies.grids.steps import GridSetting
+from phalanx.studies.grids.steps import Entry, GridSetting
 
 ABSENT = "-"
+NOT_RUN = "not run"
+LARGER = "left out"
+"""What a grid leaves for a larger machine; the note says so."""
 UPPER = "PGD Upper Bound"
 """What the published figures call the accuracy that an attack leaves."""
 
@@ -43,28 +47,51 @@ Known = Callable[[PublishedCell], float | None]
 
 
 def _rows(
-    found: Sequence[Figure], columns: Sequence[tuple[str, Shown, Known]]
+    setting: GridSetting, found: Sequence[Figure], columns: Sequence[tuple[str, Shown, Known]]
 ) -> tuple[tuple[str, ...], tuple[tuple[Cell, ...], ...]]:
-    """Titles and rows: a method a row, for every network each of the columns."""
-    networks = list(dict.fromkeys(one.entry.network for one in found))
+    """Titles and rows: a method a row, for every network each of the columns; none is empty."""
+    grid, like = setting.grid, found[0].entry
     there = {(one.entry.method, one.entry.network): one for one in found}
-    titles = [f"{network} {title}".strip() for network in networks for title, _, _ in columns]
+    titles = [f"{network} {title}".strip() for network in grid.networks for title, _, _ in columns]
     rows = []
-    for method in dict.fromkeys(one.entry.method for one in found):
+    for method in _methods(setting, like):
         cells, quoted = [], False
-        for network in networks:
+        for network in grid.networks:
+            entry = replace(like, method=method, network=network)
             one = there.get((method, network))
-            for _, shown, known in columns:
-                figure = None if one is None or one.published is None else known(one.published)
+            source = published(setting, entry, grid.methods[method].published)
+            for at, (_, shown, known) in enumerate(columns):
+                figure = None if source is None else known(source)
                 quoted = quoted or figure is not None
-                text = ABSENT if one is None else shown(one)
+                text = shown(one) if one is not None else _why_not(setting, entry, at)
                 cells.append(Cell(text, "" if figure is None else f"{figure:g}"))
         rows.append((Cell(method, "published" if quoted else ""), *cells))
     return ("method", *titles), tuple(rows)
 
 
+def _methods(setting: GridSetting, like: Entry) -> list[str]:
+    """Those that are asked in such a table, of some network."""
+    grid = setting.grid
+    return [
+        name
+        for name, one in grid.methods.items()
+        if (one.radii or like.eps is not None)
+        and any(grid.goes(name, network, like.training, like.norm) for network in grid.networks)
+    ]
+
+
+def _why_not(setting: GridSetting, entry: Entry, column: int) -> str:
+    """Why there is no figure; said once for each network."""
+    grid = setting.grid
+    if column:
+        return ABSENT
+    asked = grid.goes(entry.method, entry.network, entry.training, entry.norm)
+    return NOT_RUN if asked else LARGER
+
+
 def _accuracies(setting: GridSetting, training: str, where: str, found: Sequence[Figure]) -> Table:
     columns, rows = _rows(
+        setting,
         found,
         (
             ("", lambda one: _percent(one.certified), lambda p: _times(p.certified)),
@@ -80,15 +107,32 @@ def _accuracies(setting: GridSetting, training: str, where: str, found: Sequence
         title=f"{setting.grid.name}, {where}: certified accuracy of {found[0].images} images",
         columns=columns,
         rows=rows,
-        note=f"Percent, and seconds an image. Clean accuracy: {said}. {quoted}".strip(),
+        note=f"Percent, seconds an image. Clean accuracy: {said}. {_left(setting)}{quoted}".strip(),
     )
+
+
+def _left(setting: GridSetting) -> str:
+    """What is left for a larger machine."""
+    said = ""
+    if setting.scale.networks:
+        said = f"At this scale only {', '.join(setting.grid.networks)}. "
+    if any(
+        set(setting.grid.networks) - set(m.networks)
+        for m in setting.grid.methods.values()
+        if m.networks
+    ):
+        said += f"{LARGER.capitalize()}: for a larger machine. "
+    return said
 
 
 def _unbroken(setting: GridSetting, found: Sequence[Figure]) -> tuple[Cell, ...]:
     """What is left of clean accuracy where any method's search for a counterexample ended well."""
     cells, quoted = [], False
-    for network in dict.fromkeys(one.entry.network for one in found):
+    for network in setting.grid.networks:
         same = [one for one in found if one.entry.network == network]
+        if not same:
+            cells += [Cell(ABSENT), Cell("")]
+            continue
         left = same[0].clean - max(one.falsified or 0.0 for one in same)
         known = published(setting, same[0].entry, (UPPER,))
         quoted = quoted or known is not None
@@ -99,6 +143,7 @@ def _unbroken(setting: GridSetting, found: Sequence[Figure]) -> tuple[Cell, ...]
 
 def _radii(setting: GridSetting, where: str, found: Sequence[Figure]) -> Table:
     columns, rows = _rows(
+        setting,
         found,
         (
             ("", lambda one: cut(one.radius or 0.0, 4), lambda p: p.radius),
