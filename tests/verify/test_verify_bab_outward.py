@@ -27,7 +27,7 @@ def ready(graph: Graph) -> Graph:
 
 def closer(graph: Graph, own: Case) -> tuple[Counted, Units]:
     made = ready(graph)
-    known = on_whole_box(made, own, Clock())
+    known = on_whole_box(made, own, Clock()).units
     return Counted(Decided(made, own, Clock()), own, known), known
 
 

@@ -76,12 +76,14 @@ class Engine:
         settings: see `Settings`.
         places: parameters ``(P, S or 1, B, *shape)`` of curves, by name, for the passes that are
             run while they are set; curves without have their usual lines.
+        given: boxes of all nodes that somebody has found before; `bound_all` takes them.
     """
 
     graph: Graph
     region: Region
     settings: Settings = Settings()
     places: Mapping[str, Tensor] = field(default_factory=dict)
+    given: Mapping[str, Box] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.boxes: dict[str, Box] = {}
@@ -99,6 +101,9 @@ class Engine:
 
     def bound_all(self) -> None:
         """Boxes of all nodes, in order."""
+        if self.given:
+            self.boxes.update(self.given)
+            return
         forms = Forms(self) if self.settings.backward and worthwhile(self.graph) else None
         for node in self.graph:
             box = self.interval(node)

@@ -36,6 +36,9 @@ class Full:
         self.graph, self.options = problem.graph, problem.options
         self.base = engine.part(at)
         self.rows = problem.rows[:, at : at + 1]
+        self.enough: Tensor | float | None = self.options.enough
+        if problem.enough is not None:
+            self.enough = problem.enough[:, at]
         self.boxes = dict(self.base.boxes)
         self.best = dict(self.boxes)
         self.open = {
@@ -52,6 +55,16 @@ class Full:
         }
         self.places[""] = self._begin(None, len(self.rows))
         self.kept: dict[str, Places] = {name: {} for name in self.places}
+
+    @property
+    def numbers(self) -> int:
+        """How many coefficients one step makes; as many again for each of its gradients."""
+        found, before = 0, 0
+        for node in self.graph:
+            if node.name in self.open:
+                found += 2 * len(self.open[node.name]) * before
+            before += torch.Size(node.shape).numel()
+        return found + len(self.rows) * before
 
     def _begin(self, name: str | None, count: int) -> Places:
         """Parameters ``(P, count, 1, *shape)`` of the open curves before a node; None: of all."""
@@ -79,11 +92,15 @@ class Full:
                 found = self._evaluate()
             self._keep("", found.detach() > best, self.places[""])
             best = best.fmax(found.detach())
-            enough = self.options.enough
-            asked = torch.ones_like(best) if enough is None else (best <= enough).to(best.dtype)
+            asked = torch.ones_like(best)
+            if self.enough is not None:
+                asked = (best <= self.enough).to(best.dtype)
             if not every or step + 1 == self.options.iterations or not bool(asked.any()):
                 break
-            ascent.climb((torch.where(torch.isfinite(found), found, 0.0) * asked).sum())
+            with torch.enable_grad():
+                ascent.climb((torch.where(torch.isfinite(found), found, 0.0) * asked).sum())
+            if self.options.go_on is not None and not self.options.go_on():
+                break
         if every:
             with torch.no_grad():
                 last = self._output(self.base.renewed(self.best), self.kept[""])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from phalanx.bounds.engine import BLOCK, Engine, Settings
+from phalanx.bounds.ops import Box
 from phalanx.bounds.planes import Plane
 from phalanx.bounds.region import Region
 from phalanx.graph.ir import Graph
@@ -32,8 +33,11 @@ class Options:
         enough: rows whose bound is above it are not optimised further; None: all are.
         cuts: rounds in which ``lp`` and ``kpoly`` add the cuts of Tjandraatmadja et al. (2020).
         group: how many ReLUs ``kpoly`` takes together: 2 or 3.
+        jacobians: how ``lipschitz`` bounds them: ``fastlip`` or ``recurjac``.
         seconds: of each linear program; None: as long as it takes. With a limit, answers depend on
             the machine.
+        go_on: asked before every step of ``layers="full"`` but the first; None: always yes. Where
+            it looks at a clock, answers depend on the machine.
     """
 
     iterations: int = 20
@@ -43,7 +47,9 @@ class Options:
     enough: float | None = None
     cuts: int = 0
     group: int = 2
+    jacobians: str = "fastlip"
     seconds: float | None = None
+    go_on: Callable[[], bool] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +77,8 @@ class Trace:
         planes: what was used besides lines, by row and element.
         between: by element and node, how boxes in between were found where these were optimised,
             and, under its name, the output's rows.
+        boxes: of all nodes, ``(B, *shape)``, where these were tightened by backward passes: they
+            hold in the region, whatever is asked of the output.
     """
 
     backward: bool = True
@@ -78,6 +86,16 @@ class Trace:
     places: dict[str, Tensor] = field(default_factory=dict)
     planes: dict[tuple[int, int], list[Plane]] = field(default_factory=dict)
     between: dict[int, dict[str, Between]] = field(default_factory=dict)
+    boxes: dict[str, Box] = field(default_factory=dict)
+
+    def add(self, boxes: Mapping[str, Box], count: int) -> None:
+        """Boxes of the next ``count`` elements."""
+        for name, box in boxes.items():
+            sides = [side.detach().expand(count, *side.shape[1:]) for side in box]
+            if name in self.boxes:
+                before = self.boxes[name]
+                sides = [torch.cat(pair) for pair in zip(before, sides, strict=True)]
+            self.boxes[name] = Box(*sides)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +108,9 @@ class Problem:
         rows: coefficients ``(S, B, *output shape)``.
         options: see `Options`.
         trace: what methods fill in.
+        boxes: of all nodes, where they have been found before: methods whose boxes are CROWN's
+            take these in their place.
+        enough: likewise ``(S, B)``, in place of the options' one for all rows.
     """
 
     graph: Graph
@@ -97,6 +118,8 @@ class Problem:
     rows: Tensor
     options: Options = Options()
     trace: Trace = field(default_factory=Trace)
+    boxes: Mapping[str, Box] = field(default_factory=dict)
+    enough: Tensor | None = None
 
     def parts(self) -> Iterator[Problem]:
         """The problem for fewer elements at a time, so that their boxes stay in the cache."""
@@ -104,12 +127,18 @@ class Problem:
         size = max(LEAST_PART, 2 * BLOCK // widest)
         for start in range(0, len(self.region), size):
             at = slice(start, start + size)
-            yield replace(self, region=self.region.elements(at), rows=self.rows[:, at])
+            boxes = {
+                name: box if len(box.lower) == 1 else Box(box.lower[at], box.upper[at])
+                for name, box in self.boxes.items()
+            }
+            region = self.region.elements(at)
+            yield replace(self, region=region, rows=self.rows[:, at], boxes=boxes)
 
     def engine(self, settings: Settings) -> Engine:
         """The engine of this problem."""
         self.trace.backward, self.trace.parallel = settings.backward, settings.parallel
-        return Engine(self.graph, self.region, settings)
+        given = self.boxes if settings == Settings() else {}
+        return Engine(self.graph, self.region, settings, given=given)
 
     def by_boxes(self, engine: Engine) -> Tensor:
         """``(S, B)``: the rows go back over affine operators only, then meet boxes.

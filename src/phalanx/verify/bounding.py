@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from phalanx.bounds.ops import Which
+from phalanx.bounds.ops import Box, Which
 from phalanx.bounds.prepare import prepare
-from phalanx.bounds.problem import Options, Problem, Trace, methods
+from phalanx.bounds.problem import Between, Options, Problem, Trace, methods
 from phalanx.bounds.region import Region
 from phalanx.graph.ir import Graph
 from phalanx.specs.property import Case, Property
@@ -48,6 +49,7 @@ class Field:
         rows: ``(S, m)``, or ``(S, m + n)`` where the graph speaks of its inputs.
         offset: ``(S,)``.
         cases: numbers of the cases, and which of the rows are theirs.
+        boxes: of all nodes on the box, where they are known; empty: not.
     """
 
     lower: Tensor
@@ -55,6 +57,43 @@ class Field:
     rows: Tensor
     offset: Tensor
     cases: tuple[tuple[int, slice], ...]
+    boxes: Mapping[str, Box] = field(default_factory=dict)
+
+    @property
+    def key(self) -> bytes:
+        """The same for cases of the same box."""
+        return key_of(self.lower, self.upper)
+
+
+@dataclass(frozen=True, eq=False)
+class Inside:
+    """The values in between on one box of inputs, whatever is asked of the output.
+
+    Attributes:
+        boxes: of all nodes of a prepared graph, ``(1, *shape)``.
+        between: how those were found that CROWN did not find, for whoever checks them again.
+        kept: what an engine keeps for the next case of the box.
+    """
+
+    boxes: Mapping[str, Box]
+    between: Mapping[str, Between] = field(default_factory=dict)
+    kept: dict[str, Any] = field(default_factory=dict)
+
+
+def inside_of(trace: Trace, element: int = 0) -> Inside | None:
+    """What a method's trace says of one element; None: nothing."""
+    if not trace.boxes:
+        return None
+    boxes = {
+        name: Box(*(side[element : element + 1] for side in box))
+        for name, box in trace.boxes.items()
+    }
+    return Inside(boxes, trace.between.get(element, {}))
+
+
+def key_of(lower: Tensor, upper: Tensor) -> bytes:
+    """What tells a box from others."""
+    return lower.numpy().tobytes() + upper.numpy().tobytes()
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,8 +135,7 @@ def fields(prop: Property, numbers: Sequence[int]) -> list[Field]:
     together: dict[bytes, list[int]] = {}
     for number in numbers:
         case = prop.cases[number]
-        key = case.lower.numpy().tobytes() + case.upper.numpy().tobytes()
-        together.setdefault(key, []).append(number)
+        together.setdefault(key_of(case.lower, case.upper), []).append(number)
     mixed = is_mixed(prop)
     return [_field(prop, group, mixed=mixed) for group in together.values()]
 
@@ -158,7 +196,8 @@ def _of_batch(
     region = Timed(lower, upper, (lower + upper) / 2, clock=clock)
     rows = torch.stack([_padded(part.rows, most) for part in batch], 1)
     rows = rows.reshape(most, len(batch), *graph[graph.output].shape)
-    problem = Problem(graph, region, rows, options)
+    enough = torch.stack([_padded(-part.offset[:, None], most)[:, 0] for part in batch], 1)
+    problem = Problem(graph, region, rows, options, boxes=_boxes(batch), enough=enough)
     with torch.no_grad():
         found = methods.get(method)(problem).detach()
     for element, part in enumerate(batch):
@@ -171,6 +210,22 @@ def _of_batch(
             row = int(best.argmax())
             place = (where.start + row, element)
             yield number, Found(float(best[row]), row, problem.trace, place)
+
+
+def _boxes(batch: list[Field]) -> dict[str, Box]:
+    """Boxes of all nodes, where they are known for the whole batch."""
+    if not all(part.boxes for part in batch):
+        return {}
+    names = batch[0].boxes
+    return {
+        name: Box(
+            *(
+                torch.cat([getattr(part.boxes[name], side) for part in batch])
+                for side in ("lower", "upper")
+            )
+        )
+        for name in names
+    }
 
 
 def _padded(rows: Tensor, count: int) -> Tensor:

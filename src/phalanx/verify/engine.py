@@ -11,6 +11,7 @@ from torch import Tensor
 from phalanx.graph.ir import Graph
 from phalanx.registry import Registry
 from phalanx.specs.property import Case
+from phalanx.verify.bounding import Inside
 from phalanx.verify.outcome import Clock, Outcome
 
 
@@ -27,6 +28,8 @@ class Task:
             counts; an engine goes on where it is not. None: nobody is there to ask.
         told: numbers to show while it works, such as ``domains``.
         proof: ask for evidence of a refuted case (see `Outcome`), such as its checker accepts.
+        inside: what bounds have found out about the values in between on the case's box, of the
+            graph from `prepare`, in float64; None: nothing.
     """
 
     graph: Graph
@@ -36,6 +39,7 @@ class Task:
     confirm: Callable[[Tensor], bool] | None = None
     told: Callable[[Mapping[str, Any]], None] | None = None
     proof: bool = False
+    inside: Inside | None = None
 
 
 Engine = Callable[[Task], Outcome]

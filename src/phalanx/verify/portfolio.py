@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.util import find_spec
 from typing import Any
@@ -21,7 +21,17 @@ from phalanx.errors import (
 from phalanx.graph.ir import Graph
 from phalanx.specs.property import Property
 from phalanx.verdicts import Verdict
-from phalanx.verify.bounding import Found, bounded, fields, is_mixed, prepared
+from phalanx.verify.bab.search import FEW_INPUTS
+from phalanx.verify.bounding import (
+    Found,
+    Inside,
+    bounded,
+    fields,
+    inside_of,
+    is_mixed,
+    key_of,
+    prepared,
+)
 from phalanx.verify.engine import Task, engines
 from phalanx.verify.falsify import Effort, falsified
 from phalanx.verify.network import Network
@@ -54,13 +64,24 @@ def default_engines(*, proof: bool = False) -> tuple[str, ...]:
     return tuple(name for name in PREFERRED if name in names)
 
 
+QUICK, FULL = ("interval", "crown", "alpha-crown"), "alpha-crown-full"
+"""Bounding methods in the order of their cost; the last one is for networks of many inputs."""
+
+LONG = 60
+"""Steps of the last one."""
+
+MOST_BOXES = 16
+"""Of so many boxes of inputs at most, what is known of the values in between is kept."""
+
+
 @dataclass(frozen=True)
 class Portfolio:
     """What is tried, in this order.
 
     Attributes:
         attack: before bounds.
-        bounds: registered bounding methods.
+        bounds: registered bounding methods; ``alpha-crown-full`` where more inputs move than
+            branch and bound splits.
         pursuit: of cases that bounds leave open.
         engines: complete methods, registered; each gets its share of the time left.
         recheck: prove refuted cases again with every rounding counted.
@@ -70,7 +91,7 @@ class Portfolio:
     """
 
     attack: Effort = field(default_factory=lambda: Effort(starts=2, steps=8))
-    bounds: tuple[str, ...] = ("interval", "crown", "alpha-crown")
+    bounds: tuple[str, ...] = (*QUICK, FULL)
     pursuit: Effort = field(default_factory=lambda: Effort(starts=50, steps=60))
     engines: tuple[str, ...] = field(default_factory=default_engines)
     recheck: bool = True
@@ -82,7 +103,14 @@ class Portfolio:
             object.__setattr__(self, "engines", default_engines(proof=True))
 
 
-SHARES = {"attack": 0.1, "interval": 0.5, "crown": 0.5, "alpha-crown": 0.25, "pursuit": 0.1}
+SHARES = {
+    "attack": 0.1,
+    "interval": 0.5,
+    "crown": 0.5,
+    "alpha-crown": 0.25,
+    "alpha-crown-full": 0.25,
+    "pursuit": 0.1,
+}
 """Of the time left, that a step may take; others may take half."""
 
 
@@ -105,6 +133,7 @@ class _Run:
         self.failures: list[Exception] = []
         self.undecided = ""
         self.late: list[int] = []
+        self.inside: dict[bytes, Inside] = {}
         self.stats: dict[str, object] = {}
         self.evidence: dict[int, Evidence] = {}
         self.prover = Prover(network.graph, prop) if plan.proof else None
@@ -143,10 +172,22 @@ class _Run:
         """Refute open cases by a bounding method."""
         graph = prepared(self.network.graph, mixed=is_mixed(self.prop))
         refuted: list[tuple[int, Found]] = []
+        parts = fields(self.prop, self.open)
+        options = Options()
+        if method == FULL:
+            if max(int((part.lower < part.upper).sum()) for part in parts) <= FEW_INPUTS:
+                return
+            # A step that is begun may use what it needs; no other is begun when its share is over.
+            end, clock = clock, self.clock
+            options = Options(iterations=LONG, go_on=lambda: not end.expired())
+        known = self.inside
+        parts = [
+            replace(part, boxes=known[part.key].boxes) if part.key in known else part
+            for part in parts
+        ]
         try:
-            for number, found in bounded(
-                graph, fields(self.prop, self.open), method, clock, Options()
-            ):
+            for number, found in bounded(graph, parts, method, clock, options):
+                self._remember(number, found)
                 self.best[number] = max(found.lower, self.best.get(number, -math.inf))
                 if found.lower > 0:
                     refuted.append((number, found))
@@ -160,6 +201,14 @@ class _Run:
             self.watch.proven = not self.open
         if refuted and (self.plan.recheck or self.prover is not None):
             self.recheck(method, graph, refuted)
+
+    def _remember(self, number: int, found: Found) -> None:
+        """What a method found out about the values in between."""
+        inside = None if found.trace is None else inside_of(found.trace, found.place[1])
+        case = self.prop.cases[number]
+        key = key_of(case.lower, case.upper)
+        if inside is not None and (key in self.inside or len(self.inside) < MOST_BOXES):
+            self.inside[key] = inside
 
     def recheck(self, method: str, graph: Graph, refuted: list[tuple[int, Found]]) -> None:
         """Count roundings; a case whose refutation does not stand is open again."""
@@ -187,8 +236,11 @@ class _Run:
         def told(numbers: Mapping[str, Any]) -> None:
             self.watch.numbers = numbers
 
-        proof = self.prover is not None
-        task = Task(self.network.graph, case, clock, self.plan.seed, confirm, told, proof)
+        # A proof's checker makes boxes of its own, and a search should go by no others.
+        proof, known = self.prover is not None, None
+        if not proof and not is_mixed(self.prop):
+            known = self.inside.get(key_of(case.lower, case.upper))
+        task = Task(self.network.graph, case, clock, self.plan.seed, confirm, told, proof, known)
         try:
             outcome = engines.get(name)(task)
         except OutOfTime:

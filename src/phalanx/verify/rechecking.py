@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 
 import torch
@@ -60,6 +61,13 @@ def _rechecked(
         at = [found.place[0] for _, found in group]
         places = {name: place[:, at] for name, place in trace.places.items()}
         trace = Trace(trace.backward, trace.parallel, places)
+    elif trace is not None and graph.output in trace.between.get(element, {}):
+        at = [found.place[0] for _, found in group]
+        between = dict(trace.between[element])
+        output = between[graph.output]
+        own = {name: place[:, at] for name, place in output.places.items()}
+        between[graph.output] = replace(output, places=own)
+        trace = Trace(trace.backward, trace.parallel, between={element: between})
     lowest = recheck(graph, widened(graph, first), rows, trace, element)
     offsets = torch.stack([prop.cases[n].offset[found.row] for n, found in group])
     stands = (lowest > -offsets).tolist()  # of NaN nothing is true

@@ -18,6 +18,8 @@ from phalanx.graph.ir import Node
 
 LAYERS = ("none", "layers", "full")
 SLOPES = ("rows", "shared")
+LARGEST = 1 << 28
+"""Coefficients of one step of ``full``; what has more is bounded by CROWN."""
 
 
 @methods.register("alpha-crown")
@@ -41,12 +43,14 @@ def alpha_crown(problem: Problem) -> Tensor:
         )
     problem.trace.backward = True
     kind = _Optimising if options.layers == "layers" else Engine
-    engine = kind(problem.graph, problem.region, Settings())
+    given = {} if options.layers == "layers" else problem.boxes
+    engine = kind(problem.graph, problem.region, Settings(), given=given)
     if isinstance(engine, _Optimising):
         engine.options = options
     engine.bound_all()
     if options.layers == "full":
         return _in_full(problem, engine).fmax(problem.by_boxes(engine))
+    problem.trace.add(engine.boxes, len(problem.region))
     begun = {problem.graph.output: problem.rows}
     kept = problem.trace.places
     found = ascended(engine, len(problem.rows), options, lambda: engine.least(begun, None), kept)
@@ -54,12 +58,16 @@ def alpha_crown(problem: Problem) -> Tensor:
 
 
 def _in_full(problem: Problem, engine: Engine) -> Tensor:
-    """Element by element; CROWN's own bounds where these are better."""
+    """Element by element; CROWN's own bounds where these are better, or memory would not do."""
     found = []
     for at in range(len(problem.region)):
         one = Full(problem, engine, at)
-        found.append(one.ascended())
-        problem.trace.between[at] = one.between()
+        if one.numbers > LARGEST:
+            found.append(torch.full_like(problem.rows[:, 0].flatten(1)[:, 0], -torch.inf))
+        else:
+            found.append(one.ascended())
+            problem.trace.between[at] = one.between()
+        problem.trace.add(one.best, 1)
     plain = engine.least({problem.graph.output: problem.rows}, None)
     return torch.stack(found, 1).fmax(plain)
 

@@ -23,5 +23,7 @@ def linear(problem: Problem, settings: Settings) -> Tensor:
 def _bounded(problem: Problem, settings: Settings) -> Tensor:
     engine = problem.engine(settings)
     engine.bound_all()
+    if settings == Settings():
+        problem.trace.add(engine.boxes, len(problem.region))
     found = engine.least({problem.graph.output: problem.rows}, None)
     return found.fmax(problem.by_boxes(engine))

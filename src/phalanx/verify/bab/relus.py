@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from phalanx.bounds.engine import Engine, Settings
 from phalanx.bounds.outward.affine import AFFINE
+from phalanx.bounds.problem import Between, Options, Problem, methods
 from phalanx.graph.ir import CONSTANT, INPUT, Graph
 from phalanx.specs.property import Case
 from phalanx.verdicts import Verdict
 from phalanx.verify.bab.ascent import Ascent, Climbed, Steps
+from phalanx.verify.bab.compact import Compact, compact
 from phalanx.verify.bab.inputs import Confirm, Network, Progress, inward
 from phalanx.verify.bab.leaf import settled
 from phalanx.verify.bab.outward import Counted, Decided
 from phalanx.verify.bab.proved import Checked, Proved, as_checked, boxes_of
 from phalanx.verify.bab.splits import Domains, Units, halves, root, together, units
-from phalanx.verify.bounding import Timed
+from phalanx.verify.bounding import Inside, Timed, inside_of
 from phalanx.verify.outcome import EXHAUSTED, TIMEOUT, Clock, Outcome, OutOfTime
 from phalanx.verify.proof.passes import Net, net_of
 
@@ -32,7 +33,10 @@ CLOSING = "seconds of closing"
 LONGEST = 1.5
 """Seconds that a batch may take; its passes look at the clock."""
 
-NUMBERS_AT_ONCE = 1 << 21
+ROOT = 0.2
+"""Of the time, for bounds on the whole box."""
+
+COPIES, NUMBERS_AT_ONCE = 12, 1 << 20
 BYTES_WAITING = 1 << 29
 
 
@@ -64,24 +68,34 @@ class Whole:
     """What is found once for each box, whichever of its cases asks.
 
     Attributes:
-        units: the ReLUs that CROWN leaves open, with its boxes: what the search goes by.
-        net: the network as a proof's checker has it; None: no proof is asked for.
+        units: the ReLUs that bounds leave open, with their boxes: what the search goes by.
+        between: how these boxes were found.
+        base: the network between these ReLUs, made when it is first needed.
         passes: boxes that hold outward, made when a sub-problem is to be closed for the first time.
-        checked: the checker's own.
+        checked: boxes of a proof's checker; None: no proof is asked for.
     """
 
     units: Units
-    net: Net | None = None
+    between: Mapping[str, Between] = field(default_factory=dict)
+    base: Compact | None = None
     passes: Decided | None = None
     checked: Checked | None = None
 
-    @classmethod
-    def of(cls, graph: Graph, case: Case, found: Units, net: Net | None) -> Whole:
-        """What `on_whole_box` found; for a proof by the boxes of its checker."""
+    def checked_by(self, net: Net | None, graph: Graph, case: Case) -> Whole:
+        """The same by the boxes of a proof's checker, which has this network; None: as it is."""
         if net is None:
-            return cls(found)
+            return self
         checked = boxes_of(net, case)
-        return cls(as_checked(graph, found, checked), net, checked=checked)
+        return Whole(as_checked(graph, self.units, checked), checked=checked)
+
+    def compacted(self, graph: Graph, case: Case, clock: Clock) -> Compact:
+        """The network between the open ReLUs.
+
+        Raises:
+            OutOfTime: the clock ran out.
+        """
+        self.base = self.base or compact(graph, case, self.units, clock)
+        return self.base
 
     def closer(self, graph: Graph, case: Case, clock: Clock) -> Counted | Proved:
         """Who closes the sub-problems of a case of this box.
@@ -91,7 +105,7 @@ class Whole:
         """
         if self.checked is not None:
             return Proved(self.checked, case, self.units)
-        self.passes = self.passes or Decided(graph, case, clock)
+        self.passes = self.passes or Decided(graph, case, clock, self.between)
         self.passes.clock = clock
         return Counted(self.passes, case, self.units)
 
@@ -123,8 +137,9 @@ def split_relus(  # noqa: PLR0917 - of a search
     if other is not None:
         return Outcome(Verdict.UNKNOWN, f"only ReLUs are split, and {other.name!r} is {other.op}")
     try:
-        net = net_of(graph) if options is not None and options.proof else None
-        known = known or Whole.of(graph, case, on_whole_box(graph, case, clock), net)
+        if known is None:
+            net = net_of(graph) if options is not None and options.proof else None
+            known = on_whole_box(graph, case, clock).checked_by(net, graph, case)
         return _Search(graph, case, network, clock, options or ReluOptions(), known).run()
     except OutOfTime:
         return Outcome(Verdict.UNKNOWN, TIMEOUT)
@@ -143,12 +158,13 @@ class _Search:
         self.graph, self.case, self.network = graph, case, network
         self.clock, self.options = clock, options
         self.known, self.units = known, known.units
-        self.quick = Ascent(graph.to(torch.float32), case, self.units, clock)
+        base = known.compacted(graph, case, clock)
+        self.quick = Ascent(graph, case, self.units, clock, base=base, kind=torch.float32)
         self.closer: Counted | Proved | None = None
         self.counting = 0.0
         self.lows, self.highs = (s.float() for s in self._sides())
-        widest = sum(torch.Size(node.shape).numel() for node in graph)
-        self.batch = options.batch or max(1, min(512, NUMBERS_AT_ONCE // widest))
+        numbers = len(base.free) + COPIES * max(1, len(self.units))
+        self.batch = options.batch or max(16, min(512, NUMBERS_AT_ONCE // numbers))
         self.domains, self.stuck, self.leaves = 0, 0, 0
         self.pace, self.lowest = 0.0, float("inf")
         self.waiting = self._first()
@@ -235,10 +251,10 @@ class _Search:
         left = (~closed).nonzero().squeeze(1)
         if not len(left):
             return None
-        witness = self._tried(found.point[left])
+        witness = self._tried(self.quick.inputs(found.point[left]))
         if witness is not None:
             return witness
-        now, met = now[left], found.met[left]
+        now, met, read = now[left], found.met[left], found.read[left]
         whole = (now.signs != 0).all(1)
         for index in whole.nonzero().squeeze(1).tolist():
             witness = self._leaf(now.signs[index])
@@ -246,7 +262,7 @@ class _Search:
                 return witness
         rest = (~whole).nonzero().squeeze(1)
         if len(rest):
-            self._split(now[rest], met[rest])
+            self._split(now[rest], met[rest], read[rest])
         return None
 
     def _closed(self, taken: Domains, found: Climbed) -> Tensor:
@@ -297,11 +313,13 @@ class _Search:
                 return at[index]
         return None
 
-    def _split(self, domains: Domains, met: Tensor) -> None:
+    def _split(self, domains: Domains, met: Tensor, read: Tensor) -> None:
         """Decide one more unit of each, the most promising of a few that are tried."""
         scores = _scores(domains, met, self.lows, self.highs)
         count = min(self.options.candidates, scores.shape[1])
-        tries = scores.topk(count, dim=1).indices
+        gaps = _gaps(domains, met, read, self.lows, self.highs)
+        tries = torch.cat([gaps.topk(count, dim=1).indices, scores.topk(count, dim=1).indices], 1)
+        count = tries.shape[1]
         at = tries[:, 0]
         if count > 1:
             gains = [self._gain(domains, tries[:, index]) for index in range(count)]
@@ -314,7 +332,7 @@ class _Search:
 
     def _gain(self, domains: Domains, at: Tensor) -> Tensor:
         """The worse of both halves' bounds, before any ascent; ``(D,)``."""
-        bound = self.quick.once(halves(domains, at)).bound
+        bound = self.quick.once(halves(domains, at))
         on, off = bound[: len(domains)].clamp_max(0), bound[len(domains) :].clamp_max(0)
         open_ = domains.signs[torch.arange(len(domains)), at] == 0
         worse, other = torch.minimum(on, off), torch.maximum(on, off)
@@ -336,14 +354,46 @@ def _scores(domains: Domains, met: Tensor, low: Tensor, high: Tensor) -> Tensor:
     return torch.where(domains.signs == 0, cost.float(), -1.0)
 
 
-def on_whole_box(graph: Graph, case: Case, clock: Clock) -> Units:
-    """The ReLUs that CROWN leaves open on a case's box.
+def _gaps(domains: Domains, met: Tensor, read: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """How much the lines of each open unit cost at what it reads where the bound is least."""
+    alpha, z = domains.alpha.float(), torch.maximum(torch.minimum(read, high), low)
+    curve = z.clamp_min(0)
+    above = high / (high - low) * (z - low) - curve
+    cost = met.clamp_max(0).abs() * above + met.clamp_min(0) * (curve - alpha * z)
+    return torch.where(domains.signs == 0, cost, -1.0)
+
+
+def on_whole_box(graph: Graph, cases: Case | Sequence[Case], clock: Clock) -> Whole:
+    """The ReLUs that alpha-CROWN in full leaves open on the box of some cases.
+
+    Args:
+        graph: from `prepare`, in float64.
+        cases: of one box; bounds in between are moved for the sake of their rows.
+        clock: a part of its time is spent.
 
     Raises:
         OutOfTime: the clock ran out.
     """
-    lower, upper = (side.reshape(1, *graph.input.shape) for side in (case.lower, case.upper))
-    engine = Engine(graph, Timed(lower, upper, (lower + upper) / 2, clock=clock), Settings())
+    every = [cases] if isinstance(cases, Case) else list(cases)
+    box = every[0].lower, every[0].upper
+    lower, upper = (side.reshape(1, *graph.input.shape) for side in box)
+    region = Timed(lower, upper, (lower + upper) / 2, clock=clock)
+    rows = torch.cat([case.outputs for case in every])
+    rows = rows.reshape(-1, 1, *graph[graph.output].shape)
+    part = clock.share(ROOT)
+    options = Options(layers="full", go_on=lambda: not part.expired())
+    problem = Problem(graph, region, rows, options)
     with torch.no_grad():
-        engine.bound_all()
-    return units(graph, engine.boxes)
+        methods.get("alpha-crown")(problem)
+    inside = inside_of(problem.trace)
+    if inside is None:
+        raise RuntimeError("alpha-CROWN left no boxes")
+    return whole(graph, inside)
+
+
+def whole(graph: Graph, inside: Inside) -> Whole:
+    """What is known of a box, for all its cases."""
+    if NAME not in inside.kept:
+        inside.kept[NAME] = Whole(units(graph, inside.boxes), inside.between)
+    found: Whole = inside.kept[NAME]
+    return found

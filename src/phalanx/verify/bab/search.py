@@ -18,8 +18,9 @@ from phalanx.verdicts import Verdict
 from phalanx.verify.bab.bounders import EngineBounder, dense_bounder
 from phalanx.verify.bab.cases import side_by_side
 from phalanx.verify.bab.inputs import Bounder, InputOptions, Network, split_inputs
-from phalanx.verify.bab.relus import CLOSING, ReluOptions, Whole, on_whole_box, split_relus
+from phalanx.verify.bab.relus import CLOSING, ReluOptions, Whole, on_whole_box, split_relus, whole
 from phalanx.verify.bab.relus import NAME as RELUS
+from phalanx.verify.bounding import Inside, key_of
 from phalanx.verify.outcome import TIMEOUT, Clock, Outcome, OutOfTime
 from phalanx.verify.proof.passes import Net, net_of
 
@@ -55,6 +56,7 @@ def search(
     cases: Case | Sequence[Case],
     clock: Clock,
     options: SearchOptions | None = None,
+    inside: Inside | None = None,
 ) -> Outcome:
     """Decide cases together: VERIFIED only where none of them has a counterexample.
 
@@ -63,6 +65,7 @@ def search(
         cases: whose boxes are searched in full; those of one box share its bounds.
         clock: when to stop.
         options: see `SearchOptions`.
+        inside: what is known of the values in between on the first case's box.
 
     Raises:
         GraphError: an operator that is not bounded.
@@ -79,7 +82,7 @@ def search(
         if found.verdict is not Verdict.UNKNOWN or (alone and found.reason == TIMEOUT):
             return found
     net = net_of(graph) if options.relus.proof else None
-    after = _on_relus(ready, every, _network(graph), clock, options.relus, net)
+    after = _on_relus(ready, every, _network(graph), clock, options.relus, inside=inside, net=net)
     return after if found is None or after.verdict is not Verdict.UNKNOWN else found
 
 
@@ -97,24 +100,28 @@ def _on_inputs(
     return split_inputs(together, bounder, network, clock, options)
 
 
-def _on_relus(  # noqa: PLR0917 - of a search
+def _on_relus(
     ready: Graph,
     cases: list[Case],
     network: Network,
     clock: Clock,
     options: ReluOptions,
-    net: Net | None,
+    *,
+    inside: Inside | None = None,
+    net: Net | None = None,
 ) -> Outcome:
     """Case by case; what the whole box says is found once for each box."""
     known: dict[bytes, Whole] = {}
     stats: dict[str, Any] = {"arithmetic": "outward", "domains": 0, "programs": 0, CLOSING: 0.0}
     lower, found = math.inf, Outcome(Verdict.VERIFIED, RELUS)
+    if inside is not None:
+        known[key_of(cases[0].lower, cases[0].upper)] = whole(ready, inside)
     for case in cases:
-        key = torch.cat([case.lower, case.upper]).numpy().tobytes()
+        key = key_of(case.lower, case.upper)
         try:
             if key not in known:
-                whole = on_whole_box(ready, case, clock)
-                known[key] = Whole.of(ready, case, whole, net)
+                same = [other for other in cases if key_of(other.lower, other.upper) == key]
+                known[key] = on_whole_box(ready, same, clock).checked_by(net, ready, case)
         except OutOfTime:
             return Outcome(Verdict.UNKNOWN, TIMEOUT, stats=stats)
         found = split_relus(ready, case, network, clock, options, known[key])

@@ -22,4 +22,4 @@ def branch_and_bound(task: Task) -> Outcome:
         inputs=InputOptions(confirm=task.confirm, progress=progress, proof=task.proof),
         relus=ReluOptions(confirm=task.confirm, progress=progress, proof=task.proof),
     )
-    return search(task.graph, task.case, task.clock, options)
+    return search(task.graph, task.case, task.clock, options, task.inside)
