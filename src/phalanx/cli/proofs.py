@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from phalanx.cli.console import answer, answer_json, log
-from phalanx.errors import ParameterError
+from phalanx.errors import ParameterError, RequirementUnmet
 
 if TYPE_CHECKING:
     from phalanx.specs.property import Property
@@ -31,14 +31,25 @@ def require_files(network: str, out: Path) -> None:
 def keep(
     result: Result, network: Network, prop: Property, files: tuple[str, str], out: Path
 ) -> None:
-    """Write the proof of an answer that was printed; of other answers than sat and unsat say so."""
+    """Write the proof of an answer that was printed; of other answers than sat and unsat say so.
+
+    Raises:
+        RequirementUnmet: the answer stands, but its checker does not accept what was found.
+    """
+    from phalanx.verify.proof.broken import ProofBroken
     from phalanx.verify.proving import write_proof
 
     if result.word not in ("sat", "unsat"):
         log(f"no proof is written: the answer is {result.word}")
         return
     paths = Path(files[0]), Path(files[1])
-    size = write_proof(result, network.graph, prop, paths, out)
+    try:
+        size = write_proof(result, network.graph, prop, paths, out)
+    except ProofBroken as broken:
+        raise RequirementUnmet(
+            f"no proof is written: {broken.where}: {broken.reason}",
+            why="the answer stands; the checker does not accept what was found for it",
+        ) from broken
     log(f"{out}: proof of {result.word}, {size} bytes")
 
 

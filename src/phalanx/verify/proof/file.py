@@ -26,6 +26,7 @@ KEY = "proof"
 LARGEST = 1 << 32
 """Bytes of a file, and of what a compressed one unfolds into."""
 SAT, UNSAT = "sat", "unsat"
+OUTWARD = "outward"
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Identity:
     network: str
     prop: str
     version: str
-    arithmetic: str = "outward"
+    arithmetic: str = OUTWARD
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,6 +146,8 @@ class _Parts:
         """All of it."""
         said = self._word
         identity = Identity(said("network"), said("property"), said("version"), said("arithmetic"))
+        if identity.arithmetic != OUTWARD:
+            raise ProofBroken("the arithmetic", f"it is {identity.arithmetic!r}")
         if (answer := said("answer")) not in (SAT, UNSAT):
             raise ProofBroken("the answer", f"it is {answer!r}")
         cases = self._number("cases")
