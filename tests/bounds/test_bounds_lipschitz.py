@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,14 +12,17 @@ from torch import Tensor, nn
 
 from phalanx.bounds.compute import compute, margins
 from phalanx.bounds.engine import Engine, Settings
+from phalanx.bounds.lipschitz import recursive
 from phalanx.bounds.lipschitz.eclipse import chain_constant, eclipse
-from phalanx.bounds.lipschitz.local import jacobian
+from phalanx.bounds.lipschitz.local import KINDS, constant, jacobian, steepest
 from phalanx.bounds.lipschitz.norms import convolution_norm, spectral_norm
 from phalanx.bounds.lipschitz.product import constants, layer_norm, pairwise
 from phalanx.bounds.lipschitz.radius import certified_radius, lipschitz_radius
+from phalanx.bounds.lipschitz.recursive import products
 from phalanx.bounds.lipschitz.slopes import SLOPES
 from phalanx.bounds.ops import Affine, Box, rows
 from phalanx.bounds.prepare import prepare
+from phalanx.bounds.problem import Options
 from phalanx.errors import GraphError, ParameterError
 from phalanx.graph.ir import Graph, Node
 from phalanx.graph.operators import OPERATORS
@@ -174,20 +178,105 @@ def test_eclipse_of_one_layer_and_of_zero():
 LOCAL = ["relu", "leaky-relu falling", "sigmoid", "gelu", "exp", "square", "conv", "add", "sub"]
 
 
+def local(graph: Graph, region, kind: str) -> Box:
+    """Bounds of the three outputs' derivatives."""
+    engine = Engine(prepare(graph), region, Settings())
+    engine.bound_all()
+    unit = torch.eye(3, dtype=torch.float64).unsqueeze(1).expand(3, len(region), 3)
+    return jacobian(engine, unit, kind)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("eps", [1e-4, 0.4])
 @pytest.mark.parametrize("case", [*LOCAL, "concat", "take", "avg-pool"])
-def test_local_jacobians_contain_every_gradient(case, eps):
+def test_local_jacobians_contain_every_gradient(case, eps, kind):
     graph = network(case, 2)
     region = around(graph, eps, 2)
-    prepared = prepare(graph)
-    engine = Engine(prepared, region, Settings())
-    engine.bound_all()
-    unit = torch.eye(3, dtype=torch.float64).unsqueeze(1).expand(3, 3, 3)
-    found = jacobian(engine, unit)
+    found = local(graph, region, kind)
     for x in points(region, 20):
         slopes = jacobians(graph, x).transpose(0, 1).reshape(found.lower.shape)
         assert (slopes >= found.lower - 1e-9).all()
         assert (slopes <= found.upper + 1e-9).all()
+
+
+@pytest.mark.parametrize("case", [*LOCAL, "concat", "take", "avg-pool", "abs", "tanh"])
+def test_several_layers_at_once_are_never_looser(case):
+    gained = 0.0
+    for seed, eps in enumerate((1e-3, 0.1, 0.5)):
+        graph = network(case, seed)
+        region = around(graph, eps, seed)
+        plain, better = (local(graph, region, kind) for kind in KINDS)
+        slack = 1e-12 * (1 + steepest(plain))
+        assert (better.lower >= plain.lower - slack).all()
+        assert (better.upper <= plain.upper + slack).all()
+        gained += float((plain.upper - plain.lower - better.upper + better.lower).sum())
+    # Of those left out no sign is open, or one layer is all there is.
+    assert gained > 1e-3 or case in ("take", "avg-pool")
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf", "l1"])
+def test_constants_are_above_sampled_norms_and_ordered(norm):
+    net = Net(3, (6,)).dense(12, 2.0).add("relu").dense(9, 2.0).add("relu").dense(7).add("relu")
+    graph = net.graph()
+    region = around(graph, 0.6, 3, batch=1)
+    engine = Engine(prepare(graph), region, Settings())
+    engine.bound_all()
+    unit = torch.eye(3, dtype=torch.float64).unsqueeze(1)
+    plain, better = (constant(engine, unit, norm, kind)[:, 0] for kind in KINDS)
+    seen = jacobians(graph, points(region, 300)[:, 0])
+    order = {"l2": 2.0, "linf": 1.0, "l1": float("inf")}[norm]
+    steepest_seen = torch.linalg.vector_norm(seen, ord=order, dim=2).amax(0)
+    assert (steepest_seen <= better * (1 + 1e-12)).all()
+    assert (better < 0.99 * plain).all()
+
+
+@pytest.mark.parametrize("ends", [(0.0, 1.0), (-0.4, 1.3), (0.2, 0.2), (-2.0, -1.0)])
+def test_lines_of_products_are_on_their_side(ends):
+    y = torch.linspace(-1.5, 2.5, 41, dtype=torch.float64).reshape(-1, 1, 1)
+    slopes = Box(*(torch.full((1, 1), end, dtype=torch.float64) for end in ends))
+    for low, high in ((-1.5, 2.5), (-0.1, 2.0), (0.0, 1.0), (-1.0, 0.0), (0.5, 0.5)):
+        box = Box(*(torch.full((1, 1, 1), end, dtype=torch.float64) for end in (low, high)))
+        lines = products(slopes, box)
+        inside = y[(y >= low) & (y <= high)].reshape(-1, 1, 1)
+        for share in (0.0, 0.3, 1.0):
+            value = (ends[0] + share * (ends[1] - ends[0])) * inside
+            assert (lines.low_slope * inside + lines.low <= value + 1e-12).all()
+            assert (lines.high_slope * inside + lines.high >= value - 1e-12).all()
+        ends_seen = torch.stack([end * side for end in ends for side in box])
+        for side in box:  # at its ends the chord is the constant of the paper, or inside of it
+            assert (lines.high_slope * side + lines.high <= ends_seen.amax() + 1e-12).all()
+            assert (lines.low_slope * side + lines.low >= ends_seen.amin() - 1e-12).all()
+
+
+def test_products_planted_too_low_are_caught(monkeypatch):
+    def planted(slopes, y):
+        found = products(slopes, y)
+        return replace(found, high=0.5 * found.high)
+
+    monkeypatch.setattr(recursive, "products", planted)
+    caught = 0
+    for seed in range(6):
+        net = Net(seed, (2,)).dense(4, 2.0).add("relu").dense(4, 2.0).add("relu").dense(3)
+        graph = net.builder.graph(net.last)
+        region = around(graph, 0.6, seed)
+        found = local(graph, region, "recurjac")
+        for x in points(region, 60):
+            slopes = jacobians(graph, x).transpose(0, 1).reshape(found.lower.shape)
+            caught += int((slopes > found.upper + 1e-9).sum())
+    assert caught > 0
+
+
+def test_the_option_and_the_names_say_the_same():
+    graph = network("relu", 1)
+    region = around(graph, 0.4, 1)
+    for kind in KINDS:
+        named = compute(graph, region, method=kind).lower
+        chosen = compute(graph, region, method="lipschitz", options=Options(jacobians=kind)).lower
+        assert torch.equal(named, chosen)
+    with pytest.raises(ParameterError, match="jacobians"):
+        compute(graph, region, method="lipschitz", options=Options(jacobians="both"))
+    with pytest.raises(ParameterError, match="kind"):
+        local(graph, region, "both")
 
 
 def test_in_a_small_ball_slopes_beat_intervals():
@@ -220,6 +309,7 @@ def small(kind: str) -> Model:
     [
         ("dense", "product", "l2"), ("dense", "eclipse", "l2"), ("dense", "local", "l2"),
         ("conv", "product", "l2"), ("conv", "local", "linf"), ("conv", "local", "l1"),
+        ("dense", "recurjac", "l2"), ("conv", "recurjac", "linf"),
     ],
 )  # fmt: skip
 def test_nothing_inside_a_radius_changes_the_label(kind, by, norm):
@@ -248,8 +338,12 @@ def test_tighter_constants_give_larger_radii():
     net = small("dense")
     x = torch.rand(12, 1, 6, 6, generator=torch.Generator().manual_seed(1))
     labels = net(x).argmax(1)
-    product, local = (lipschitz_radius(net, x, labels, by=by) for by in ("product", "local"))
+    product, local, better = (
+        lipschitz_radius(net, x, labels, by=by) for by in ("product", "local", "recurjac")
+    )
     assert (local > product).all()
+    assert (better >= local * (1 - 1e-12)).all()
+    assert (better > local).any()
 
 
 def test_a_radius_of_nan_or_of_another_norm_is_none():

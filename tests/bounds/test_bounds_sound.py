@@ -57,7 +57,7 @@ def test_balls(norm: str, case: str) -> None:
 
 INTERVAL = (
     *("crown", "fast-lin", "crown-ibp", "forward", "zonotope", "alpha-crown", "lipschitz"),
-    *("lp", "fast-c2v", "kpoly"),
+    *("lp", "fast-c2v", "kpoly", "fastlip", "recurjac"),
 )
 CROWN = ("alpha-crown", "lp", "fast-c2v")
 
@@ -68,6 +68,7 @@ def test_tighter_is_never_looser(case: str) -> None:
         graph = network(case, seed)
         pairs = [(method, "interval") for method in INTERVAL]
         pairs += [(method, "crown") for method in CROWN] + [("kpoly", "lp")]
+        pairs += [("recurjac", "fastlip")]
         tighter(graph, around(graph, 0.3, seed), pairs)
 
 

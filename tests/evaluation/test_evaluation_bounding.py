@@ -219,10 +219,17 @@ def test_refusals(trained: Model) -> None:
             asked(trained, **more)
     with pytest.raises(ModelError, match="no model"):
         request_bounds([], from_arrays(digits()[0][:1]), eps=0.1)
+    data = from_arrays(digits()[0][:1])
+    options = {"method": "crown", "eps": EPS, "reducer": "vote", "arithmetic": "outward"}
+    with pytest.raises(GraphError, match="vote"):
+        request_bounds([trained, trained], data, **options)
+
+
+def test_every_operator_is_certified_outward() -> None:
     gelu = nn.Sequential(nn.Flatten(), nn.Linear(64, 4), nn.GELU(), nn.Linear(4, 10)).eval()
-    with pytest.raises(GraphError, match="gelu"):
-        asked(Model(gelu, SPEC, 10), arithmetic="outward")
-    assert asked(Model(gelu, SPEC, 10)).config["arithmetic"] == "real"
+    pooled = nn.Sequential(nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16, 10)).eval()
+    for net in (gelu, pooled):
+        assert asked(Model(net, SPEC, 10), arithmetic="outward").config["arithmetic"] == "outward"
 
 
 @pytest.fixture(scope="module")

@@ -258,8 +258,9 @@ def test_a_pool_turns_depth_first() -> None:
         n = len(bounds)
         side, none = torch.zeros(n, 1, dtype=torch.float64), torch.zeros(n, dtype=torch.long)
         return Boxes(
-            side, side, none, torch.zeros(n, 1, dtype=torch.bool), double(*bounds), double(*bounds)
-        )
+            side, side, none, torch.zeros(n, 1, dtype=torch.bool), double(*bounds), double(*bounds),
+            none,
+        )  # fmt: skip
 
     pool = Pool(boxes(3.0, 1.0, 2.0, 4.0), limit=5)
     assert pool.lowest() == 1.0
@@ -281,7 +282,7 @@ def test_boxes_are_cut_by_what_a_counterexample_satisfies() -> None:
     """``x - 1/2 <= 0`` and ``1/4 - x <= 0`` leave [1/4, 1/2] of [0, 1]."""
     one = torch.zeros(1, 1, dtype=torch.bool)
     at = double(0)
-    box = Boxes(at[None], at[None] + 1, torch.zeros(1).long(), one, at, at)
+    box = Boxes(at[None], at[None] + 1, torch.zeros(1).long(), one, at, at, at.long())
     slopes = double(1, -1).reshape(1, 1, 2, 1)
     low, high, empty = splitting._clipped(box, double(-0.5, 0.25).reshape(1, 1, 2), slopes, one)
     assert not bool(empty.any())

@@ -20,6 +20,7 @@ from phalanx.verify.outcome import Clock, OutOfTime
 from phalanx.verify.portfolio import Effort, Portfolio, decide
 
 pytest.importorskip("highspy")
+pytest.importorskip("z3")
 
 ENGINES = engines.names()
 

@@ -33,6 +33,7 @@ class Options:
         enough: rows whose bound is above it are not optimised further; None: all are.
         cuts: rounds in which ``lp`` and ``kpoly`` add the cuts of Tjandraatmadja et al. (2020).
         group: how many ReLUs ``kpoly`` takes together: 2 or 3.
+        jacobians: how ``lipschitz`` bounds them: ``fastlip`` or ``recurjac``.
         seconds: of each linear program; None: as long as it takes. With a limit, answers depend on
             the machine.
         go_on: asked before every step of ``layers="full"`` but the first; None: always yes. Where
@@ -46,6 +47,7 @@ class Options:
     enough: float | None = None
     cuts: int = 0
     group: int = 2
+    jacobians: str = "fastlip"
     seconds: float | None = None
     go_on: Callable[[], bool] | None = None
 

@@ -168,8 +168,28 @@ def explain(
         answer("\n".join(found.lines()))
 
 
-def recheck(run: Run, json: Json = False) -> None:
-    """Recompute every certificate from its stored votes, by code that did not make it."""
+def recheck(
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="a run folder, a bundle, or a proof of verify")
+    ],
+    network: Annotated[
+        Path | None, typer.Option("--network", help="of a proof: the network, net.onnx")
+    ] = None,
+    prop: Annotated[
+        Path | None, typer.Option("--property", help="of a proof: the property, p.vnnlib")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Recompute every certificate from its stored votes, by code that did not make it.
+
+    A file of verify --proof is checked in the same way, against its network and property: proof
+    holds (exit code 0), or does not, where and why (exit code 5).
+    """
+    if network is not None or prop is not None or (run.is_file() and run.suffix != ".zip"):
+        from phalanx.cli.proofs import recheck_proof
+
+        recheck_proof(run, network, prop, json=json)
+        return
     from phalanx.runs.bundle import open_run
     from phalanx.runs.imports import KIND
     from phalanx.runs.recheck import Outcome

@@ -15,6 +15,7 @@ from phalanx.errors import ParameterError, SampleErrors
 
 if TYPE_CHECKING:
     from phalanx.specs.vnnlib.query import Query
+    from phalanx.verify.network import Network
     from phalanx.verify.result import Result, Watch
 
 LONGEST_START = 5.0
@@ -44,6 +45,10 @@ Idealised = Annotated[
 Engines = Annotated[
     list[str] | None, typer.Option("--engine", help="complete method; repeat it; or none")
 ]
+Proof = Annotated[
+    Path | None,
+    typer.Option("--proof", help="write why the answer is right; phalanx runs recheck checks it"),
+]
 Cap = Annotated[float | None, typer.Option("--cap", help="of a table: at most these seconds each")]
 
 
@@ -65,6 +70,7 @@ def verify(
     recheck: Recheck = True,
     engine: Engines = None,
     idealised: Idealised = False,
+    proof: Proof = None,
     json: opt.Json = False,
 ) -> None:
     """Decide whether a network has a property: sat (a counterexample), unsat (proven), or neither.
@@ -74,7 +80,7 @@ def verify(
     used = time.process_time()
     began = time.monotonic() - (used if used < LONGEST_START else 0.0)
     if table:
-        if files or network:
+        if files or network or proof:
             raise ParameterError("files beside --table", repair="phalanx verify --table FILE")
         from phalanx.cli.verify_table import solve_tables
 
@@ -83,10 +89,14 @@ def verify(
     net, query = _files(files or [], network or [])
     if not timeout > 0:
         raise ParameterError(f"--timeout {timeout}", why="it is a number of seconds above 0")
-    plan: dict[str, Any] = {"recheck": recheck, "seed": seed}
+    plan: dict[str, Any] = {"recheck": recheck, "seed": seed, "proof": proof is not None}
+    if proof is not None:
+        from phalanx.cli.proofs import require_files
+
+        require_files(net[1], proof)
     if engine:
         plan["engines"] = () if engine == ["none"] else tuple(engine)
-    _solve(net, query, began + timeout, plan=plan, idealised=idealised, json=json)
+    _solve(net, query, began + timeout, plan=plan, idealised=idealised, proof=proof, json=json)
 
 
 def _files(files: list[str], networks: list[str]) -> tuple[tuple[str, str], str]:
@@ -110,6 +120,7 @@ def _solve(
     *,
     plan: dict[str, Any],
     idealised: bool,
+    proof: Path | None,
     json: bool,
 ) -> None:
     state = _State()
@@ -118,10 +129,16 @@ def _solve(
         max(end - time.monotonic(), 0.01), lambda word: _written(word, json=json), state.progress
     )
     try:
-        result, found = _decided(net, query, end, state, known, plan=plan, idealised=idealised)
+        result, found, network = _decided(
+            net, query, end, state, known, plan=plan, idealised=idealised
+        )
     finally:
         known.tell(Known.ANSWERING)
     _report(result, found, json=json)
+    if proof is not None:
+        from phalanx.cli.proofs import keep
+
+        keep(result, network, found.property, (net[1], query), proof)
 
 
 def _decided(
@@ -133,7 +150,7 @@ def _decided(
     *,
     plan: dict[str, Any],
     idealised: bool,
-) -> tuple[Result, Query]:
+) -> tuple[Result, Query, Network]:
     from phalanx.specs.vnnlib import read
     from phalanx.verify.answers import require_consent
     from phalanx.verify.network import network_of
@@ -152,10 +169,8 @@ def _decided(
     state.watch = Watch(lambda proven: known.tell(Known.PROVEN, proven))
     network = network_of(net[1])
     clock = Clock(max(end - time.monotonic(), 1e-3))
-    return (
-        decide(network, found.property, plan=Portfolio(**plan), watch=state.watch, clock=clock),
-        found,
-    )
+    result = decide(network, found.property, plan=Portfolio(**plan), watch=state.watch, clock=clock)
+    return result, found, network
 
 
 class _State:

@@ -27,6 +27,7 @@ class Task:
         confirm: whether a flat input ``(n,)`` is a counterexample when it is run again where it
             counts; an engine goes on where it is not. None: nobody is there to ask.
         told: numbers to show while it works, such as ``domains``.
+        proof: ask for evidence of a refuted case (see `Outcome`), such as its checker accepts.
         inside: what bounds have found out about the values in between on the case's box, of the
             graph from `prepare`, in float64; None: nothing.
     """
@@ -37,6 +38,7 @@ class Task:
     seed: int = 0
     confirm: Callable[[Tensor], bool] | None = None
     told: Callable[[Mapping[str, Any]], None] | None = None
+    proof: bool = False
     inside: Inside | None = None
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from phalanx.errors import ParameterError
 from phalanx.verdicts import Verdict
+from phalanx.verify.proof.evidence import Evidence
 
 TIMEOUT = "timeout"
 """The reason of an unknown whose time ran out."""
@@ -74,6 +75,7 @@ class Outcome:
         witness: an input, ``(n,)`` flat, of a falsified case; else None.
         lower: the best bound found: over all inputs left open, the least over inputs of the
             largest row is at least this; None: not computed.
+        evidence: how the whole case was refuted, where that was asked for.
         stats: numbers to show, such as ``domains``; no meaning for the verdict.
 
     Raises:
@@ -86,6 +88,7 @@ class Outcome:
     witness: Tensor | None = None
     lower: float | None = None
     stats: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    evidence: Evidence | None = None
 
     def __post_init__(self) -> None:
         if (self.verdict is Verdict.FALSIFIED) != (self.witness is not None):

@@ -36,6 +36,8 @@ from phalanx.verify.engine import Task, engines
 from phalanx.verify.falsify import Effort, falsified
 from phalanx.verify.network import Network
 from phalanx.verify.outcome import EXHAUSTED, TIMEOUT, Clock, OutOfTime
+from phalanx.verify.proof.evidence import Evidence
+from phalanx.verify.proving import Prover
 from phalanx.verify.rechecking import recheck_cases
 from phalanx.verify.result import OUTWARD, REAL, Result, Watch
 from phalanx.verify.witness import Witness, replayed
@@ -45,13 +47,18 @@ FAILURES = (PhalanxError, RuntimeError, MemoryError, ArithmeticError, ValueError
 """What a step may fail with; other steps are still believed, and the property may not be."""
 
 
+PROVING = ("branch-and-bound",)
+"""Engines that tell evidence."""
+
 PREFERRED = ("branch-and-bound", "milp")
 """Engines that are used where none is asked for: each where those before it gave up in time."""
 
 
-def default_engines() -> tuple[str, ...]:
-    """The preferred engines that are there."""
+def default_engines(*, proof: bool = False) -> tuple[str, ...]:
+    """The preferred engines that are there; of those that tell evidence, for a proof."""
     names = engines.names()
+    if proof:
+        return tuple(name for name in PROVING if name in names)
     if not find_spec("highspy"):
         names = [name for name in names if name != "milp"]
     return tuple(name for name in PREFERRED if name in names)
@@ -79,6 +86,8 @@ class Portfolio:
         engines: complete methods, registered; each gets its share of the time left.
         recheck: prove refuted cases again with every rounding counted.
         seed: of everything that is drawn.
+        proof: refute cases only in ways that can be written down and checked; the result has them
+            as evidence, and engines that tell none are left out of the default.
     """
 
     attack: Effort = field(default_factory=lambda: Effort(starts=2, steps=8))
@@ -87,6 +96,11 @@ class Portfolio:
     engines: tuple[str, ...] = field(default_factory=default_engines)
     recheck: bool = True
     seed: int = 0
+    proof: bool = False
+
+    def __post_init__(self) -> None:
+        if self.proof and self.engines == default_engines():
+            object.__setattr__(self, "engines", default_engines(proof=True))
 
 
 SHARES = {
@@ -121,6 +135,8 @@ class _Run:
         self.late: list[int] = []
         self.inside: dict[bytes, Inside] = {}
         self.stats: dict[str, object] = {}
+        self.evidence: dict[int, Evidence] = {}
+        self.prover = Prover(network.graph, prop) if plan.proof else None
         watch.cases = len(prop.cases)
 
     # steps
@@ -175,11 +191,15 @@ class _Run:
                 self.best[number] = max(found.lower, self.best.get(number, -math.inf))
                 if found.lower > 0:
                     refuted.append((number, found))
-                    self.refuted[number] = (method, REAL)
+                    if self.prover is None:
+                        self.refuted[number] = (method, REAL)
+        except OutOfTime:
+            if self.prover is None:
+                raise
         finally:
             self.open = [number for number in self.open if number not in self.refuted]
             self.watch.proven = not self.open
-        if self.plan.recheck and refuted:
+        if refuted and (self.plan.recheck or self.prover is not None):
             self.recheck(method, graph, refuted)
 
     def _remember(self, number: int, found: Found) -> None:
@@ -193,13 +213,18 @@ class _Run:
     def recheck(self, method: str, graph: Graph, refuted: list[tuple[int, Found]]) -> None:
         """Count roundings; a case whose refutation does not stand is open again."""
         part = self.clock.share(RECHECK)
-        for number, stands in recheck_cases(graph, self.prop, refuted, part):
+        if self.prover is not None:
+            rechecked = self.prover.recheck(refuted, self.evidence)
+        else:
+            rechecked = recheck_cases(graph, self.prop, refuted, part)
+        for number, stands in rechecked:
             if stands:
                 self.refuted[number] = (method, OUTWARD)
-            else:
-                del self.refuted[number]
+            elif self.refuted.pop(number, None) is not None:
                 self.open.append(number)
                 self.watch.proven = False
+        self.open = [number for number in self.open if number not in self.refuted]
+        self.watch.proven = not self.open
 
     def search(self, name: str, number: int, part: float, _: Clock) -> None:
         """Let an engine decide a case in its part of the time that is left."""
@@ -211,8 +236,11 @@ class _Run:
         def told(numbers: Mapping[str, Any]) -> None:
             self.watch.numbers = numbers
 
-        known = None if is_mixed(self.prop) else self.inside.get(key_of(case.lower, case.upper))
-        task = Task(self.network.graph, case, clock, self.plan.seed, confirm, told, known)
+        # A proof's checker makes boxes of its own, and a search should go by no others.
+        proof, known = self.prover is not None, None
+        if not proof and not is_mixed(self.prop):
+            known = self.inside.get(key_of(case.lower, case.upper))
+        task = Task(self.network.graph, case, clock, self.plan.seed, confirm, told, proof, known)
         try:
             outcome = engines.get(name)(task)
         except OutOfTime:
@@ -221,7 +249,11 @@ class _Run:
         self.stats.update({f"{name}: {key}": value for key, value in outcome.stats.items()})
         if outcome.lower is not None:
             self.best[number] = max(outcome.lower, self.best.get(number, -math.inf))
-        if outcome.verdict is Verdict.VERIFIED:
+        if outcome.verdict is Verdict.VERIFIED and proof and outcome.evidence is None:
+            self.undecided = f"{name} tells no evidence of what it proved"
+        elif outcome.verdict is Verdict.VERIFIED:
+            if outcome.evidence is not None:
+                self.evidence[number] = outcome.evidence
             self.refuted[number] = (name, str(outcome.stats.get("arithmetic", REAL)))
             self.open.remove(number)
         elif outcome.witness is not None:
@@ -272,6 +304,7 @@ class _Run:
             lower=lower if math.isfinite(lower) else None,
             by=by,
             stats=self.stats,
+            evidence=self.evidence,
         )
 
     def _judged(self) -> tuple[Verdict, str, str | None]:
@@ -329,6 +362,10 @@ def _check(plan: Portfolio) -> None:
     for name in plan.bounds:
         methods.get(name)
     known = engines.names()
+    if plan.proof and (silent := [name for name in plan.engines if name not in PROVING]):
+        raise ParameterError(
+            f"a proof by {silent[0]}", why="it tells no evidence", repair=f"{', '.join(PROVING)}"
+        )
     for name in plan.engines:
         if name not in known:
             engines.get(name)  # says which there are; those that are there load when they are used

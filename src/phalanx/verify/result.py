@@ -9,6 +9,7 @@ from typing import Any
 
 from phalanx.verdicts import Verdict
 from phalanx.verify.outcome import TIMEOUT
+from phalanx.verify.proof.evidence import Evidence
 from phalanx.verify.witness import Witness
 
 OUTWARD = "outward"
@@ -32,6 +33,7 @@ class Result:
         lower: least over open cases of the best bound; None where there is none.
         by: how many cases each method refuted.
         stats: numbers of the search.
+        evidence: how each case was refuted, where a proof was asked for.
     """
 
     verdict: Verdict
@@ -44,6 +46,7 @@ class Result:
     lower: float | None = None
     by: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     stats: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    evidence: Mapping[int, Evidence] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def word(self) -> str:

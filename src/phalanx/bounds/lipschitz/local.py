@@ -1,4 +1,4 @@
-"""Jacobians in a ball, by intervals: FastLip (Weng et al. 2018) and the recursion of RecurJac.
+"""Jacobians in a ball, by intervals: FastLip (Weng et al. 2018), cut by RecurJac where asked.
 
 Rows of coefficients go back as in the engine, but what is carried is an interval for each of them:
 of the derivatives of ``rows . f`` by the node's entries, anywhere in the region. An affine
@@ -13,29 +13,44 @@ from torch import Tensor
 
 from phalanx.bounds.engine import Engine
 from phalanx.bounds.lipschitz.product import magnitude_adjoint
+from phalanx.bounds.lipschitz.recursive import Recursion
 from phalanx.bounds.lipschitz.slopes import SLOPES
 from phalanx.bounds.ops import Affine, Box
 from phalanx.bounds.region import DUAL
-from phalanx.errors import GraphError
+from phalanx.errors import GraphError, ParameterError
 from phalanx.graph.ir import CONSTANT, INPUT
 from phalanx.graph.run import run
 
+FASTLIP, RECURJAC = "fastlip", "recurjac"
+KINDS = (FASTLIP, RECURJAC)
+"""Layer by layer, or several layers at once: never looser, and as much dearer as CROWN is than
+intervals."""
 
-def jacobian(engine: Engine, rows: Tensor) -> Box:
+
+def jacobian(engine: Engine, rows: Tensor, kind: str = FASTLIP) -> Box:
     """Bounds of the derivatives of ``rows . f`` by the input: ``(S, B, *input shape)`` each.
 
     Args:
         engine: with the boxes of all values.
         rows: ``(S, B, *output shape)``.
+        kind: one of `KINDS`.
 
     Raises:
         GraphError: an operator whose slopes are not known; names the node.
+        ParameterError: no such kind.
     """
+    if kind not in KINDS:
+        raise ParameterError(
+            f"there are no Jacobians of the kind {kind!r}", repair=f"one of {', '.join(KINDS)}"
+        )
+    recursion = Recursion(engine, rows) if kind == RECURJAC else None
     pending = {engine.graph.output: Box(rows, rows)}
     for node in reversed(engine.graph.nodes):
         own = pending.pop(node.name, None)
         if own is None or node.op == CONSTANT:
             continue
+        if recursion is not None:
+            own = recursion.tightened(node, own)
         if node.op == INPUT:
             return own
         row = engine.rows[node.name]
@@ -62,17 +77,17 @@ def steepest(found: Box) -> Tensor:
     return torch.maximum(found.lower.abs(), found.upper.abs())
 
 
-def least_by_slopes(engine: Engine, rows: Tensor) -> Tensor:
+def least_by_slopes(engine: Engine, rows: Tensor, kind: str = FASTLIP) -> Tensor:
     """Lower bounds ``(S, B)`` of ``rows . f`` on the region, by the mean value theorem.
 
     From the centre of the box ``sum_i max |J_i| r_i`` can be lost; from that of a ball ``eps |max
     J|_q`` too, q dual to its norm. The better of the two.
 
     Raises:
-        GraphError: see `jacobian`.
+        GraphError, ParameterError: see `jacobian`.
     """
     region = engine.region
-    steep = steepest(jacobian(engine, rows)).flatten(2)
+    steep = steepest(jacobian(engine, rows, kind)).flatten(2)
     middle = (region.lower + region.upper) / 2
     # Rounding may put the middle's distance to one side above that to the other.
     half = torch.maximum(region.upper - middle, middle - region.lower).flatten(1)
@@ -83,10 +98,10 @@ def least_by_slopes(engine: Engine, rows: Tensor) -> Tensor:
     return found.fmax(_at(engine, rows, region.centre) - lost)
 
 
-def constant(engine: Engine, rows: Tensor, norm: str) -> Tensor:
+def constant(engine: Engine, rows: Tensor, norm: str, kind: str = FASTLIP) -> Tensor:
     """Lipschitz constants ``(S, B)`` of ``rows . f`` on the region, inputs measured in ``norm``."""
     return torch.linalg.vector_norm(
-        steepest(jacobian(engine, rows)).flatten(2), ord=DUAL[norm], dim=2
+        steepest(jacobian(engine, rows, kind)).flatten(2), ord=DUAL[norm], dim=2
     )
 
 

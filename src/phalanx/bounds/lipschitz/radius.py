@@ -10,7 +10,7 @@ from torch import Tensor
 from phalanx.bounds.compute import margins
 from phalanx.bounds.engine import Engine, Settings
 from phalanx.bounds.lipschitz.eclipse import eclipse
-from phalanx.bounds.lipschitz.local import constant
+from phalanx.bounds.lipschitz.local import FASTLIP, RECURJAC, constant
 from phalanx.bounds.lipschitz.norms import UNIT
 from phalanx.bounds.lipschitz.product import pairwise
 from phalanx.bounds.prepare import prepare
@@ -23,6 +23,8 @@ from phalanx.models.model import Model
 
 TRIES = 16
 """Balls that are tried for a local constant, each twice as small as the last in two tries."""
+
+_KINDS = {"local": FASTLIP, "recurjac": RECURJAC}
 
 
 def certified_radius(gaps: Tensor, rates: Tensor) -> Tensor:
@@ -50,7 +52,7 @@ def lipschitz_radius(
     x: Tensor,
     labels: Tensor,
     *,
-    by: Literal["product", "eclipse", "local"] = "product",
+    by: Literal["product", "eclipse", "local", "recurjac"] = "product",
     norm: str = "l2",
     largest: float = 1.0,
 ) -> Tensor:
@@ -61,15 +63,16 @@ def lipschitz_radius(
         x: inputs ``(B, *shape)``.
         labels: the right classes ``(B,)``; a wrong answer has radius 0.
         by: ``product`` of the layers' norms (l2); ``eclipse``, tighter, of fully connected networks
-            (l2); ``local``: Jacobians in balls around each input, of every norm.
+            (l2); ``local``: Jacobians in balls around each input, of every norm; ``recurjac``: the
+            same, tighter and dearer.
         norm: what the radius is measured in.
-        largest: of the balls that ``local`` tries.
+        largest: of the balls that ``local`` and ``recurjac`` try.
 
     Raises:
         GraphError: an operator or a graph that has no such constant.
         ParameterError: a norm that ``by`` does not speak of. DataError: labels that are none.
     """
-    if by != "local" and norm != "l2":
+    if by not in _KINDS and norm != "l2":
         raise ParameterError(
             f"the constants of {by!r} are of the l2 norm, not {norm}", repair="by='local'"
         )
@@ -77,8 +80,9 @@ def lipschitz_radius(
     classes = graph[graph.output].shape[-1]
     wanted = margins(labels, classes, torch.float64)
     gaps = torch.einsum("bsc,bc->bs", wanted, run(graph, x.double()))
-    if by == "local":
-        return _local(graph, x.double(), wanted, gaps, norm=norm, largest=largest)
+    if by in _KINDS:
+        kind = _KINDS[by]
+        return _local(graph, x.double(), wanted, gaps, norm=norm, largest=largest, kind=kind)
     if by == "eclipse":
         # A margin is a row of length sqrt(2) of the output.
         rate = torch.full_like(gaps, 2**0.5 * eclipse(graph) * (1 + 8 * UNIT))
@@ -89,7 +93,7 @@ def lipschitz_radius(
 
 
 def _local(
-    graph: Graph, x: Tensor, wanted: Tensor, gaps: Tensor, *, norm: str, largest: float
+    graph: Graph, x: Tensor, wanted: Tensor, gaps: Tensor, *, norm: str, largest: float, kind: str
 ) -> Tensor:
     """The best over balls of falling radius of ``min(radius, gap / constant in the ball)``."""
     if not (largest > 0 and largest < float("inf")):
@@ -102,6 +106,6 @@ def _local(
         region = Region(x - eps, x + eps, x, norm, 0.0 if norm == "linf" else eps)
         engine = Engine(graph, region, Settings())
         engine.bound_all()
-        rates = constant(engine, wanted.transpose(0, 1), norm).T * (1 + 1e-9)
+        rates = constant(engine, wanted.transpose(0, 1), norm, kind).T * (1 + 1e-9)
         best = best.maximum(certified_radius(gaps, rates).clamp_max(eps * (1 - 1e-9)))
     return best

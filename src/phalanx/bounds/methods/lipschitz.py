@@ -1,13 +1,13 @@
-"""Local Lipschitz bounds: Jacobians by intervals (Weng et al. 2018; Zhang et al. 2019)."""
+"""Local Lipschitz bounds: Jacobians of the kind that the option ``jacobians`` names."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
 from phalanx.bounds.engine import Settings
-from phalanx.bounds.lipschitz.local import least_by_slopes
+from phalanx.bounds.lipschitz.local import KINDS, least_by_slopes
 from phalanx.bounds.problem import Problem, methods
-from phalanx.errors import GraphError
+from phalanx.errors import GraphError, ParameterError
 
 
 @methods.register("lipschitz")
@@ -15,11 +15,24 @@ def lipschitz(problem: Problem) -> Tensor:
     """The value at the centre less what the largest slopes can take; never below interval bounds.
 
     Boxes are CROWN's. Where an operator's slopes are not known, interval bounds are all there is.
+
+    Raises:
+        ParameterError: no such kind of Jacobians.
     """
+    kind = problem.options.jacobians
+    if kind not in KINDS:
+        raise ParameterError(
+            f"lipschitz with jacobians={kind!r}", repair=f"one of {', '.join(KINDS)}"
+        )
+    return by_slopes(problem, kind)
+
+
+def by_slopes(problem: Problem, kind: str) -> Tensor:
+    """`lipschitz` with Jacobians of one kind."""
     engine = problem.engine(Settings())
     engine.bound_all()
     found = problem.by_boxes(engine)
     try:
-        return found.fmax(least_by_slopes(engine, problem.rows))
+        return found.fmax(least_by_slopes(engine, problem.rows, kind))
     except GraphError:
         return found

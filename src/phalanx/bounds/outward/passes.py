@@ -1,57 +1,34 @@
-"""Boxes and backward passes of one input region in double precision, with what rounding may cost.
-
-A backward pass carries ``rows . y >= rows' . x + constant`` from a node towards the input. Where
-``rows'`` were rounded, what they are off by meets the box of x: a loss of at most
-``gamma (|rows| |W|) . max|x| = gamma |rows| . (|W| max|x|)``, one product of a vector for a whole
-layer. All losses are added up and taken off at the end.
-"""
+"""Boxes of every value over one input region in double precision, no rounding left out."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from math import prod
 
 import torch
 from torch import Tensor
 
 from phalanx.bounds.forms import worthwhile
-from phalanx.bounds.ops import Box, Curve
+from phalanx.bounds.ops import Curve
 from phalanx.bounds.ops import rows as table
 from phalanx.bounds.outward import forms
-from phalanx.bounds.outward.affine import AFFINE, MOVES, adjoint, image, lengths, magnitude, offset
+from phalanx.bounds.outward.affine import AFFINE, MOVES, image, lengths, magnitude, offset
 from phalanx.bounds.outward.curves import CURVES, STRAIGHT, corners, gaps
-from phalanx.bounds.outward.rounding import SAFE, UNDERFLOW, UNIT, dot, down, gamma, up
+from phalanx.bounds.outward.joints import JOINTS
+from phalanx.bounds.outward.rounding import UNDERFLOW, down, gamma, up
+from phalanx.bounds.outward.sums import Sides
+from phalanx.bounds.outward.walk import Slopes, Walk, finite
 from phalanx.bounds.problem import Between
-from phalanx.bounds.region import DUAL, Region
+from phalanx.bounds.region import Region
 from phalanx.errors import GraphError
 from phalanx.graph.ir import CONSTANT, INPUT, Graph, Node
 from phalanx.graph.run import execute
 
-COVERED = (INPUT, CONSTANT, *AFFINE, *CURVES)
-LARGEST_ROWS = 1 << 22
+COVERED = (INPUT, CONSTANT, *AFFINE, *CURVES, *JOINTS)
+BY_SIGN = ("relu", "leaky-relu", "abs")
+"""Curves of which a known sign says all."""
+LARGEST_ROWS = 1 << 19
 """Coefficients held at once."""
-
-Slopes = Mapping[str, tuple[Tensor, Tensor]]
-"""By the name of a curve: slopes of its lines, ``(S or 1, *shape)`` each; not trusted."""
-
-
-@dataclass(frozen=True, eq=False)
-class Sides:
-    """Lower and upper bounds ``(1, *shape)`` of a value; no rounding can break them."""
-
-    lower: Tensor
-    upper: Tensor
-
-    @property
-    def most(self) -> Tensor:
-        """The largest absolute value."""
-        return torch.maximum(self.lower.abs(), self.upper.abs())
-
-    def middle(self) -> tuple[Tensor, Tensor]:
-        """A centre, and a radius around it that reaches both sides."""
-        centre = (self.lower + self.upper) / 2
-        return centre, up(torch.maximum(self.upper - centre, centre - self.lower)).clamp_min(0)
 
 
 def uncovered(graph: Graph) -> Node | None:
@@ -59,7 +36,7 @@ def uncovered(graph: Graph) -> Node | None:
     return next((node for node in graph if node.op not in COVERED), None)
 
 
-class Passes:
+class Passes(Walk):
     """Outward bounds of every value of a prepared graph.
 
     Args:
@@ -88,11 +65,8 @@ class Passes:
                 why=f"there are for {', '.join(COVERED)}",
                 repair="--arithmetic real",
             )
-        self.graph, self.region, self.parallel = graph, region, parallel
-        self.sides: dict[str, Sides] = {}
+        super().__init__(graph, region, parallel=parallel)
         self._readers = graph.readers()
-        self._usual: dict[str, tuple[Tensor, ...]] = {}
-        self._gain: dict[str, Tensor] = {}
         exact = self._plain() if region.norm == "linf" else set()
         self._values = execute(graph, region.centre, lambda node: node, keep=True)
         few = backward and worthwhile(graph)
@@ -122,10 +96,12 @@ class Passes:
             )
         if node.op in AFFINE:
             return self._image(node, inputs)
+        if node.op in JOINTS:
+            return _known(*JOINTS[node.op].interval(node, inputs))
         zero = torch.zeros_like(inputs[0].lower)
         low = gaps(node, zero, inputs[0].lower, inputs[0].upper, above=False)
         high = gaps(node, zero, inputs[0].lower, inputs[0].upper, above=True)
-        return Sides(low.nan_to_num(-torch.inf), high.nan_to_num(torch.inf))
+        return _known(low, high)
 
     def _image(self, node: Node, inputs: list[Sides]) -> Sides:
         pairs = [side.middle() for side in inputs]
@@ -134,7 +110,7 @@ class Passes:
         size = magnitude(node, [c.abs() + r for c, r in pairs]) + offset(node, centre).abs()
         radius = radius + (3 * gamma(lengths(node)[0]) * size + UNDERFLOW)
         low, high = down(centre - up(radius)), up(centre + up(radius))
-        return Sides(low.nan_to_num(-torch.inf), high.nan_to_num(torch.inf))
+        return _known(low, high)
 
     def _plain(self) -> set[str]:
         """Values whose interval is exact but for roundings: affine in independent numbers."""
@@ -164,17 +140,20 @@ class Passes:
                     mask |= (side.lower < corner) & (side.upper > corner)
             elif reader.op in CURVES:
                 mask |= side.lower < side.upper
+            elif reader.op in JOINTS:
+                mask |= JOINTS[reader.op].loose(reader, side)
         return mask
 
     def _bound(self, node: Node, chosen: Tensor, below: Tensor) -> None:
         """Lower bounds of the chosen entries that are ``below``, upper bounds of the others."""
+        settle = all(
+            reader.op in BY_SIGN or reader.op in AFFINE for reader in self._readers[node.name]
+        )
         side = self.sides[node.name]
         low, high = side.lower.flatten().clone(), side.upper.flatten().clone()
         for part in chosen.split(self._at_once(1)):
             sign = below[part].to(low.dtype) * 2 - 1
-            unit = torch.zeros(len(part), len(low), dtype=low.dtype)
-            unit[torch.arange(len(part)), part] = sign
-            found = self.least(node.name, unit.reshape(-1, *node.shape))
+            found = self.least_entries(node, part, sign, settle=settle)
             lower = below[part]
             low[part[lower]] = low[part[lower]].fmax(found[lower])
             high[part[~lower]] = high[part[~lower]].fmin(-found[~lower])
@@ -210,7 +189,7 @@ class Passes:
             own = place.double().clamp(0, 1).unsqueeze(2)
             lines = row.lines(node, side.lower, side.upper, own)
             below, above = (
-                _finite(slope).reshape(-1, *node.shape)
+                finite(slope).reshape(-1, *node.shape)
                 for slope in (lines.lower_slope, lines.upper_slope)
             )
             found[name] = (below, above)
@@ -228,7 +207,7 @@ class Passes:
             form = forms.of_affine(node, sources)
         elif node.op in CURVES:
             below = self.sides[node.inputs[0]]
-            slope = self._usual_slopes(node)[1]
+            slope = self.usual_slopes(node)[1]
             form = forms.of_curve(node, sources[0], slope, (below.lower, below.upper))
         else:
             form = forms.of_box(*side.middle(), prod(self.graph.input.shape))
@@ -236,150 +215,8 @@ class Passes:
         low, high = form.sides()
         self.sides[node.name] = Sides(side.lower.fmax(low), side.upper.fmin(high))
 
-    # backward passes
 
-    def least(self, name: str, rows: Tensor, slopes: Slopes | None = None) -> Tensor:
-        """Lower bounds ``(S,)`` of ``rows . value`` over the region; minus infinity: none.
-
-        Args:
-            name: of the node whose value it is.
-            rows: ``(S, *shape)``, taken as they are.
-            slopes: of curves; those without have usual ones.
-        """
-        return self.least_of({name: rows}, Sums(len(rows), rows.dtype), slopes)
-
-    def least_of(
-        self,
-        begun: Mapping[str, Tensor],
-        sums: Sums,
-        slopes: Slopes | None = None,
-        *,
-        stop: str | None = None,
-    ) -> Tensor:
-        """Lower bounds ``(S,)`` of rows of several values at once, and of constants.
-
-        Args:
-            begun: rows ``(S, *shape)`` by the names of the nodes they multiply.
-            sums: constants.
-            slopes: as in `least`.
-            stop: a node whose box is met, in place of what it is computed from.
-        """
-        slopes, pending = slopes or {}, dict(begun)
-        for node in reversed(self.graph.nodes):
-            found = pending.pop(node.name, None)
-            if found is None:
-                continue
-            if node.name == stop:
-                sums.add(*_on_box(found, self.sides[stop]))
-                continue
-            for source, part in self._step(node, found, sums, slopes.get(node.name)):
-                if source in pending:
-                    part = pending[source] + part  # noqa: PLW2901 - two branches meet
-                    sums.lose(UNIT * SAFE, part, self.sides[source].most)
-                pending[source] = part
-        return sums.lower()
-
-    def by_boxes(self, rows: Tensor) -> Tensor:
-        """Rows of the output go back to the last curves, then meet boxes: lines without slope."""
-        zero = torch.zeros(1, dtype=rows.dtype)
-        flat = {n.name: (zero, zero) for n in self.graph if n.op in CURVES}
-        return self.least(self.graph.output, rows, flat)
-
-    def _step(
-        self, node: Node, rows: Tensor, sums: Sums, slopes: tuple[Tensor, Tensor] | None
-    ) -> Iterator[tuple[str, Tensor]]:
-        if node.op == INPUT:
-            sums.add(*self._on_region(rows))
-        elif node.op == CONSTANT:
-            sums.add(*dot(rows, node.tensors["value"].unsqueeze(0)))
-        elif node.op in AFFINE:
-            sums.add(*dot(rows, offset(node, rows)))
-            sums.lose(gamma(lengths(node)[1]), rows, self._gained(node))
-            yield from zip(node.inputs, adjoint(node, rows), strict=True)
-        else:
-            below, low, above, high = self._lines(node, slopes)
-            positive, negative = rows.clamp_min(0), rows.clamp_max(0)
-            sums.add(*dot(positive, low))
-            sums.add(*dot(negative, high))
-            part = positive * below + negative * above  # one of the two is zero
-            sums.lose(UNIT * SAFE, part, self.sides[node.inputs[0]].most)
-            yield node.inputs[0], part
-
-    def _gained(self, node: Node) -> Tensor:
-        """``|W| max|x|``, of which products with rows are lost."""
-        if node.name not in self._gain:
-            self._gain[node.name] = magnitude(node, [self.sides[n].most for n in node.inputs])
-        return self._gain[node.name]
-
-    def _lines(self, node: Node, slopes: tuple[Tensor, Tensor] | None) -> tuple[Tensor, ...]:
-        """Slopes and offsets of the lines below and above a curve."""
-        if slopes is None:
-            if node.name not in self._usual:
-                self._usual[node.name] = self._with_offsets(node, *self._usual_slopes(node))
-            return self._usual[node.name]
-        return self._with_offsets(node, *slopes)
-
-    def _with_offsets(self, node: Node, below: Tensor, above: Tensor) -> tuple[Tensor, ...]:
-        side = self.sides[node.inputs[0]]
-        low = gaps(node, below, side.lower, side.upper, above=False)
-        high = gaps(node, above, side.lower, side.upper, above=True)
-        return below, low, above, high
-
-    def _usual_slopes(self, node: Node) -> tuple[Tensor, Tensor]:
-        """The slopes that the rows of `phalanx.bounds.ops` choose."""
-        side, row = self.sides[node.inputs[0]], table.get(node.op)
-        if not isinstance(row, Curve):
-            raise TypeError(f"{node.op} is no curve")
-        box, place = Box(side.lower, side.upper), None
-        if self.parallel and row.parameters:
-            place = row.start(node, box, parallel=True)[:, 0]
-        lines = row.lines(node, *box, place)
-        return _finite(lines.lower_slope), _finite(lines.upper_slope)
-
-    def _on_region(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        region = self.region
-        value, error = _on_box(rows, Sides(region.lower, region.upper))
-        if region.norm == "linf":
-            return value, error
-        flat = rows.flatten(1)
-        gain = region.eps * torch.linalg.vector_norm(flat, ord=DUAL[region.norm], dim=1)
-        middle, lost = dot(rows, region.centre)
-        ball = middle - gain
-        loss = lost + gamma(flat.shape[1] + 4) * gain + UNIT * (middle.abs() + gain) + UNDERFLOW
-        better = ball - loss > value - error
-        return torch.where(better, ball, value), torch.where(better, loss, error)
-
-
-class Sums:
-    """A constant for each row, and what it may be off by; begun with zeros."""
-
-    def __init__(self, count: int, dtype: torch.dtype) -> None:
-        self.value, self.error = torch.zeros(count, dtype=dtype), torch.zeros(count, dtype=dtype)
-
-    def add(self, value: Tensor, error: Tensor) -> None:
-        """A term that is off by ``error`` at most."""
-        self.value = self.value + value
-        self.error = self.error + error + 2 * UNIT * self.value.abs()
-
-    def lose(self, share: float, rows: Tensor, size: Tensor) -> None:
-        """``share |rows| . size``."""
-        flat = rows.flatten(1).abs()
-        self.error = self.error + share * (flat @ size.expand(1, *rows.shape[1:]).flatten())
-        self.error = self.error + UNDERFLOW * (1 + size.sum())
-
-    def lower(self) -> Tensor:
-        """What is surely below; minus infinity where nothing is."""
-        found = down(self.value - up(SAFE * self.error))
-        return found.nan_to_num(-torch.inf, torch.inf, -torch.inf)
-
-
-def _on_box(rows: Tensor, sides: Sides) -> tuple[Tensor, Tensor]:
-    """The least value of rows on a box, and what it may be off by."""
-    centre, radius = sides.middle()
-    middle, lost = dot(rows, centre)
-    reach, more = dot(rows.abs(), radius)
-    return middle - reach, lost + more + UNIT * (middle.abs() + reach)
-
-
-def _finite(slope: Tensor) -> Tensor:
-    return slope.nan_to_num(0.0, 0.0, 0.0)
+def _known(low: Tensor, high: Tensor) -> Sides:
+    """What is no number says nothing; infinite bounds stay so."""
+    ends = (-torch.inf, torch.inf, -torch.inf), (torch.inf, torch.inf, -torch.inf)
+    return Sides(low.nan_to_num(*ends[0]), high.nan_to_num(*ends[1]))

@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 
 from phalanx.bounds.outward.octahedra import directions, reach
-from phalanx.bounds.outward.passes import Passes, Slopes, Sums
+from phalanx.bounds.outward.passes import Passes
 from phalanx.bounds.outward.rounding import dot, gamma
+from phalanx.bounds.outward.sums import Sums
+from phalanx.bounds.outward.walk import Slopes
 from phalanx.bounds.planes import GroupPlanes, Plane, SumPlanes
 
 

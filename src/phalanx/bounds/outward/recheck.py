@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from phalanx.bounds.outward.passes import Passes, Slopes
+from phalanx.bounds.outward.passes import Passes
 from phalanx.bounds.outward.planes import least_with_planes
 from phalanx.bounds.outward.rounding import down, up
+from phalanx.bounds.outward.walk import Slopes
 from phalanx.bounds.problem import Trace
 from phalanx.bounds.region import Ball, Region
 from phalanx.errors import DataError

@@ -18,6 +18,9 @@ SAFE = 1.01
 UNDERFLOW = 1e-280
 """More than 2**-1022 times any number of operations that fits into memory."""
 LARGEST_SUM = 1 << 40
+ULPS = 16
+"""What torch computes for exp, log, sqrt, powers, tanh, sigmoid, erf, sin and cos in double
+precision is taken to be right to as many units in the last place."""
 
 
 def gamma(terms: int) -> float:

@@ -73,7 +73,7 @@ def _relu(lower: Tensor, upper: Tensor) -> Bent:
     high = torch.maximum(-slope * below, above - slope * above)
     open_ = ((below < 0) & (above > 0)).to(slope.dtype)
     high = open_ * (high * (1 + 8 * unit(high.dtype)) + tiny(high.dtype))
-    high = high.nan_to_num(torch.inf)
+    high = high.nan_to_num(torch.inf, torch.inf, -torch.inf)
     return Bent(low_slope, None, slope, high, high / 2, high / 2, lower.clamp_min(0), above)
 
 
@@ -93,8 +93,11 @@ def _curve(node: Node, lower: Tensor, upper: Tensor) -> Bent:
     beneath = gaps(node, slope, lower, upper, above=False)
     middle = ((high + beneath) / 2).to(kind).double()
     spread = up(torch.maximum(high - middle, middle - beneath)).clamp_min(0)
-    least = gaps(node, flat, lower, upper, above=False).nan_to_num(-torch.inf)
-    largest = gaps(node, flat, lower, upper, above=True).nan_to_num(torch.inf)
+    # An infinite bound stays one: f may exceed all floats.
+    least = gaps(node, flat, lower, upper, above=False)
+    least = least.nan_to_num(-torch.inf, torch.inf, -torch.inf)
+    largest = gaps(node, flat, lower, upper, above=True)
+    largest = largest.nan_to_num(torch.inf, torch.inf, -torch.inf)
     low = gaps(node, low_slope, lower, upper, above=False)
     if kind == torch.float64:
         return Bent(low_slope, low, slope, high, middle, spread, least, largest)

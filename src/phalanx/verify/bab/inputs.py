@@ -20,6 +20,7 @@ from torch import Tensor
 from phalanx.bounds.outward.rounding import down, gamma, up
 from phalanx.verdicts import Verdict
 from phalanx.verify.bab.cases import Cases
+from phalanx.verify.bab.cuts import Cuts
 from phalanx.verify.bab.pool import Boxes, Pool
 from phalanx.verify.bab.walk import Linear
 from phalanx.verify.outcome import EXHAUSTED, TIMEOUT, Clock, Outcome
@@ -86,6 +87,7 @@ class InputOptions:
         narrowest: a box is not cut along an input narrower than this times its width at first.
         confirm: asked about every counterexample; None: it is believed.
         progress: told after every batch; None: nobody is.
+        proof: keep the tree of cuts (of one case).
     """
 
     batch: int | None = None
@@ -93,6 +95,7 @@ class InputOptions:
     narrowest: float = 1e-12
     confirm: Confirm | None = None
     progress: Callable[[Progress], None] | None = None
+    proof: bool = False
 
 
 def split_inputs(
@@ -133,7 +136,9 @@ class _Search:
             ~cases.real,
             torch.full((groups,), -torch.inf, dtype=torch.float64),
             torch.zeros(groups, dtype=torch.float64),
+            torch.arange(groups),
         )
+        self.cuts = Cuts(free, groups) if options.proof else None
         self.width = (first.upper - first.lower).clamp_min(torch.finfo(torch.float64).tiny)
         self.pool = Pool(first, options.waiting)
         self.domains, self.stuck, self.closed = 0, 0, torch.inf
@@ -175,7 +180,10 @@ class _Search:
             "unsplit": self.stuck,
             "arithmetic": self.bounder.arithmetic,
         }
-        return Outcome(verdict, reason, witness, lower, stats)
+        evidence = None
+        if verdict is Verdict.VERIFIED and self.cuts is not None and self.cases.real.sum() == 1:
+            evidence = self.cuts.tree()
+        return Outcome(verdict, reason, witness, lower, stats, evidence)
 
     def _batch(self, boxes: Boxes) -> Tensor | None:
         """Bound, refute, try points, cut and put back; a counterexample ends it."""
@@ -203,7 +211,7 @@ class _Search:
         witness, value = self._tried(boxes[left], worst)
         if witness is None:
             kept = (low[left], high[left], boxes.group[left], refuted[left], bound[left], value)
-            self._cut(Boxes(*kept), pull)
+            self._cut(Boxes(*kept, boxes.number[left]), pull)
         return witness
 
     def _bounded(self, boxes: Boxes) -> Linear:
@@ -237,8 +245,11 @@ class _Search:
         lower, upper = boxes.lower.clone(), boxes.upper.clone()
         upper[here, at] = lower[here, at] = middle[here, at]
         rest = (boxes.group, boxes.refuted, boxes.bound, boxes.near)
-        self.pool.push(Boxes(boxes.lower, upper, *rest))
-        self.pool.push(Boxes(lower, boxes.upper, *rest))
+        numbers = boxes.number, boxes.number
+        if self.cuts is not None:
+            numbers = self.cuts.cut(boxes.number, at, middle[here, at])
+        self.pool.push(Boxes(boxes.lower, upper, *rest, numbers[0]))
+        self.pool.push(Boxes(lower, boxes.upper, *rest, numbers[1]))
 
     def _tried(self, boxes: Boxes, slopes: Tensor) -> tuple[Tensor | None, Tensor]:
         """The corner where the worst row's function is least, and the centre, on the network.

@@ -15,8 +15,10 @@ import torch
 from torch import Tensor
 
 from phalanx.bounds.outward.curves import gaps
-from phalanx.bounds.outward.passes import Passes, Slopes, Sums
+from phalanx.bounds.outward.passes import Passes
 from phalanx.bounds.outward.rounding import dot, gamma
+from phalanx.bounds.outward.sums import Sums
+from phalanx.bounds.outward.walk import Slopes
 from phalanx.bounds.problem import Between
 from phalanx.graph.ir import Graph, Node
 from phalanx.specs.property import Case
@@ -60,28 +62,29 @@ class Decided(Passes):
         slopes: Slopes | None = None,
         *,
         stop: str | None = None,
+        settle: bool = False,
     ) -> Tensor:
         """See `Passes.least_of`."""
         if self.clock.expired():
             raise OutOfTime
-        return super().least_of(begun, sums, slopes, stop=stop)
+        return super().least_of(begun, sums, slopes, stop=stop, settle=settle)
 
     def slopes_of(self, units: Units, alpha: Tensor) -> Slopes:
         """Units have slopes ``(D, T)`` below, everything else its usual lines."""
         found = {}
         spread, ones = units.spread(alpha.clamp(0, 1)), units.spread(torch.ones_like(alpha[:1]))
         for node in units.nodes:
-            below, above = self._usual_slopes(node)
+            below, above = self.usual_slopes(node)
             found[node.name] = torch.where(ones[node.name] > 0, spread[node.name], below), above
         return found
 
-    def _with_offsets(self, node: Node, below: Tensor, above: Tensor) -> tuple[Tensor, ...]:
+    def with_offsets(self, node: Node, below: Tensor, above: Tensor) -> tuple[Tensor, ...]:
         """Decided units pass on what they read, or nothing; lines of slopes in [0, 1] touch zero
         from below.
         """
         sign = self.signs.get(node.name)
         if sign is None:
-            return super()._with_offsets(node, below, above)
+            return super().with_offsets(node, below, above)
         side = self.sides[node.inputs[0]]
         high = gaps(node, above, side.lower, side.upper, above=True)
         decided, on = sign != 0, (sign > 0).to(below.dtype)

@@ -18,6 +18,7 @@ class Boxes:
         refuted: cases that have no counterexample in it, ``(N, K)``.
         bound: a lower bound from a box around it, ``(N,)``.
         near: how near a point of a box around it came to a counterexample, ``(N,)``.
+        number: its own, where cuts are kept, ``(N,)``.
     """
 
     lower: Tensor
@@ -26,6 +27,7 @@ class Boxes:
     refuted: Tensor
     bound: Tensor
     near: Tensor
+    number: Tensor
 
     def __len__(self) -> int:
         return len(self.bound)

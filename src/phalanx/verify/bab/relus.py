@@ -18,12 +18,17 @@ from phalanx.verify.bab.compact import Compact, compact
 from phalanx.verify.bab.inputs import Confirm, Network, Progress, inward
 from phalanx.verify.bab.leaf import settled
 from phalanx.verify.bab.outward import Counted, Decided
+from phalanx.verify.bab.proved import Checked, Proved, as_checked, boxes_of
 from phalanx.verify.bab.splits import Domains, Units, halves, root, together, units
 from phalanx.verify.bounding import Inside, Timed, inside_of
 from phalanx.verify.outcome import EXHAUSTED, TIMEOUT, Clock, Outcome, OutOfTime
+from phalanx.verify.proof.passes import Net, net_of
 
 NAME = "relu-splitting"
 """The engine's name in an outcome."""
+
+CLOSING = "seconds of closing"
+"""Among the numbers of an outcome: for counting roundings, box and sub-problems."""
 
 LONGEST = 1.5
 """Seconds that a batch may take; its passes look at the clock."""
@@ -46,6 +51,7 @@ class ReluOptions:
         batch: sub-problems bounded at once; None: by the size of the network.
         confirm: asked about every counterexample; None: it is believed.
         progress: told after every batch; None: nobody is.
+        proof: close what a proof's checker closes, and keep how.
     """
 
     first: Steps = field(default_factory=lambda: Steps(iterations=40))
@@ -54,6 +60,7 @@ class ReluOptions:
     batch: int | None = None
     confirm: Confirm | None = None
     progress: Callable[[Progress], None] | None = None
+    proof: bool = False
 
 
 @dataclass(eq=False)
@@ -65,12 +72,21 @@ class Whole:
         between: how these boxes were found.
         base: the network between these ReLUs, made when it is first needed.
         passes: boxes that hold outward, made when a sub-problem is to be closed for the first time.
+        checked: boxes of a proof's checker; None: no proof is asked for.
     """
 
     units: Units
     between: Mapping[str, Between] = field(default_factory=dict)
     base: Compact | None = None
     passes: Decided | None = None
+    checked: Checked | None = None
+
+    def checked_by(self, net: Net | None, graph: Graph, case: Case) -> Whole:
+        """The same by the boxes of a proof's checker, which has this network; None: as it is."""
+        if net is None:
+            return self
+        checked = boxes_of(net, case)
+        return Whole(as_checked(graph, self.units, checked), checked=checked)
 
     def compacted(self, graph: Graph, case: Case, clock: Clock) -> Compact:
         """The network between the open ReLUs.
@@ -81,12 +97,14 @@ class Whole:
         self.base = self.base or compact(graph, case, self.units, clock)
         return self.base
 
-    def counted(self, graph: Graph, case: Case, clock: Clock) -> Counted:
+    def closer(self, graph: Graph, case: Case, clock: Clock) -> Counted | Proved:
         """Who closes the sub-problems of a case of this box.
 
         Raises:
             OutOfTime: the clock ran out.
         """
+        if self.checked is not None:
+            return Proved(self.checked, case, self.units)
         self.passes = self.passes or Decided(graph, case, clock, self.between)
         self.passes.clock = clock
         return Counted(self.passes, case, self.units)
@@ -119,7 +137,9 @@ def split_relus(  # noqa: PLR0917 - of a search
     if other is not None:
         return Outcome(Verdict.UNKNOWN, f"only ReLUs are split, and {other.name!r} is {other.op}")
     try:
-        known = known or on_whole_box(graph, case, clock)
+        if known is None:
+            net = net_of(graph) if options is not None and options.proof else None
+            known = on_whole_box(graph, case, clock).checked_by(net, graph, case)
         return _Search(graph, case, network, clock, options or ReluOptions(), known).run()
     except OutOfTime:
         return Outcome(Verdict.UNKNOWN, TIMEOUT)
@@ -140,6 +160,7 @@ class _Search:
         self.known, self.units = known, known.units
         base = known.compacted(graph, case, clock)
         self.quick = Ascent(graph, case, self.units, clock, base=base, kind=torch.float32)
+        self.closer: Counted | Proved | None = None
         self.counting = 0.0
         self.lows, self.highs = (s.float() for s in self._sides())
         numbers = len(base.free) + COPIES * max(1, len(self.units))
@@ -192,11 +213,13 @@ class _Search:
             "programs": self.leaves,
             "units": len(self.units),
             "arithmetic": "outward",
-            "seconds of closing": round(self.counting, 3),
+            CLOSING: round(self.counting, 3),
         }
-        return Outcome(
-            verdict, reason, witness, None if witness is not None else self._lower(), stats
-        )
+        lower = None if witness is not None else self._lower()
+        evidence = None
+        if verdict is Verdict.VERIFIED and isinstance(self.closer, Proved):
+            evidence = self.closer.evidence()
+        return Outcome(verdict, reason, witness, lower, stats, evidence)
 
     def _taken(self) -> Domains:
         """The worst of those that wait; where they fill the memory, the newest."""
@@ -255,9 +278,9 @@ class _Search:
     def _counted(self, signs: Tensor, alpha: Tensor, beta: Tensor, shares: Tensor) -> Tensor:
         """Whether sub-problems are closed ``(D,)``; see `Counted.least`."""
         begun = self.clock.spent()
-        lower = self.known.counted(self.graph, self.case, self.clock).least(
-            signs, alpha, beta, shares
-        )
+        if self.closer is None:
+            self.closer = self.known.closer(self.graph, self.case, self.clock)
+        lower = self.closer.least(signs, alpha, beta, shares)
         self.counting += self.clock.spent() - begun
         closed = lower > 0
         # The largest row is at least the mean; of a sub-problem without inputs nothing is said.

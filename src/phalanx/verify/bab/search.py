@@ -18,10 +18,11 @@ from phalanx.verdicts import Verdict
 from phalanx.verify.bab.bounders import EngineBounder, dense_bounder
 from phalanx.verify.bab.cases import side_by_side
 from phalanx.verify.bab.inputs import Bounder, InputOptions, Network, split_inputs
+from phalanx.verify.bab.relus import CLOSING, ReluOptions, Whole, on_whole_box, split_relus, whole
 from phalanx.verify.bab.relus import NAME as RELUS
-from phalanx.verify.bab.relus import ReluOptions, Whole, on_whole_box, split_relus, whole
 from phalanx.verify.bounding import Inside, key_of
 from phalanx.verify.outcome import TIMEOUT, Clock, Outcome, OutOfTime
+from phalanx.verify.proof.passes import Net, net_of
 
 FEW_INPUTS = 32
 """Free inputs up to which boxes of inputs are split."""
@@ -80,7 +81,8 @@ def search(
         found = _on_inputs(ready, every, _network(graph), part, options.inputs)
         if found.verdict is not Verdict.UNKNOWN or (alone and found.reason == TIMEOUT):
             return found
-    after = _on_relus(ready, every, _network(graph), clock, options.relus, inside=inside)
+    net = net_of(graph) if options.relus.proof else None
+    after = _on_relus(ready, every, _network(graph), clock, options.relus, inside=inside, net=net)
     return after if found is None or after.verdict is not Verdict.UNKNOWN else found
 
 
@@ -106,11 +108,12 @@ def _on_relus(
     options: ReluOptions,
     *,
     inside: Inside | None = None,
+    net: Net | None = None,
 ) -> Outcome:
     """Case by case; what the whole box says is found once for each box."""
     known: dict[bytes, Whole] = {}
-    stats: dict[str, Any] = {"arithmetic": "outward", "domains": 0, "programs": 0}
-    lower = math.inf
+    stats: dict[str, Any] = {"arithmetic": "outward", "domains": 0, "programs": 0, CLOSING: 0.0}
+    lower, found = math.inf, Outcome(Verdict.VERIFIED, RELUS)
     if inside is not None:
         known[key_of(cases[0].lower, cases[0].upper)] = whole(ready, inside)
     for case in cases:
@@ -118,16 +121,17 @@ def _on_relus(
         try:
             if key not in known:
                 same = [other for other in cases if key_of(other.lower, other.upper) == key]
-                known[key] = on_whole_box(ready, same, clock)
+                known[key] = on_whole_box(ready, same, clock).checked_by(net, ready, case)
         except OutOfTime:
             return Outcome(Verdict.UNKNOWN, TIMEOUT, stats=stats)
         found = split_relus(ready, case, network, clock, options, known[key])
-        for name in ("domains", "programs"):
+        for name in ("domains", "programs", CLOSING):
             stats[name] += found.stats.get(name, 0)
         if found.verdict is not Verdict.VERIFIED:
             return replace(found, stats={**found.stats, **stats})
         lower = min(lower, math.inf if found.lower is None else found.lower)
-    return Outcome(Verdict.VERIFIED, RELUS, lower=lower, stats=stats)
+    evidence = found.evidence if len(cases) == 1 else None
+    return Outcome(Verdict.VERIFIED, RELUS, lower=lower, stats=stats, evidence=evidence)
 
 
 def _network(graph: Graph) -> Network:

@@ -202,7 +202,8 @@ class Walk:
             reach = reach + size @ of.sizes[s].T
         reach = reach * (1 + share)
         low, high = down(middle - reach), up(middle + reach)
-        return low.nan_to_num(-torch.inf, torch.inf, -torch.inf), high.nan_to_num(torch.inf)
+        high = high.nan_to_num(torch.inf, torch.inf, -torch.inf)
+        return low.nan_to_num(-torch.inf, torch.inf, -torch.inf), high
 
     def _reaching(self, middle: Tensor, generators: Tensor, radius: Tensor) -> _Form:
         share = 1 + self._gamma(len(generators) + 4)

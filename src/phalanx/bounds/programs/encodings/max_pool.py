@@ -22,7 +22,7 @@ def max_pool(node: Node, sheet: Sheet) -> Forms:
     """
     source = node.inputs[0]
     lower, upper = sheet.box(source)
-    index = _indices(node)
+    index = entries_of_windows(node)
     there = index >= 0
     low, high = (np.where(there, side[index], -np.inf) for side in (lower, upper))
     best = low.argmax(0)
@@ -90,7 +90,7 @@ def _merged(sheet: Sheet, winners: Forms, open_: Mask, fresh: Indices) -> Forms:
     return winners.times((~open_).astype(np.float64)).plus(opened)
 
 
-def _indices(node: Node) -> Indices:
+def entries_of_windows(node: Node) -> Indices:
     """Flat indices ``(K, n)`` of the entries of every window; -1 where it sees none."""
     sizes = node.attributes["input"]
     numbers = torch.arange(prod(sizes), dtype=torch.float64).reshape(1, *sizes)

@@ -1,0 +1,134 @@
+"""The largest value of each window: one entry below it, chords of several above."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import product
+from math import prod
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from phalanx.bounds.outward.affine import image
+from phalanx.bounds.outward.rounding import UNDERFLOW, dot, gamma, up
+from phalanx.bounds.outward.sums import Sides, Sums
+from phalanx.graph.ir import Node
+
+Shape = tuple[int, ...]
+
+
+class MaxPool:
+    """``max_i x_i >= x_k`` for any k; ``max_i x_i <= sum_i s_i x_i + c`` for any s in [0, 1].
+
+    On a box the second needs ``c >= max_k ((1 - s_k) u_k + s_k l_k) - sum_i s_i l_i``: the largest
+    entry is some k, of which s_k is counted already, and all others are at least at their lower
+    ends. So slopes may be rounded, and c is computed for the slopes as they are.
+    """
+
+    def interval(self, node: Node, sides: Sequence[Sides]) -> tuple[Tensor, Tensor]:
+        """It never falls, and nothing is rounded."""
+        return image(node, [sides[0].lower]), image(node, [sides[0].upper])
+
+    def loose(self, node: Node, side: Sides) -> Tensor:
+        """Entries that might be the largest of a window that no entry wins for certain."""
+        table = _table_of(node)
+        lower, upper = _windows(side, table)
+        most = lower.amax(0)
+        open_ = ~_sure(lower, upper)
+        might = open_ & (upper > most) & (lower < upper)
+        found = torch.zeros(side.lower.numel() + 1, dtype=torch.bool)
+        found[table[might]] = True
+        return found[:-1].reshape(side.lower.shape)
+
+    def back(self, node: Node, rows: Tensor, sides: Sequence[Sides], sums: Sums) -> list[Tensor]:
+        """Rows of windows, added up in the entries they came from."""
+        table, (side,) = _table_of(node), sides
+        below, above, offset = _planes(*_windows(side, table))
+        flat, numbers = rows.flatten(1), side.lower.numel()
+        positive, negative = flat.clamp_min(0), flat.clamp_max(0)
+        found = flat.new_zeros(len(flat), numbers + 1)
+        for entry, low, high in zip(table, below, above, strict=True):
+            found.index_add_(1, entry, positive * low + negative * high)
+        sums.add(*dot(negative, offset))
+        most = torch.cat([side.most.flatten(), torch.zeros(1, dtype=rows.dtype)])[table]
+        size = (torch.maximum(below, above) * torch.where(below + above > 0, most, 0.0)).sum(0)
+        shared = int(torch.bincount(table.flatten(), minlength=numbers + 1)[:-1].max())
+        sums.lose(gamma(2 * shared + 4), flat, size[None])
+        return [found[:, :-1].reshape(len(rows), *node.attributes["inputs"][0])]
+
+
+def _planes(lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Slopes below and above ``(K, windows)``, and the offset above ``(1, windows)``.
+
+    Above, the chords of all that exceed the largest lower end m, ``s_i = (u_i - m) / (u_i -
+    l_i)``, or the largest upper end, whichever is less at the centre.
+    """
+    best = lower.argmax(0, keepdim=True)
+    most, top = lower.gather(0, best), upper.amax(0, keepdim=True)
+    winner = torch.zeros_like(lower).scatter(0, best, 1.0)
+    sure = _sure(lower, upper)
+    slope = torch.where(upper > most, (upper - most) / (upper - lower), 0.0)
+    slope = slope.nan_to_num(0.0, 0.0, 0.0).clamp(0, 1)
+    chosen = slope > 0
+    reach = most + (slope * torch.where(chosen, (upper - lower) / 2, 0.0)).sum(0, keepdim=True)
+    slope = torch.where(reach < top, slope, 0.0)
+    low = torch.where(slope > 0, lower, 0.0)
+    tops = ((1 - slope) * upper + slope * low).amax(0, keepdim=True)
+    start = (slope * low).sum(0, keepdim=True)
+    ends = torch.where(torch.isfinite(upper), upper.abs(), 0.0).maximum(low.abs())
+    size = ends.amax(0, keepdim=True) + (slope * low.abs()).sum(0, keepdim=True)
+    offset = up(tops - start + (gamma(len(lower) + 12) * size + UNDERFLOW))
+    above = torch.where(sure, winner, slope)
+    return winner, above, torch.where(sure, 0.0, offset)
+
+
+def _sure(lower: Tensor, upper: Tensor) -> Tensor:
+    """Windows whose entry of the largest lower end is the largest for certain."""
+    best = lower.argmax(0, keepdim=True)
+    others = upper.scatter(0, best, -torch.inf).amax(0, keepdim=True)
+    return others <= lower.gather(0, best)
+
+
+def _windows(side: Sides, table: Tensor) -> tuple[Tensor, Tensor]:
+    """Both ends of the entries of windows ``(K, windows)``; minus infinity where there is none."""
+    nothing = torch.full((1,), -torch.inf, dtype=side.lower.dtype)
+    low, high = (torch.cat([s.flatten(), nothing])[table] for s in (side.lower, side.upper))
+    return low, high
+
+
+def _table_of(node: Node) -> Tensor:
+    a = node.attributes
+    axes = zip(node.shape[1:], a["kernel"], a["stride"], a["padding"], a["dilation"], strict=True)
+    return _table(tuple(a["inputs"][0]), tuple(axes))
+
+
+@lru_cache(maxsize=64)
+def _table(shape: Shape, axes: tuple[Shape, ...]) -> Tensor:
+    """Which flat entry of the input each place of each window sees ``(K, windows)``.
+
+    Places outside of the image see a number one beyond the last.
+
+    Args:
+        shape: of the input, channels first.
+        axes: windows, kernel, stride, padding and dilation along each axis.
+
+    >>> _table((1, 3), ((2, 2, 2, 0, 1),)).tolist()
+    [[0, 2], [1, 3]]
+    """
+    count = prod(shape)
+    around: list[int] = []
+    for size, (windows, k, s, p, d) in zip(reversed(shape[1:]), reversed(axes), strict=True):
+        last = (windows - 1) * s + (k - 1) * d + 1
+        around += [p, max(last - size - p, 0)]
+    entries = pad(
+        torch.arange(count, dtype=torch.float64).reshape(shape), around, value=count
+    ).long()
+    found = []
+    for places in product(*(range(k) for _, k, *_ in axes)):
+        part = entries
+        for axis, (at, (windows, _, s, _, d)) in enumerate(zip(places, axes, strict=True), 1):
+            part = part.index_select(axis, at * d + s * torch.arange(windows))
+        found.append(part.flatten())
+    return torch.stack(found)

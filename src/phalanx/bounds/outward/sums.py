@@ -1,0 +1,109 @@
+"""What is known of a value, and sums of rows whose roundings are counted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from phalanx.bounds.outward.rounding import SAFE, UNDERFLOW, UNIT, down, gamma, up
+
+
+@dataclass(frozen=True, eq=False)
+class Sides:
+    """Lower and upper bounds ``(1, *shape)`` of a value; no rounding can break them."""
+
+    lower: Tensor
+    upper: Tensor
+
+    @property
+    def most(self) -> Tensor:
+        """The largest absolute value."""
+        return torch.maximum(self.lower.abs(), self.upper.abs())
+
+    def middle(self) -> tuple[Tensor, Tensor]:
+        """A centre, and a radius around it that reaches both sides."""
+        centre = (self.lower + self.upper) / 2
+        return centre, up(torch.maximum(self.upper - centre, centre - self.lower)).clamp_min(0)
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """What rows and their absolute values are multiplied with: ``(n,)`` or ``(S, n)`` each.
+
+    Attributes:
+        middle, half: ``rows . middle - |rows| . half`` belongs to the constant; None: zeros.
+        lost: ``|rows| . lost`` may have been lost, besides the roundings of these sums.
+    """
+
+    middle: Tensor | None
+    half: Tensor | None
+    lost: Tensor
+
+    @staticmethod
+    def of_box(sides: Sides) -> Weights:
+        """The least value on a box."""
+        centre, radius = (part.flatten() for part in sides.middle())
+        return Weights(centre, radius, torch.zeros_like(centre))
+
+    @cached_property
+    def charged(self) -> Tensor:
+        """What is lost, and what the sums with the middle and the half are off by."""
+        found = self.lost
+        for part in (self.middle, self.half):
+            if part is not None:
+                found = found + gamma(part.shape[-1] + 4) * part.abs()
+        return found
+
+    @cached_property
+    def faint(self) -> float:
+        """What products below the normal range lose."""
+        return UNDERFLOW * (3.0 + float(self.charged.sum(-1).max()))
+
+
+class Sums:
+    """A constant for each row, and what it may be off by; begun with zeros."""
+
+    def __init__(self, count: int, dtype: torch.dtype) -> None:
+        self.value, self.error = torch.zeros(count, dtype=dtype), torch.zeros(count, dtype=dtype)
+
+    def add(self, value: Tensor, error: Tensor) -> None:
+        """A term that is off by ``error`` at most."""
+        self.value = self.value + value
+        self.error = self.error + error + 2 * UNIT * self.value.abs()
+
+    def weigh(self, rows: Tensor, size: Tensor, weights: Weights) -> None:
+        """The weights of rows ``(S, n)`` with absolute values ``size``."""
+        zero = torch.zeros_like(self.value)
+        value = zero if weights.middle is None else _times(rows, weights.middle)
+        if weights.half is not None:
+            value = value - _times(size, weights.half)
+            # That difference is rounded once; its parts are what `charged` is a share of.
+        error = _times(size, weights.charged) * (1 + 8 * UNIT) + weights.faint
+        self.add(value, error)
+
+    def keep(self, chosen: Tensor) -> None:
+        """Some of the rows."""
+        self.value, self.error = self.value[chosen], self.error[chosen]
+
+    def lose(self, share: float, rows: Tensor, size: Tensor) -> None:
+        """``share |rows| . size``."""
+        flat = rows.flatten(1).abs()
+        self.error = self.error + share * (flat @ size.expand(1, *rows.shape[1:]).flatten())
+        self.error = self.error + UNDERFLOW * (1 + size.sum())
+
+    def faint(self, size: Tensor) -> None:
+        """Coefficients below the normal range that were lost, of values up to ``size``."""
+        self.error = self.error + UNDERFLOW * size.sum()
+
+    def lower(self) -> Tensor:
+        """What is surely below; minus infinity where nothing is."""
+        found = down(self.value - up(SAFE * self.error))
+        return found.nan_to_num(-torch.inf, torch.inf, -torch.inf)
+
+
+def _times(rows: Tensor, values: Tensor) -> Tensor:
+    """Sums ``(S,)`` of products."""
+    return rows @ values if values.ndim == 1 else (rows * values).sum(1)

@@ -1,0 +1,331 @@
+"""Single operators checked again: every curve against fifty digits, joints against rationals."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from fractions import Fraction
+
+import mpmath
+import pytest
+import torch
+from bounds_exact import DIGITS, curve, misses
+from bounds_nets import CASES, CURVES, POOL, POSITIVE, Net, around, network
+from torch import Tensor
+
+from phalanx.bounds.outward import pooling, products, samples, smooth, steps
+from phalanx.bounds.outward.affine import adjoint, offset
+from phalanx.bounds.outward.curves import gaps
+from phalanx.bounds.outward.joints import JOINTS
+from phalanx.bounds.outward.passes import Passes, uncovered
+from phalanx.bounds.outward.picks import picked
+from phalanx.bounds.outward.recheck import recheck
+from phalanx.bounds.outward.sums import Sides, Sums
+from phalanx.bounds.prepare import prepare
+from phalanx.graph.ir import Graph, Node
+from phalanx.graph.operators import OPERATORS
+
+NEGATIVE = {"reciprocal negative": {}, "power pole": {"exponent": -3.0}}
+TINY = {"power tenth": {"exponent": 0.1}, "power below": {"exponent": -1.5}}
+POWER = smooth.power
+ALL = {**CURVES, **POSITIVE, **NEGATIVE, **TINY}
+WIDTHS = (0.0, 1e-300, 1e-15, 1e-8, 0.03, 0.7, 4.0, 40.0, 1e6)
+CENTRES = (0.0, 1e-200, 1e-9, 0.4, 0.75, 1.6, 3.0, 20.0, 1e3)
+
+
+def intervals(name: str) -> tuple[Tensor, Tensor]:
+    """Tiny, huge and degenerate ones, on both sides of zero or where a curve is defined."""
+    random = torch.Generator().manual_seed(len(name))
+    centres = (*CENTRES, 1e15) if name in ("sin", "cos", "sign", "floor") else CENTRES
+    pairs = [(c, w) for c in centres for w in WIDTHS]
+    middle, width = (torch.tensor(side, dtype=torch.float64) for side in zip(*pairs, strict=True))
+    share = torch.rand(len(pairs), generator=random, dtype=torch.float64)
+    middle = middle * (1 + 1e-3 * share)
+    low, high = middle - share * width, middle + (1 - share) * width
+    low, high = torch.cat([low, -high]), torch.cat([high, -low])
+    if name in POSITIVE or name in TINY:
+        low = low.clamp_min(1e-300)
+        high = high.maximum(low)
+    elif name in NEGATIVE:
+        high = high.clamp_max(-1e-100)
+        low = low.minimum(high)
+    if name in ("exp", "power even", "power pole", "power below"):  # what would overflow
+        low, high = low.clamp(-600, 600), high.clamp(-600, 600)
+    return low, high
+
+
+def slopes(node: Node, low: Tensor, high: Tensor) -> list[Tensor]:
+    """Horizontal, of the chord, of a tangent, and absurd ones."""
+    value = OPERATORS[node.op](node, torch.stack([low, high]))
+    chord = (value[1] - value[0]) / (high - low)
+    step = 1e-3 * (high - low) + 1e-9
+    middle = (low + high) / 2
+    near = OPERATORS[node.op](node, torch.stack([middle, middle + step]))
+    tangent = (near[1] - near[0]) / step
+    found = [torch.zeros_like(low), chord, tangent, torch.full_like(low, -3.7)]
+    return [s.nan_to_num(0.0, 0.0, 0.0).clamp(-1e30, 1e30).float().double() for s in found]
+
+
+def places(node: Node, slope: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Where ``f(x) - s x`` may be least or largest ``(n, intervals)``, sought in floating point."""
+    best = []
+    for sign in (1.0, -1.0):
+        near, reach = (low + high) / 2, (high - low) / 2
+        for _ in range(3):
+            x = near + reach * torch.linspace(-1, 1, 301, dtype=torch.float64)[:, None]
+            x = x.maximum(low).minimum(high)
+            rest = sign * (OPERATORS[node.op](node, x) - slope * x)
+            near, reach = x.gather(0, rest.nan_to_num(torch.inf).argmin(0)[None])[0], reach / 100
+        best.append(near)
+    turns = [torch.full_like(low, c).maximum(low).minimum(high) for c in (0.0, -0.6, 0.9, -0.7518)]
+    whole = [side.maximum(low).minimum(high) for side in (low.ceil(), high.floor(), high.ceil())]
+    return torch.stack([low, high, *best, *turns, *whole])
+
+
+def node_of(name: str) -> Node:
+    return Node("f", name.partition(" ")[0], ("x",), (1,), ALL[name])
+
+
+def violations(name: str) -> tuple[int, float, float]:
+    """How often a line is on the wrong side, how far it is at most, how often there is none.
+
+    Lines over wide intervals of what is sampled are not the nearest ones and do not count there.
+    """
+    node = node_of(name)
+    low, high = intervals(name)
+    measured = (high - low < (1.0 if node.op in samples.SAMPLED else torch.inf)).tolist()
+    wrong, none, loosest = 0, 0, 0.0
+    every = slopes(node, low, high)
+    for slope in every:
+        offset = [gaps(node, slope, low, high, above=above).tolist() for above in (False, True)]
+        seen = places(node, slope, low, high).T.tolist()
+        rows = zip(*offset, slope.tolist(), seen, measured, strict=True)
+        for below, above, s, own, counts in rows:
+            if not math.isfinite(above - below):
+                none += 1
+            with mpmath.workdps(DIGITS):
+                rest = [curve(node, mpmath.mpf(v)) - mpmath.mpf(s) * mpmath.mpf(v) for v in own]
+                size = 1 + max(abs(r) for r in rest) + max(abs(s * v) for v in own)
+                # What is no number claims nothing.
+                wrong += below > min(rest) or max(rest) > above
+                far = max(min(rest) - below, above - max(rest)) / size
+                loosest = max(loosest, float(far)) if counts and mpmath.isfinite(far) else loosest
+    return wrong, loosest, none / (len(low) * len(every))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_lines_are_on_their_side(name: str) -> None:
+    wrong, loosest, none = violations(name)
+    assert not wrong
+    assert loosest < (1e-2 if node_of(name).op in samples.SAMPLED else 1e-6)
+    assert none < (0.8 if name in POSITIVE or name in NEGATIVE or name in TINY else 0.02)
+
+
+@pytest.mark.parametrize(
+    ("name", "room", "what", "planted"),
+    [
+        ("sin", samples, "NEAR", -1e-2),
+        ("cos", samples, "TURN", 4 * math.pi),
+        ("gelu", samples, "GELU_LEAST", {"none": -0.1699}),
+        ("gelu", samples, "ULPS", 0),
+        ("sin", samples, "SAMPLED", {"sin": samples.Sampled(0.0, samples.SAMPLED["sin"].range)}),
+        ("power", smooth, "power", lambda p: replace(POWER(p), convex=(True, True))),
+        ("power even", smooth, "ULPS", 0),
+        ("floor", steps, "_of_floor", lambda low, high: [(low, low.floor()), (high, high.floor())]),
+        ("sign", steps, "_of_sign", lambda low, high: [(low, low.sign()), (high, high.sign())]),
+    ],
+)
+def test_lines_planted_on_the_wrong_side_are_caught(name, room, what, planted, monkeypatch):
+    monkeypatch.setattr(room, what, planted)
+    assert violations(name)[0] > 0
+
+
+def joint(op: str, seed: int) -> tuple[Node, list[tuple[int, ...]]]:
+    """A node between inputs of the shapes that are returned."""
+    net = Net(seed, (2, 5, 5) if op == "max-pool" else (3, 4))
+    if op == "max-pool":
+        net.add(op, **POOL, dilation=(1, 1), ceil_mode=True)
+    elif op == "mul":
+        other = net.builder.constant(net.draw(*((3, 4), (1, 4), (4,))[seed % 3]))
+        net.add(op, other)
+    else:
+        net.add(op, net.builder.constant(net.draw(4, 5)))
+    graph = prepare(Graph(net.builder.graph(net.last).nodes, net.last))
+    node = next(n for n in graph if n.op == op)
+    return node, list(node.attributes["inputs"])
+
+
+def boxes(shapes: list[tuple[int, ...]], seed: int) -> list[Sides]:
+    """Of every size; some sides are points, some widths are huge."""
+    random, found = torch.Generator().manual_seed(seed), []
+    for number, shape in enumerate(shapes):
+        scale = 10.0 ** (0, -8, 3, -150, 100, -3)[(seed + number) % 6]
+        draw = torch.randn(2, 1, *shape, generator=random, dtype=torch.float64)
+        width = scale * draw[1].abs() * (0.0, 1.0, 1e-8, 1e-15, 30.0)[seed % 5]
+        found.append(Sides(scale * draw[0] - width, scale * draw[0] + width))
+    return found
+
+
+def exactly(values: Tensor) -> list[Fraction]:
+    return [Fraction(v) for v in values.flatten().tolist()]
+
+
+def joint_violations(op: str, seed: int) -> tuple[int, float]:
+    """How often rows of a product or maximum are less than their planes say, at corners."""
+    node, shapes = joint(op, seed)
+    sides = boxes(shapes, seed)
+    random = torch.Generator().manual_seed(seed)
+    rows = torch.randn(4, *node.shape, generator=random, dtype=torch.float64)
+    rows[1] = -rows[0]
+    sums = Sums(len(rows), torch.float64)
+    parts = JOINTS[op].back(node, rows, sides, sums)
+    least = [Fraction(v) for v in sums.lower().tolist()]
+    low, high = JOINTS[op].interval(node, sides)
+    wrong, nearest = 0, float("inf")
+    for _ in range(6):
+        values = []
+        for side in sides:
+            share = torch.rand(side.lower.shape, generator=random) < 0.5
+            values.append(torch.where(share, side.lower, side.upper))
+        answers = _answers(node, values)
+        flat = zip(exactly(low), answers, exactly(high), strict=True)
+        wrong += sum(not (a <= value <= b) for a, value, b in flat)
+        for number, start in enumerate(least):
+            total = sum(r * v for r, v in zip(exactly(rows[number]), answers, strict=True))
+            for part, value in zip(parts, values, strict=True):
+                pairs = zip(exactly(part[number]), exactly(value), strict=True)
+                total -= sum(c * v for c, v in pairs)
+            wrong += total < start
+            size = sum(abs(v) for v in answers) + abs(start)
+            nearest = min(nearest, float((total - start) / size) if size else 0.0)
+    return wrong, nearest
+
+
+def _answers(node: Node, values: list[Tensor]) -> list[Fraction]:
+    if node.op == "max-pool":
+        return exactly(OPERATORS[node.op](node, *values))
+    if node.op == "mul":
+        x, y = torch.broadcast_tensors(*values)
+        return [a * b for a, b in zip(exactly(x), exactly(y), strict=True)]
+    x, y = values[0][0], values[1][0]
+    return [
+        sum(a * b for a, b in zip(exactly(row), exactly(column), strict=True))
+        for row in x
+        for column in y.T
+    ]
+
+
+@pytest.mark.parametrize("op", list(JOINTS))
+def test_planes_are_below_at_corners_of_boxes(op: str) -> None:
+    found = [joint_violations(op, seed) for seed in range(30)]
+    assert sum(wrong for wrong, _ in found) == 0
+    points = [nearest for seed, (_, nearest) in enumerate(found) if seed % 5 == 0]
+    assert max(map(abs, points)) < 1e-12, "of points they are exact"
+
+
+PRODUCT = products.Mul.back
+
+
+def _wrong_corner(self, node, rows, sides, sums):
+    x, y = sides
+    return PRODUCT(self, node, rows, [x, Sides(y.upper, y.lower)], sums)
+
+
+def _no_roundings(planted):
+    def back(*given):
+        found, sums = planted(*given), given[-1]
+        sums.error = torch.zeros_like(sums.error)
+        return found
+
+    return back
+
+
+@pytest.mark.parametrize(
+    ("op", "planted"),
+    [
+        ("mul", _wrong_corner),
+        ("mul", _no_roundings(products.Mul.back)),
+        ("matmul", _no_roundings(products.MatMul.back)),
+        ("max-pool", _no_roundings(pooling.MaxPool.back)),
+    ],
+)
+def test_planes_that_are_planted_too_high_are_caught(op, planted, monkeypatch) -> None:
+    monkeypatch.setattr(type(JOINTS[op]), "back", planted)
+    assert sum(joint_violations(op, seed)[0] for seed in range(30)) > 0
+
+
+def test_windows_are_those_of_the_operator() -> None:
+    for seed, ceil in enumerate((True, False)):
+        net = Net(seed, (3, 7, 6))
+        options = {"kernel": (3, 2), "stride": (2, 3), "padding": (1, 1), "dilation": (1, 2)}
+        node = prepare(net.add("max-pool", **options, ceil_mode=ceil).builder.graph(net.last))[
+            net.last
+        ]
+        x = net.draw(1, 3, 7, 6)
+        seen = pooling._windows(Sides(x, x), pooling._table_of(node))[0].amax(0)
+        torch.testing.assert_close(seen.reshape(1, *node.shape), OPERATORS[node.op](node, x))
+
+
+def test_the_largest_of_a_window_that_is_sure_costs_nothing() -> None:
+    net = Net(0, (1, 4))
+    net.add("max-pool", kernel=(2,), stride=(2,), padding=(0,), dilation=(1,), ceil_mode=False)
+    node = prepare(net.builder.graph(net.last))[net.last]
+    lower = torch.tensor([[[0.0, 2.0, -1.0, -1.5]]]).double()
+    side = Sides(lower, lower + 1)
+    assert pooling.MaxPool().loose(node, side).flatten().tolist() == [False, False, True, True]
+    sums = Sums(1, torch.float64)
+    (part,) = pooling.MaxPool().back(node, -torch.ones(1, 1, 2).double(), [side], sums)
+    assert part.flatten()[:2].tolist() == [0.0, -1.0]
+    assert -1.3 < sums.lower().item() < 0.2
+
+
+def test_everything_that_is_bounded_is_checked_again() -> None:
+    assert [case for case in CASES if uncovered(prepare(network(case))) is not None] == []
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_networks_against_exact_arithmetic(case: str) -> None:
+    for seed, eps in enumerate((1e-8, 1.0)):
+        graph = prepare(network(case, seed)).to(torch.float64)
+        region = around(graph, eps, seed, batch=1)
+        unit = torch.eye(3, dtype=torch.float64)
+        found = recheck(graph, region, torch.cat([unit, -unit]))
+        assert misses(graph, region, found, seed) == 0
+        if eps == 1e-8 and case not in ("sign", "floor"):
+            assert torch.isfinite(found).all()
+
+
+def test_what_may_exceed_all_numbers_has_no_bound() -> None:
+    net = Net(0, (1,))
+    net.add("scale", tensors={"weight": torch.tensor([800.0]).double()})
+    net.add("exp").add("log")
+    graph = prepare(net.builder.graph(net.last))
+    side = around(graph, 0.0, batch=1)
+    region = type(side)(side.lower * 0 + 1, side.upper * 0 + 1, side.centre * 0 + 1)
+    found = Passes(graph, region).sides[graph.output]
+    assert found.upper.item() == float("inf"), "its exponential has no float, its logarithm is 800"
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("op", ["linear", "conv"])
+def test_rows_of_single_entries_are_those_of_the_adjoint(op: str, bias: bool) -> None:
+    net = Net(3, (5,) if op == "linear" else (2, 6, 5))
+    tensors = {"weight": net.draw(*((4, 5) if op == "linear" else (3, 2, 3, 2)))}
+    tensors |= {"bias": net.draw(len(tensors["weight"]))} if bias else {}
+    options = {"stride": (2, 1), "padding": (1, 2), "dilation": (1, 2), "groups": 1}
+    net.add(op, tensors=tensors, **(options if op == "conv" else {}))
+    node = prepare(net.builder.graph(net.last))[net.last]
+    count = math.prod(node.shape)
+    unit = torch.diag(torch.arange(count, dtype=torch.float64).remainder(2) * 2 - 1)
+    found = picked(node, torch.arange(count), unit.diagonal())
+    assert found is not None
+    rows = unit.reshape(-1, *node.shape)
+    assert torch.equal(found[0], adjoint(node, rows)[0])
+    assert torch.equal(found[1], (rows * offset(node, rows)).flatten(1).sum(1))
+
+
+def test_entries_of_other_operators_have_no_rows_at_hand() -> None:
+    for case in ("avg-pool", "conv-transpose"):
+        graph = prepare(network(case))
+        node = next(n for n in graph if n.op == case)
+        assert picked(node, torch.tensor([0]), torch.ones(1).double()) is None
