@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -306,3 +307,34 @@ def test_bounded_networks_contain_what_random_points_show() -> None:
             if found.witness is not None:
                 assert bool(prop.cases[0].holds(found.witness.x[None], found.witness.y[None]))
     assert verified > 15
+
+
+def test_values_in_between_are_bounded_once(
+    planted: Callable[[Engine], Portfolio], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Engines take the boxes of the steps before them, of the same box of inputs."""
+    monkeypatch.setattr(portfolio, "FEW_INPUTS", 0)
+    given: list[Task] = []
+
+    def watching(task: Task) -> Outcome:
+        given.append(task)
+        return Outcome(Verdict.UNKNOWN, "watching")
+
+    plan = planted(watching)
+    for bounds in (("crown",), ("crown", "alpha-crown-full")):
+        decide(network_of(tent()), reaches(1.5), 30.0, plan=replace(plan, bounds=bounds))
+    first, second = (task.inside for task in given)
+    assert first is not None
+    assert second is not None
+    assert (dict(first.between), "relu" in first.boxes) == ({}, True)
+    assert "y" in second.between
+
+
+def test_bounds_in_full_hold_outward(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(portfolio, "FEW_INPUTS", 0)
+    none = Effort(0, 0)
+    two = Property((case([[-1, 0]], [4.5]), case([[-1, 1], [0, -1]], [9.0, -9.0])))
+    plan = Portfolio(none, ("alpha-crown-full",), none, engines=())
+    found = decide(network_of(tent()), two, 30.0, plan=plan)
+    assert (found.verdict, found.arithmetic) == (Verdict.VERIFIED, "outward")
+    assert dict(found.by) == {"alpha-crown-full": 2}

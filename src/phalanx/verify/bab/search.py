@@ -30,7 +30,7 @@ FEW_INPUTS = 32
 VERY_FEW_INPUTS = 16
 """Free inputs up to which nothing else is tried."""
 
-SHARE = 0.3
+SHARE = 0.6
 """Of the time, for splitting inputs where ReLUs may be split afterwards."""
 
 
