@@ -13,8 +13,8 @@ from phalanx.graph.run import execute
 from phalanx.specs.property import Case
 from phalanx.verify.bab.ascent import Ascent
 from phalanx.verify.bab.compact import compact, rows_of
-from phalanx.verify.bab.relus import on_whole_box
 from phalanx.verify.bab.splits import Domains
+from phalanx.verify.bab.whole import on_whole_box
 from phalanx.verify.outcome import Clock, OutOfTime
 
 ROWS = [[1.0, -0.5], [0.25, 1.0]]

@@ -16,8 +16,9 @@ from phalanx.specs.property import Case
 from phalanx.verdicts import Verdict
 from phalanx.verify.bab.ascent import Steps
 from phalanx.verify.bab.outward import Counted, Decided
-from phalanx.verify.bab.relus import ReluOptions, on_whole_box, split_relus
+from phalanx.verify.bab.relus import ReluOptions, split_relus
 from phalanx.verify.bab.splits import Units
+from phalanx.verify.bab.whole import on_whole_box
 from phalanx.verify.outcome import Clock, OutOfTime
 
 

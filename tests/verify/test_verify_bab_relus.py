@@ -19,9 +19,10 @@ from phalanx.verify.bab import relus
 from phalanx.verify.bab.ascent import Ascent, Climbed, Steps
 from phalanx.verify.bab.leaf import settled
 from phalanx.verify.bab.outward import Counted, Decided
-from phalanx.verify.bab.relus import ReluOptions, on_whole_box, split_relus
+from phalanx.verify.bab.relus import ReluOptions, split_relus
 from phalanx.verify.bab.search import SearchOptions, search
 from phalanx.verify.bab.splits import Units, halves, root, units
+from phalanx.verify.bab.whole import on_whole_box
 from phalanx.verify.outcome import TIMEOUT, Clock, Outcome
 
 WIDTHS = ((4,), (3, 2), (4, 2), (2, 2, 1), (3, 3))

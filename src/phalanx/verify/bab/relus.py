@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from phalanx.bounds.outward.affine import AFFINE
-from phalanx.bounds.problem import Between, Options, Problem, methods
 from phalanx.graph.ir import CONSTANT, INPUT, Graph
 from phalanx.specs.property import Case
 from phalanx.verdicts import Verdict
 from phalanx.verify.bab.ascent import Ascent, Climbed, Steps
-from phalanx.verify.bab.compact import Compact, compact
 from phalanx.verify.bab.inputs import Confirm, Network, Progress, inward
 from phalanx.verify.bab.leaf import settled
-from phalanx.verify.bab.outward import Counted, Decided
-from phalanx.verify.bab.proved import Checked, Proved, as_checked, boxes_of
-from phalanx.verify.bab.splits import Domains, Units, halves, root, together, units
-from phalanx.verify.bounding import Inside, Timed, inside_of
+from phalanx.verify.bab.outward import Counted
+from phalanx.verify.bab.proved import Proved
+from phalanx.verify.bab.scores import babsr, gaps
+from phalanx.verify.bab.splits import Domains, halves, root, together
+from phalanx.verify.bab.whole import Whole, on_whole_box
 from phalanx.verify.outcome import EXHAUSTED, TIMEOUT, Clock, Outcome, OutOfTime
-from phalanx.verify.proof.passes import Net, net_of
+from phalanx.verify.proof.passes import net_of
 
 NAME = "relu-splitting"
 """The engine's name in an outcome."""
@@ -32,9 +31,6 @@ CLOSING = "seconds of closing"
 
 LONGEST = 1.5
 """Seconds that a batch may take; its passes look at the clock."""
-
-ROOT = 0.2
-"""Of the time, for bounds on the whole box."""
 
 COPIES, NUMBERS_AT_ONCE = 12, 1 << 20
 BYTES_WAITING = 1 << 29
@@ -61,53 +57,6 @@ class ReluOptions:
     confirm: Confirm | None = None
     progress: Callable[[Progress], None] | None = None
     proof: bool = False
-
-
-@dataclass(eq=False)
-class Whole:
-    """What is found once for each box, whichever of its cases asks.
-
-    Attributes:
-        units: the ReLUs that bounds leave open, with their boxes: what the search goes by.
-        between: how these boxes were found.
-        base: the network between these ReLUs, made when it is first needed.
-        passes: boxes that hold outward, made when a sub-problem is to be closed for the first time.
-        checked: boxes of a proof's checker; None: no proof is asked for.
-    """
-
-    units: Units
-    between: Mapping[str, Between] = field(default_factory=dict)
-    base: Compact | None = None
-    passes: Decided | None = None
-    checked: Checked | None = None
-
-    def checked_by(self, net: Net | None, graph: Graph, case: Case) -> Whole:
-        """The same by the boxes of a proof's checker, which has this network; None: as it is."""
-        if net is None:
-            return self
-        checked = boxes_of(net, case)
-        return Whole(as_checked(graph, self.units, checked), checked=checked)
-
-    def compacted(self, graph: Graph, case: Case, clock: Clock) -> Compact:
-        """The network between the open ReLUs.
-
-        Raises:
-            OutOfTime: the clock ran out.
-        """
-        self.base = self.base or compact(graph, case, self.units, clock)
-        return self.base
-
-    def closer(self, graph: Graph, case: Case, clock: Clock) -> Counted | Proved:
-        """Who closes the sub-problems of a case of this box.
-
-        Raises:
-            OutOfTime: the clock ran out.
-        """
-        if self.checked is not None:
-            return Proved(self.checked, case, self.units)
-        self.passes = self.passes or Decided(graph, case, clock, self.between)
-        self.passes.clock = clock
-        return Counted(self.passes, case, self.units)
 
 
 def split_relus(  # noqa: PLR0917 - of a search
@@ -315,10 +264,10 @@ class _Search:
 
     def _split(self, domains: Domains, met: Tensor, read: Tensor) -> None:
         """Decide one more unit of each, the most promising of a few that are tried."""
-        scores = _scores(domains, met, self.lows, self.highs)
+        scores = babsr(domains, met, self.lows, self.highs)
         count = min(self.options.candidates, scores.shape[1])
-        gaps = _gaps(domains, met, read, self.lows, self.highs)
-        tries = torch.cat([gaps.topk(count, dim=1).indices, scores.topk(count, dim=1).indices], 1)
+        costs = gaps(domains, met, read, self.lows, self.highs)
+        tries = torch.cat([costs.topk(count, dim=1).indices, scores.topk(count, dim=1).indices], 1)
         count = tries.shape[1]
         at = tries[:, 0]
         if count > 1:
@@ -337,63 +286,3 @@ class _Search:
         open_ = domains.signs[torch.arange(len(domains)), at] == 0
         worse, other = torch.minimum(on, off), torch.maximum(on, off)
         return torch.where(open_, worse + 0.1 * other, -torch.inf)
-
-
-def _scores(domains: Domains, met: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """How much each open unit's relaxation may cost its domain's bound, ``(D, T)``.
-
-    Where the row falls in the unit's answer, the line above lies at most ``-u l / (u - l)`` above
-    the curve; where it rises, the line below lies at most ``max(-a l, (1 - a) u)`` below it. As in
-    BaBSR (Bunel et al. 2020), the worst is split first.
-    """
-    alpha = domains.alpha.float()
-    above = -high * low / (high - low)
-    below = torch.minimum(-alpha * low, (1 - alpha) * high).clamp_min(0)
-    below = torch.maximum(below, 0.1 * torch.maximum(-alpha * low, (1 - alpha) * high))
-    cost = met.clamp_max(0).abs() * above + met.clamp_min(0) * below
-    return torch.where(domains.signs == 0, cost.float(), -1.0)
-
-
-def _gaps(domains: Domains, met: Tensor, read: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """How much the lines of each open unit cost at what it reads where the bound is least."""
-    alpha, z = domains.alpha.float(), torch.maximum(torch.minimum(read, high), low)
-    curve = z.clamp_min(0)
-    above = high / (high - low) * (z - low) - curve
-    cost = met.clamp_max(0).abs() * above + met.clamp_min(0) * (curve - alpha * z)
-    return torch.where(domains.signs == 0, cost, -1.0)
-
-
-def on_whole_box(graph: Graph, cases: Case | Sequence[Case], clock: Clock) -> Whole:
-    """The ReLUs that alpha-CROWN in full leaves open on the box of some cases.
-
-    Args:
-        graph: from `prepare`, in float64.
-        cases: of one box; bounds in between are moved for the sake of their rows.
-        clock: a part of its time is spent.
-
-    Raises:
-        OutOfTime: the clock ran out.
-    """
-    every = [cases] if isinstance(cases, Case) else list(cases)
-    box = every[0].lower, every[0].upper
-    lower, upper = (side.reshape(1, *graph.input.shape) for side in box)
-    region = Timed(lower, upper, (lower + upper) / 2, clock=clock)
-    rows = torch.cat([case.outputs for case in every])
-    rows = rows.reshape(-1, 1, *graph[graph.output].shape)
-    part = clock.share(ROOT)
-    options = Options(layers="full", go_on=lambda: not part.expired())
-    problem = Problem(graph, region, rows, options)
-    with torch.no_grad():
-        methods.get("alpha-crown")(problem)
-    inside = inside_of(problem.trace)
-    if inside is None:
-        raise RuntimeError("alpha-CROWN left no boxes")
-    return whole(graph, inside)
-
-
-def whole(graph: Graph, inside: Inside) -> Whole:
-    """What is known of a box, for all its cases."""
-    if NAME not in inside.kept:
-        inside.kept[NAME] = Whole(units(graph, inside.boxes), inside.between)
-    found: Whole = inside.kept[NAME]
-    return found

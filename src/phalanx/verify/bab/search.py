@@ -18,8 +18,9 @@ from phalanx.verdicts import Verdict
 from phalanx.verify.bab.bounders import EngineBounder, dense_bounder
 from phalanx.verify.bab.cases import side_by_side
 from phalanx.verify.bab.inputs import Bounder, InputOptions, Network, split_inputs
-from phalanx.verify.bab.relus import CLOSING, ReluOptions, Whole, on_whole_box, split_relus, whole
+from phalanx.verify.bab.relus import CLOSING, ReluOptions, split_relus
 from phalanx.verify.bab.relus import NAME as RELUS
+from phalanx.verify.bab.whole import Whole, on_whole_box, whole
 from phalanx.verify.bounding import Inside, key_of
 from phalanx.verify.outcome import TIMEOUT, Clock, Outcome, OutOfTime
 from phalanx.verify.proof.passes import Net, net_of
