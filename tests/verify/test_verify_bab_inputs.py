@@ -297,3 +297,24 @@ def test_boxes_are_cut_by_what_a_counterexample_satisfies() -> None:
 def test_no_case_is_refused() -> None:
     with pytest.raises(DataError):
         side_by_side([])
+
+
+def test_random_points_find_what_corners_and_centres_miss(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once the search takes long; where they lie follows from the seed alone."""
+    graph = drawn(1, (3, 3))
+    rows = [[1.0, 0.0]]
+    own = case(rows, [0.05 - least(graph, case(rows, [0.0]))])
+    own = replace(own, offset=own.offset - 0.3)
+
+    def misses(self: object, boxes: Boxes, slopes: Tensor) -> tuple[None, Tensor]:
+        return None, torch.zeros(len(boxes), dtype=torch.float64)
+
+    monkeypatch.setattr(splitting._Search, "_tried", misses)
+    monkeypatch.setattr(splitting, "PATIENCE", 0.0)
+    first, again = (search(graph, own, Clock(20.0)) for _ in range(2))
+    assert first.verdict is Verdict.FALSIFIED
+    assert first.witness is not None
+    assert again.witness is not None
+    assert torch.equal(first.witness, again.witness)
+    monkeypatch.setattr(splitting, "PATIENCE", math.inf)
+    assert search(graph, own, Clock(0.5)).verdict is Verdict.UNKNOWN

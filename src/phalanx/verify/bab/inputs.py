@@ -54,6 +54,10 @@ ROUNDS = 3
 LONGEST = 0.4
 """Seconds that a batch may take."""
 
+PATIENCE, SHARE, DRAWN = 1.0, 0.3, 1 << 14
+"""After so many seconds a share of the time goes to random points, so many at once: where outputs
+lie close together, corners, centres and descents may miss what blind search soon finds."""
+
 Network = Callable[[Tensor], Tensor]
 """Outputs ``(B, m)`` for flat inputs ``(B, n)``, in the network's own type."""
 Confirm = Callable[[Tensor], bool]
@@ -85,6 +89,7 @@ class InputOptions:
         batch: boxes bounded at once; None: what the bounder likes.
         waiting: boxes that may wait before the search turns depth first.
         narrowest: a box is not cut along an input narrower than this times its width at first.
+        seed: of random points.
         confirm: asked about every counterexample; None: it is believed.
         progress: told after every batch; None: nobody is.
         proof: keep the tree of cuts (of one case).
@@ -93,6 +98,7 @@ class InputOptions:
     batch: int | None = None
     waiting: int = 1 << 17
     narrowest: float = 1e-12
+    seed: int = 0
     confirm: Confirm | None = None
     progress: Callable[[Progress], None] | None = None
     proof: bool = False
@@ -144,7 +150,8 @@ class _Search:
         self.domains, self.stuck, self.closed = 0, 0, torch.inf
         self.inputs = None if cases.inputs is None else cases.inputs[..., free]
         self.offset = cases.offset if cases.inputs is None else _with_fixed(cases, free)
-        self.pace = 0.0
+        self.pace, self.drawing = 0.0, 0.0
+        self.generator = torch.Generator().manual_seed(options.seed)
 
     def run(self) -> Outcome:
         """Batch by batch until nothing waits."""
@@ -153,6 +160,8 @@ class _Search:
                 return self._outcome(Verdict.UNKNOWN, TIMEOUT)
             begun, boxes = self.clock.spent(), self.pool.pop(self._count())
             witness = self._batch(boxes)
+            if witness is None:
+                witness = self._drawn(boxes.group)
             self.pace = (self.clock.spent() - begun) / len(boxes)
             if witness is not None:
                 return self._outcome(Verdict.FALSIFIED, NAME, witness)
@@ -162,6 +171,20 @@ class _Search:
         if self.stuck:
             return self._outcome(Verdict.UNKNOWN, EXHAUSTED)
         return self._outcome(Verdict.VERIFIED, NAME)
+
+    def _drawn(self, groups: Tensor) -> Tensor | None:
+        """A counterexample among random points of whole boxes, once the search takes long."""
+        begun = self.clock.spent()
+        if begun < PATIENCE or self.drawing > SHARE * begun:
+            return None
+        picks = torch.randint(len(groups), (DRAWN,), generator=self.generator)
+        group = groups[picks]
+        lower, upper = self.cases.lower[group], self.cases.upper[group]
+        part = torch.rand(lower.shape, generator=self.generator, dtype=torch.float64)
+        points, answers = self._answered(lower + (upper - lower) * part, group)
+        found = self._confirmed(points, answers, group)
+        self.drawing += self.clock.spent() - begun
+        return found
 
     def _count(self) -> int:
         """So many boxes that the clock is looked at often enough."""
@@ -262,15 +285,22 @@ class _Search:
         corner = torch.where(slopes > 0, boxes.lower, boxes.upper)
         points = self.cases.lower[group].clone()
         points[:, free] = torch.cat([corner, (boxes.lower + boxes.upper) / 2])
-        points = inward(points, self.cases.lower[group], self.cases.upper[group])
-        answers = self.network(points)
-        unsafe = self.cases.unsafe(group, points, answers)
+        points, answers = self._answered(points, group)
         near = self.cases.nearest(group, points, answers).reshape(2, -1).amin(0)
+        return self._confirmed(points, answers, group), near
+
+    def _answered(self, points: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:
+        points = inward(points, self.cases.lower[group], self.cases.upper[group])
+        return points, self.network(points)
+
+    def _confirmed(self, points: Tensor, answers: Tensor, group: Tensor) -> Tensor | None:
+        """The first counterexample that somebody else believes."""
+        unsafe = self.cases.unsafe(group, points, answers)
         for index in unsafe.nonzero().squeeze(1).tolist():
             found = points[index]
             if self.options.confirm is None or self.options.confirm(found):
-                return found, near
-        return None, near
+                return found
+        return None
 
 
 def _known(found: Linear) -> Linear:

@@ -19,7 +19,9 @@ def branch_and_bound(task: Task) -> Outcome:
             task.told({**numbers, "bound": round(found.lower, 6)})
 
     options = SearchOptions(
-        inputs=InputOptions(confirm=task.confirm, progress=progress, proof=task.proof),
+        inputs=InputOptions(
+            seed=task.seed, confirm=task.confirm, progress=progress, proof=task.proof
+        ),
         relus=ReluOptions(confirm=task.confirm, progress=progress, proof=task.proof),
     )
     return search(task.graph, task.case, task.clock, options, task.inside)
