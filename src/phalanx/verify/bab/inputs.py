@@ -174,17 +174,19 @@ class _Search:
 
     def _drawn(self, groups: Tensor) -> Tensor | None:
         """A counterexample among random points of whole boxes, once the search takes long."""
-        begun = self.clock.spent()
-        if begun < PATIENCE or self.drawing > SHARE * begun:
-            return None
-        picks = torch.randint(len(groups), (DRAWN,), generator=self.generator)
-        group = groups[picks]
-        lower, upper = self.cases.lower[group], self.cases.upper[group]
-        part = torch.rand(lower.shape, generator=self.generator, dtype=torch.float64)
-        points, answers = self._answered(lower + (upper - lower) * part, group)
-        found = self._confirmed(points, answers, group)
-        self.drawing += self.clock.spent() - begun
-        return found
+        while PATIENCE < (spent := self.clock.spent()) and self.drawing < SHARE * spent:
+            if self.clock.expired():
+                return None
+            begun = self.clock.spent()
+            group = groups[torch.randint(len(groups), (DRAWN,), generator=self.generator)]
+            lower, upper = self.cases.lower[group], self.cases.upper[group]
+            part = torch.rand(lower.shape, generator=self.generator, dtype=torch.float64)
+            points, answers = self._answered(lower + (upper - lower) * part, group)
+            self.drawing += self.clock.spent() - begun
+            found = self._confirmed(points, answers, group)
+            if found is not None:
+                return found
+        return None
 
     def _count(self) -> int:
         """So many boxes that the clock is looked at often enough."""
