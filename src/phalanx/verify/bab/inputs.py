@@ -174,7 +174,7 @@ class _Search:
 
     def _drawn(self, groups: Tensor) -> Tensor | None:
         """A counterexample among random points of whole boxes, once the search takes long."""
-        while PATIENCE < (spent := self.clock.spent()) and self.drawing < SHARE * spent:
+        while (spent := self.clock.spent()) > PATIENCE and self.drawing < SHARE * spent:
             if self.clock.expired():
                 return None
             begun = self.clock.spent()
