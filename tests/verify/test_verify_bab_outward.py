@@ -8,7 +8,7 @@ from itertools import product
 import pytest
 import torch
 from bab_nets import drawn
-from verify_nets import affine, case, double
+from verify_nets import affine, case, double, exactly
 
 from phalanx.bounds.prepare import prepare
 from phalanx.graph.ir import Graph, Node
@@ -30,24 +30,6 @@ def closer(graph: Graph, own: Case) -> tuple[Counted, Units]:
     made = ready(graph)
     known = on_whole_box(made, own, Clock()).units
     return Counted(Decided(made, own, Clock()), own, known), known
-
-
-def exactly(graph: Graph, x: list[Fraction]) -> dict[str, list[Fraction]]:
-    """Values of all nodes at a point, in rational numbers."""
-    values = {graph.input.name: x}
-    for node in graph.nodes[1:]:
-        read = [number for name in node.inputs for number in values[name]]
-        if node.op == "linear":
-            pairs = zip(node.tensors["weight"].tolist(), node.tensors["bias"].tolist(), strict=True)
-            values[node.name] = [
-                sum((Fraction(w) * v for w, v in zip(row, read, strict=True)), Fraction(shift))
-                for row, shift in pairs
-            ]
-        elif node.op == "relu":
-            values[node.name] = [max(v, Fraction(0)) for v in read]
-        else:
-            values[node.name] = read
-    return values
 
 
 @pytest.mark.parametrize("seed", range(6))

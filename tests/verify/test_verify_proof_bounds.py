@@ -10,7 +10,7 @@ import pytest
 import torch
 from bab_nets import drawn
 from proof_nets import OPERATORS, around
-from verify_nets import case
+from verify_nets import case, exactly
 
 from phalanx.bounds.engine import Engine, Settings
 from phalanx.bounds.prepare import prepare
@@ -99,24 +99,6 @@ def test_other_operators_are_refused_by_name() -> None:
     nodes = tuple(Node(n.name, "tanh", n.inputs, n.shape) if n.op == "relu" else n for n in graph)
     with pytest.raises(GraphError, match=r"'h0' \(tanh\) is not checked"):
         net_of(Graph(nodes, "y"))
-
-
-def exactly(graph: Graph, x: list[Fraction]) -> dict[str, list[Fraction]]:
-    """All values at a point, in rational numbers."""
-    values = {"x": x}
-    for node in graph.nodes[1:]:
-        read = [number for name in node.inputs for number in values[name]]
-        if node.op == "linear":
-            pairs = zip(node.tensors["weight"].tolist(), node.tensors["bias"].tolist(), strict=True)
-            values[node.name] = [
-                sum((Fraction(w) * v for w, v in zip(row, read, strict=True)), Fraction(shift))
-                for row, shift in pairs
-            ]
-        elif node.op == "relu":
-            values[node.name] = [max(v, Fraction(0)) for v in read]
-        else:
-            values[node.name] = read
-    return values
 
 
 @pytest.mark.parametrize("seed", range(6))

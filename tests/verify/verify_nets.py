@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import torch
 from torch import Tensor
 
@@ -45,3 +47,21 @@ def case(rows: list[list[float]], offset: list[float], side: float = 1.0) -> Cas
 def reaches(level: float) -> Property:
     """Unsafe where ``|x_0| + |x_1| >= level``; at most 2 is reached."""
     return Property((case([[-1, 0]], [level]),))
+
+
+def exactly(graph: Graph, x: list[Fraction]) -> dict[str, list[Fraction]]:
+    """Values of all nodes at a point, in rational numbers."""
+    values = {graph.input.name: x}
+    for node in graph.nodes[1:]:
+        read = [number for name in node.inputs for number in values[name]]
+        if node.op == "linear":
+            pairs = zip(node.tensors["weight"].tolist(), node.tensors["bias"].tolist(), strict=True)
+            values[node.name] = [
+                sum((Fraction(w) * v for w, v in zip(row, read, strict=True)), Fraction(shift))
+                for row, shift in pairs
+            ]
+        elif node.op == "relu":
+            values[node.name] = [max(v, Fraction(0)) for v in read]
+        else:
+            values[node.name] = read
+    return values

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -16,6 +14,7 @@ from phalanx.errors import GraphError, MissingDependencyError
 from phalanx.graph.build import Builder
 from phalanx.graph.ir import Graph
 from phalanx.graph.onnx_rules import RULES, Call, Value
+from phalanx.runtime.files import read_limited
 
 LARGEST_FILE = 1 << 30
 """Bytes of a file, and of what a compressed one unfolds into."""
@@ -37,7 +36,7 @@ def from_onnx(path: Path | str) -> Graph:
         GraphError: not an ONNX file, several inputs, an operator that is not read (named), weights
             in other files, or tensors that do not fit.
     """
-    return from_onnx_bytes(read_bytes(Path(path)), name=str(path))
+    return from_onnx_bytes(onnx_bytes(Path(path)), name=str(path))
 
 
 def from_onnx_bytes(content: bytes, *, name: str = "the ONNX graph") -> Graph:
@@ -203,24 +202,13 @@ class _Reader:
         return {kinds.INT: entry.i, kinds.FLOAT: entry.f}.get(entry.type)
 
 
-def read_bytes(path: Path) -> bytes:
-    """What is in a file, unfolded where its name ends in ``.gz``.
+def onnx_bytes(path: Path) -> bytes:
+    """What is in an ONNX file, unfolded.
 
     Raises:
         GraphError: it cannot be read, or is too large.
     """
-    try:
-        if path.stat().st_size > LARGEST_FILE:
-            raise GraphError(f"{path} is larger than {LARGEST_FILE} bytes")
-        if path.suffix != ".gz":
-            return path.read_bytes()
-        with gzip.open(path) as file:
-            content = file.read(LARGEST_FILE + 1)
-    except (OSError, EOFError, zlib.error) as error:
-        raise GraphError(f"{path} cannot be read", why=str(error)) from error
-    if len(content) > LARGEST_FILE:
-        raise GraphError(f"{path} unfolds into more than {LARGEST_FILE} bytes")
-    return content
+    return read_limited(path, LARGEST_FILE, GraphError)
 
 
 def _onnx() -> Any:

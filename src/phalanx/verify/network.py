@@ -136,9 +136,9 @@ def _of_file(path: str | Path) -> Network:
         from phalanx.models.resolve import resolve_all
 
         return network_of(resolve_all([name])[0])
-    from phalanx.graph.from_onnx import from_onnx_bytes, read_bytes
+    from phalanx.graph.from_onnx import from_onnx_bytes, onnx_bytes
 
-    content = read_bytes(Path(path))
+    content = onnx_bytes(Path(path))
     graph = from_onnx_bytes(content, name=name)
     runtime: Runtime
     try:

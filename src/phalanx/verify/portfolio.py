@@ -236,10 +236,8 @@ class _Run:
         def told(numbers: Mapping[str, Any]) -> None:
             self.watch.numbers = numbers
 
-        # A proof's checker makes boxes of its own, and a search should go by no others.
-        proof, known = self.prover is not None, None
-        if not proof and not is_mixed(self.prop):
-            known = self.inside.get(key_of(case.lower, case.upper))
+        known = None if is_mixed(self.prop) else self.inside.get(key_of(case.lower, case.upper))
+        proof = self.prover is not None
         task = Task(self.network.graph, case, clock, self.plan.seed, confirm, told, proof, known)
         try:
             outcome = engines.get(name)(task)

@@ -8,11 +8,10 @@ things.
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from pathlib import Path
 
 from phalanx.errors import QueryError
+from phalanx.runtime.files import read_limited
 from phalanx.specs.vnnlib.query import Query
 from phalanx.specs.vnnlib.tokens import scan
 
@@ -30,7 +29,7 @@ def read(path: Path | str) -> Query:
     """
     path = Path(path)
     try:
-        text = _bytes(path).decode()
+        text = read_limited(path, LARGEST_FILE, QueryError).decode()
     except UnicodeDecodeError as error:
         raise QueryError(f"{path} is no text", why=str(error)) from error
     name = path.name.removesuffix(".gz").removesuffix(".vnnlib")
@@ -51,18 +50,3 @@ def parse(text: str, *, name: str = "property", source: str = "the query") -> Qu
 
     script = scan(text, source)
     return (two if two.is_version_two(script) else one).interpret(script, name)
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        if path.suffix == ".gz":
-            with gzip.open(path) as file:
-                content = file.read(LARGEST_FILE + 1)
-        else:
-            with path.open("rb") as file:
-                content = file.read(LARGEST_FILE + 1)
-    except (OSError, EOFError, zlib.error) as error:
-        raise QueryError(f"{path} cannot be read", why=str(error)) from error
-    if len(content) > LARGEST_FILE:
-        raise QueryError(f"{path} has more than {LARGEST_FILE} bytes")
-    return content

@@ -116,7 +116,9 @@ def _on_relus(
     stats: dict[str, Any] = {"arithmetic": "outward", "domains": 0, "programs": 0, CLOSING: 0.0}
     lower, found = math.inf, Outcome(Verdict.VERIFIED, RELUS)
     if inside is not None:
-        known[key_of(cases[0].lower, cases[0].upper)] = whole(ready, inside)
+        first = cases[0]
+        box = key_of(first.lower, first.upper)
+        known[box] = whole(ready, inside).checked_by(net, ready, first)
     for case in cases:
         key = key_of(case.lower, case.upper)
         try:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import gzip
-import io
 import json
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from phalanx.errors import RunError, StorageError
+from phalanx.runtime.files import read_limited
 from phalanx.verify.proof.bounds import Bounds
 from phalanx.verify.proof.broken import ProofBroken
 from phalanx.verify.proof.evidence import ByBoxes
@@ -120,7 +119,7 @@ def read(path: Path) -> Proof:
         RunError: the file cannot be read, or is no proof. ProofBroken: it is one, and has parts
             missing, of other types, or with NaN.
     """
-    content = _content(path)
+    content = read_limited(path, LARGEST, RunError)
     try:
         tensors = load(content)
         size = int.from_bytes(content[:8], "little")
@@ -215,16 +214,3 @@ def _is_unit(pair: object) -> bool:
         and isinstance(pair[0], str)
         and isinstance(pair[1], int)
     )
-
-
-def _content(path: Path) -> bytes:
-    try:
-        content = path.read_bytes()
-        if path.suffix == ".gz":
-            with gzip.open(io.BytesIO(content)) as file:
-                content = file.read(LARGEST + 1)
-    except (OSError, EOFError, zlib.error) as error:
-        raise RunError(f"{path} cannot be read", why=str(error)) from error
-    if len(content) > LARGEST:
-        raise RunError(f"{path} has more than {LARGEST} bytes")
-    return content
