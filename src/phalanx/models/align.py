@@ -8,12 +8,11 @@ are no multiple of 4 values). Rows that are padded with zeros all begin alike.
 
 from __future__ import annotations
 
-from copy import deepcopy
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, pad
 
+from phalanx.models.swap import swap_layers
 from phalanx.models.validate import hooked
 
 NARROW = 16
@@ -50,22 +49,12 @@ def align_rows(network: nn.Module) -> tuple[nn.Module, int]:
     >>> align_rows(nn.Linear(13, 3))[1], align_rows(nn.Linear(64, 10))[1]
     (1, 0)
     """
-    if not any(map(_narrow, network.modules())):
-        return network, 0
-    copy = deepcopy(network)
-    if isinstance(copy, nn.Linear) and _narrow(copy):
-        return AlignedLinear(copy), 1
-    made: dict[nn.Module, AlignedLinear] = {}
-    for part in list(copy.modules()):
-        for name, layer in part.named_children():
-            if isinstance(layer, nn.Linear) and _narrow(layer):
-                # A layer that is used in two places stays one.
-                setattr(part, name, made.setdefault(layer, AlignedLinear(layer)))
-    return copy, len(made)
+    return swap_layers(network, _aligned)
 
 
-def _narrow(layer: nn.Module) -> bool:
+def _aligned(layer: nn.Module) -> AlignedLinear | None:
     if type(layer) is not nn.Linear or hooked(layer):
-        return False
+        return None
     odd = bool(layer.in_features % LINE)
-    return odd and layer.out_features < NARROW and layer.weight.dtype == torch.float32
+    narrow = odd and layer.out_features < NARROW and layer.weight.dtype == torch.float32
+    return AlignedLinear(layer) if narrow else None

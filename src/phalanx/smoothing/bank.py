@@ -22,6 +22,7 @@ from phalanx.models.fuse import can_fuse, fuse_pointwise
 from phalanx.models.hypernetwork import materialised
 from phalanx.models.inplace import reuse_buffers
 from phalanx.models.model import Model
+from phalanx.models.pool import pool_by_maxima
 from phalanx.models.validate import (
     check_wrapper,
     hooked,
@@ -143,8 +144,8 @@ class MemberBank:
             fused = _rewritten(network, fuse_pointwise, z, found)
         if self.device.type == "cpu":
             same = fused is network
-            network = _rewritten(network, align_rows, z, found)
-            fused = network if same else _rewritten(fused, align_rows, z, found)
+            network = _for_processors(network, z, found)
+            fused = network if same else _for_processors(fused, z, found)
         z = z.to(self._dtype).contiguous(memory_format=self.memory_format(z.ndim))
         network, fused = self._laid_out(network), self._laid_out(fused)
         return model, _reusing(fused if _breaks_alike(fused, network, z) else network, z)
@@ -164,6 +165,13 @@ class MemberBank:
                 repair="declare the right number with --classes",
             )
         return logits.float()
+
+
+def _for_processors(network: nn.Module, z: Tensor, expected: Tensor) -> nn.Module:
+    """A network with the forms of its layers that suit a CPU."""
+    for rewrite in (align_rows, pool_by_maxima):
+        network = _rewritten(network, rewrite, z, expected)
+    return network
 
 
 def _kernels_once(network: nn.Module) -> tuple[nn.Module, int]:

@@ -165,7 +165,7 @@ def _certifications(setting: Setting) -> Iterator[Step]:
                 words += [
                     *places(setting.data_dir, folder),
                     "--n",
-                    str(method.samples * setting.scale.n),
+                    str(max(1, round(method.samples * setting.scale.n))),
                 ]
                 words += ["--every", str(every), "--limit", str(images)]
                 words += ["--precision", setting.precision]

@@ -41,7 +41,7 @@ class Method(Part):
         stage: ``pretrain``: as they were before they were coupled.
         members: how many of them; None: all.
         reducers: decisions of the ensemble; empty: a single network.
-        samples: of an image, as a multiple of the scale's n.
+        samples: of an image, as a multiple of the scale's n, rounded; at least one.
         published: names of the training in the published figures, by classifier; the first
             that has a figure counts. The best member is called ``member``.
         beside: the method that differences are taken from; None: the best member of this one.
@@ -51,7 +51,7 @@ class Method(Part):
     stage: Literal["pretrain"] | None = None
     members: Count | None = None
     reducers: tuple[str, ...] = ()
-    samples: Count = 1
+    samples: Positive = 1.0
     published: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     beside: str | None = None
 
