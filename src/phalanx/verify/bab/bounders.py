@@ -26,7 +26,7 @@ class DenseBounder:
 
     def __init__(self, network: Dense) -> None:
         self.network, self.free = network, network.free
-        self._single = network.to(torch.float32)
+        self.single = network.to(torch.float32)
         numbers = network.widest * (len(network.free) + 3)
         self.batch = max(16, min(4096, NUMBERS_AT_ONCE // numbers))
 
@@ -34,7 +34,13 @@ class DenseBounder:
         self, lower: Tensor, upper: Tensor, rows: Tensor, inputs: Tensor | None, offset: Tensor
     ) -> Linear:
         """See `Walk.least`; all in float64 but what is computed on the way."""
-        return walked((self._single, self.network), lower, upper, rows, inputs, offset)
+        return self.walked(lower, upper, rows, inputs, offset)[0]
+
+    def walked(
+        self, lower: Tensor, upper: Tensor, rows: Tensor, inputs: Tensor | None, offset: Tensor
+    ) -> tuple[Linear, Walk]:
+        """Likewise, and the walk itself."""
+        return walked((self.single, self.network), lower, upper, rows, inputs, offset)
 
 
 def walked(  # noqa: PLR0917 - the arguments of a walk
@@ -44,7 +50,7 @@ def walked(  # noqa: PLR0917 - the arguments of a walk
     rows: Tensor,
     inputs: Tensor | None,
     offset: Tensor,
-) -> Linear:
+) -> tuple[Linear, Walk]:
     """Bounds in single precision, and once more in double where only roundings are in the way.
 
     Args:
@@ -59,18 +65,20 @@ def walked(  # noqa: PLR0917 - the arguments of a walk
     parts = [part for part in (rows, inputs) if part is not None]
     exact = all(torch.equal(part, part.to(kind).double()) for part in parts)
     if not exact:
-        return Walk(double, lower, upper).least(rows, inputs, offset)
-    found = Walk(single, lower, upper).least(*narrow)
+        walk = Walk(double, lower, upper)
+        return walk.least(rows, inputs, offset), walk
+    walk = Walk(single, lower, upper)
+    found = walk.least(*narrow)
     lost = (found.lower <= 0) & (found.lower + 2 * found.doubt > 0)
     found = Linear(*(getattr(found, f.name).double() for f in fields(Linear)))
     again = lost.any(0).nonzero().squeeze(1)
     if not len(again):
-        return found
+        return found, walk
     given = None if inputs is None else inputs[:, again]
     better = Walk(double, lower[again], upper[again]).least(rows[:, again], given, offset[:, again])
     for part in fields(Linear):
         getattr(found, part.name)[:, again] = getattr(better, part.name)
-    return found
+    return found, walk
 
 
 def dense_bounder(

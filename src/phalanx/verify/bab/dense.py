@@ -67,6 +67,12 @@ class Map:
             weights, bias, {s: size for s, (_, size) in pairs.items()}, bias_size, self.terms
         )
 
+    def errors(self) -> tuple[dict[int, Tensor], Tensor]:
+        """What weights and bias are off by at most."""
+        share = gamma(self.terms) * (1 + 1e-9)
+        off = {s: share * (size - self.weights[s].abs()) for s, size in self.sizes.items()}
+        return off, share * (self.bias_size - self.bias.abs())
+
     def only(self, entries: Tensor) -> Map:
         """Some of its rows."""
         return Map(
@@ -124,6 +130,11 @@ class Dense:
     def neurons(self) -> int:
         """Open entries of all curves."""
         return sum(len(layer.map.bias) for layer in self.layers)
+
+    @property
+    def numbers(self) -> int:
+        """Entries of all matrices."""
+        return sum(w.numel() for layer in self.layers for w in layer.map.weights.values())
 
     @property
     def widest(self) -> int:
@@ -284,17 +295,33 @@ def _picks(values: list[Tensor]) -> bool:
 
 
 def _map(expression: _Expression) -> Map:
-    terms = sum(len(part.value) for part in expression.parts.values()) + 4
+    parts, constant = expression.parts, expression.constant
+    return sized(
+        {s: part.value.flatten(1).T for s, part in parts.items()},
+        {s: p.error.flatten(1).T for s, p in parts.items() if p.error is not None},
+        constant.value.flatten(),
+        None if constant.error is None else constant.error.flatten(),
+    )
+
+
+def sized(
+    weights: Mapping[int, Tensor],
+    errors: Mapping[int, Tensor],
+    bias: Tensor,
+    bias_error: Tensor | None,
+) -> Map:
+    """A map from its matrices and what they may be off by (left out: nothing), in float64."""
+    terms = sum(weight.shape[1] for weight in weights.values()) + 4
     share = gamma(terms)
 
-    def size(part: _Part) -> Tensor:
-        found = part.value.abs()
-        return found if part.error is None else found + part.error / share * (1 + 1e-9)
+    def size(value: Tensor, error: Tensor | None) -> Tensor:
+        found = value.abs()
+        return found if error is None else found + error / share * (1 + 1e-9)
 
     return Map(
-        {s: part.value.flatten(1).T.contiguous() for s, part in expression.parts.items()},
-        expression.constant.value.flatten(),
-        {s: size(part).flatten(1).T.contiguous() for s, part in expression.parts.items()},
-        size(expression.constant).flatten(),
+        {s: weight.contiguous() for s, weight in weights.items()},
+        bias,
+        {s: size(weight, errors.get(s)).contiguous() for s, weight in weights.items()},
+        size(bias, bias_error),
         terms,
     )

@@ -18,6 +18,7 @@ from phalanx.verdicts import Verdict
 from phalanx.verify.bab.bounders import EngineBounder, dense_bounder
 from phalanx.verify.bab.cases import side_by_side
 from phalanx.verify.bab.inputs import Bounder, InputOptions, Network, split_inputs
+from phalanx.verify.bab.nested import nested
 from phalanx.verify.bab.relus import CLOSING, ReluOptions, split_relus
 from phalanx.verify.bab.relus import NAME as RELUS
 from phalanx.verify.bab.whole import Whole, on_whole_box, whole
@@ -93,9 +94,10 @@ def _on_inputs(
     together = side_by_side(cases)
     lower, upper = together.hull
     try:
-        bounder: Bounder | None = dense_bounder(ready, lower, upper, clock)
+        small = dense_bounder(ready, lower, upper, clock)
     except OutOfTime:
         return Outcome(Verdict.UNKNOWN, TIMEOUT)
+    bounder: Bounder | None = nested(small, lower, upper)
     if bounder is None:
         bounder = EngineBounder(ready, lower, upper)
     return split_inputs(together, bounder, network, clock, options)
