@@ -50,8 +50,15 @@ FAILURES = (PhalanxError, RuntimeError, MemoryError, ArithmeticError, ValueError
 PROVING = ("branch-and-bound",)
 """Engines that tell evidence."""
 
-PREFERRED = ("branch-and-bound", "milp")
+PREFERRED = ("branch-and-bound-cuts", "branch-and-bound", "milp")
 """Engines that are used where none is asked for: each where those before it gave up in time."""
+
+PROGRAMS = ("branch-and-bound-cuts", "milp")
+"""Of them those that need a solver of programs."""
+
+FLAT = "branch-and-bound-cuts"
+"""Where none is asked for, this one is for networks with one layer of ReLUs, as its cuts are all
+there is to know of each of them; it leaves half of the time to the others."""
 
 
 def default_engines(*, proof: bool = False) -> tuple[str, ...]:
@@ -60,7 +67,7 @@ def default_engines(*, proof: bool = False) -> tuple[str, ...]:
     if proof:
         return tuple(name for name in PROVING if name in names)
     if not find_spec("highspy"):
-        names = [name for name in names if name != "milp"]
+        names = [name for name in names if name not in PROGRAMS]
     return tuple(name for name in PREFERRED if name in names)
 
 
@@ -110,6 +117,7 @@ SHARES = {
     "alpha-crown": 0.25,
     "alpha-crown-full": 0.25,
     "pursuit": 0.1,
+    FLAT: 0.5,
 }
 """Of the time left, that a step may take; others may take half."""
 
@@ -226,9 +234,9 @@ class _Run:
         self.open = [number for number in self.open if number not in self.refuted]
         self.watch.proven = not self.open
 
-    def search(self, name: str, number: int, part: float, _: Clock) -> None:
+    def search(self, name: str, number: int, end: Clock, part: float, _: Clock) -> None:
         """Let an engine decide a case in its part of the time that is left."""
-        case, clock = self.prop.cases[number], self.clock.share(part)
+        case, clock = self.prop.cases[number], end.share(part)
 
         def confirm(x: Tensor) -> bool:
             return replayed(self.network, self.prop, number, x[None]) is not None
@@ -265,12 +273,16 @@ class _Run:
 
     def rounds(self, name: str) -> None:
         """An engine on every open case; those that time ran out of share what the others left."""
-        waiting = list(self.open)
-        while waiting and not self.decided() and not self.clock.expired():
+        waiting, end = list(self.open), self.clock
+        if name == FLAT and self.plan.engines == default_engines():
+            if sum(node.op == "relu" for node in self.network.graph) != 1:
+                return
+            end = self.clock.share(SHARES[FLAT])
+        while waiting and not self.decided() and not end.expired():
             self.late = []
             for at, number in enumerate(waiting):
                 part = 1 / (len(waiting) - at)
-                self.attempt(name, partial(self.search, name, number, part))
+                self.attempt(name, partial(self.search, name, number, end, part))
             waiting = self.late
 
     def run(self) -> Result:

@@ -7,6 +7,7 @@ can be checked again with roundings counted like those.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -77,6 +78,8 @@ def least_with_cuts(
     cost: tuple[Floats, float],
     separators: Sequence[tuple[Separator, int]],
     added: list[Cuts],
+    *,
+    enough: float = math.inf,
 ) -> Told:
     """The best answer while cuts are added.
 
@@ -86,6 +89,7 @@ def least_with_cuts(
         cost: costs and a constant.
         separators: and for how many rounds each is asked.
         added: all cuts that are in the solver, in order; grows.
+        enough: a bound above this is not made better.
     """
     best: Told | None = None
     turn = 0
@@ -93,7 +97,11 @@ def least_with_cuts(
         solution = solver.least(*cost)
         if best is None or solution.bound > best.solution.bound:
             best = Told(encoding, solver.program, cost[0], solution, tuple(added))
+        if solution.empty:
+            return Told(encoding, solver.program, cost[0], solution, tuple(added))
         if solution.status is not Status.OPTIMAL or solution.point is None:
+            return best
+        if best.solution.bound > enough:
             return best
         cuts: list[Cuts] = []
         for separator, rounds in separators:
@@ -102,10 +110,17 @@ def least_with_cuts(
         turn += 1
         if not cuts:
             return best
-        forms = stacked([part.forms for part in cuts])
-        most = np.concatenate([part.most for part in cuts]) - forms.offset
-        solver.add(forms.matrix, np.full(len(most), -np.inf), most)
+        add_cuts(solver, cuts)
         added += cuts
+
+
+def add_cuts(solver: Solver, cuts: Sequence[Cuts]) -> None:
+    """Their rows, one after the other."""
+    if not cuts:
+        return
+    forms = stacked([part.forms for part in cuts])
+    most = np.concatenate([part.most for part in cuts]) - forms.offset
+    solver.add(forms.matrix, np.full(len(most), -np.inf), most)
 
 
 def _balls(region: Region) -> list[tuple[Separator, int]]:

@@ -46,12 +46,14 @@ class Solution:
             infinity where there are none.
         point: columns ``(columns,)`` at which the solver ended; None where it has none.
         multipliers: of the rows ``(rows,)``; None likewise.
+        empty: multipliers show that no point satisfies the rows; computed here like the bound.
     """
 
     status: Status
     bound: float
     point: Floats | None
     multipliers: Floats | None
+    empty: bool = False
 
 
 class Solver:
@@ -94,8 +96,17 @@ class Solver:
         bound = -math.inf
         if multipliers is not None and len(multipliers) == self.program.rows:
             bound = least_by_multipliers(self.program, cost, multipliers, constant, self.ball)
+        empty = status is Status.INFEASIBLE and self._empty()
         highs.setOptionValue("simplex_strategy", PRIMAL)
-        return Solution(status, bound, point, multipliers)
+        return Solution(status, bound, point, multipliers, empty)
+
+    def _empty(self) -> bool:
+        """Whether HiGHS has multipliers by which zero would be above zero (Farkas)."""
+        _, there, ray = self._highs.getDualRay()
+        if not there or len(ray) != self.program.rows:
+            return False
+        zero, ray = np.zeros(self.program.columns), np.array(ray)
+        return any(least_by_multipliers(self.program, zero, y) > 0 for y in (ray, -ray))
 
     def add(self, matrix: csr_array, low: Floats, high: Floats) -> None:
         """More rows; the next minimisation starts from the last one's basis."""
