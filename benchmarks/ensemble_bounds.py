@@ -1,9 +1,13 @@
 """What an ensemble certifies that its members do not, by deterministic bounds.
 
-    python benchmarks/ensemble_bounds.py MODEL MODEL MODEL --data-dir DIR --eps 0.02 --write
+    phalanx train mnist-plain --data-dir DIR --out trained --set members=3 --set epochs=4 \
+        --set 'model={name: mlp, options: {hidden: [100, 100, 100]}}'
+    cd trained/weights && python benchmarks/ensemble_bounds.py member-?.safetensors \
+        --data-dir DIR --eps 0.02 0.03 --write
 
-Over the first images of the test set: certified rightly by the ensemble only, by some member only,
-by both, by neither; and what bounding the ensemble costs beside its members one by one.
+Over the first images of the test set, at every radius: certified rightly by the ensemble only, by
+some member only, by both, by neither; and what bounding the ensemble costs beside its members one
+by one.
 """
 
 from __future__ import annotations
@@ -33,7 +37,7 @@ def main() -> None:
     parser.add_argument("--data", default="mnist")
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--images", type=int, default=200)
-    parser.add_argument("--eps", type=float, required=True)
+    parser.add_argument("--eps", type=float, nargs="+", required=True)
     parser.add_argument("--norm", default="linf")
     parser.add_argument("--method", default="crown")
     parser.add_argument("--reducer", default="mean")
@@ -41,25 +45,33 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(1)
     members = resolve_all(asked.models)
-    whole = certified(members, asked)
-    apart = [certified([member], asked) for member in members]
-    found = compared(whole, apart)
-    said = {name: value for name, value in vars(asked).items() if name in ("data", "images", "eps")}
-    said |= {"norm": asked.norm, "method": asked.method, "reducer": asked.reducer}
-    result = {**said, "members": [member.card.name for member in members], **found}
+    names = ("data", "images", "norm", "method", "reducer")
+    result = {
+        **{name: getattr(asked, name) for name in names},
+        "members": [member.card.name for member in members],
+        "radii": [{"eps": eps, **at(eps, members, asked)} for eps in asked.eps],
+    }
     print(json.dumps(result, indent=1))
     if asked.write:
         RESULTS.write_text(json.dumps(result, indent=1) + "\n")
 
 
-def certified(models: list[Model], asked: argparse.Namespace) -> list[CertificateRecord]:
+def at(eps: float, members: list[Model], asked: argparse.Namespace) -> dict[str, object]:
+    """What is certified at one radius."""
+    apart = [certified([member], eps, asked) for member in members]
+    return compared(certified(members, eps, asked), apart)
+
+
+def certified(
+    models: list[Model], eps: float, asked: argparse.Namespace
+) -> list[CertificateRecord]:
     """The records of the first images, in order."""
     request = request_bounds(
         models,
         load(asked.data, asked.data_dir),
         reducer=asked.reducer,
         method=asked.method,
-        eps=asked.eps,
+        eps=eps,
         norm=asked.norm,
         falsify=False,
         indices=range(asked.images),
