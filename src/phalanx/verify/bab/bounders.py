@@ -113,7 +113,7 @@ def dense_bounder(
 
 
 @dataclass(frozen=True, eq=False)
-class _Seen(Region):
+class Seen(Region):
     """A region that keeps the coefficients it was last asked about."""
 
     seen: list[Tensor] = field(default_factory=list)
@@ -149,7 +149,7 @@ class EngineBounder:
             whole = self._fixed.expand(len(side), -1).clone()
             whole[:, self.free] = side
             sides.append(whole.reshape(-1, *shape))
-        region = _Seen(sides[0], sides[1], (sides[0] + sides[1]) / 2)
+        region = Seen(sides[0], sides[1], (sides[0] + sides[1]) / 2)
         engine = Engine(self._graph, region, Settings())
         engine.bound_all()
         found = engine.least({self._graph.output: rows.reshape(*rows.shape[:2], *size)}, None)

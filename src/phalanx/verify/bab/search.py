@@ -10,13 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from phalanx.bounds.outward.affine import AFFINE
 from phalanx.bounds.prepare import prepare
-from phalanx.graph.ir import Graph
+from phalanx.graph.ir import CONSTANT, INPUT, Graph
 from phalanx.graph.run import run
 from phalanx.specs.property import Case
 from phalanx.verdicts import Verdict
 from phalanx.verify.bab.bounders import EngineBounder, dense_bounder
 from phalanx.verify.bab.cases import side_by_side
+from phalanx.verify.bab.curves import NAME as CURVES
+from phalanx.verify.bab.curves import CurveOptions, split_curves
 from phalanx.verify.bab.inputs import Bounder, InputOptions, Network, split_inputs
 from phalanx.verify.bab.nested import nested
 from phalanx.verify.bab.relus import CLOSING, ReluOptions, split_relus
@@ -45,12 +48,14 @@ class SearchOptions:
         very_few: up to which the time is all theirs.
         inputs: see `InputOptions`.
         relus: see `ReluOptions`.
+        curves: see `CurveOptions`.
     """
 
     few: int = FEW_INPUTS
     very_few: int = VERY_FEW_INPUTS
     inputs: InputOptions = field(default_factory=InputOptions)
     relus: ReluOptions = field(default_factory=ReluOptions)
+    curves: CurveOptions = field(default_factory=CurveOptions)
 
 
 def search(
@@ -83,6 +88,9 @@ def search(
         found = _on_inputs(ready, every, _network(graph), part, options.inputs)
         if found.verdict is not Verdict.UNKNOWN or (alone and found.reason == TIMEOUT):
             return found
+    if any(node.op not in (INPUT, CONSTANT, "relu", *AFFINE) for node in ready):
+        after = _on_curves(ready, every, _network(graph), clock, options.curves, inside)
+        return after if found is None or after.verdict is not Verdict.UNKNOWN else found
     net = net_of(graph) if options.relus.proof else None
     after = _on_relus(ready, every, _network(graph), clock, options.relus, inside=inside, net=net)
     return after if found is None or after.verdict is not Verdict.UNKNOWN else found
@@ -137,6 +145,28 @@ def _on_relus(
         lower = min(lower, math.inf if found.lower is None else found.lower)
     evidence = found.evidence if len(cases) == 1 else None
     return Outcome(Verdict.VERIFIED, RELUS, lower=lower, stats=stats, evidence=evidence)
+
+
+def _on_curves(  # noqa: PLR0917 - of a search
+    ready: Graph,
+    cases: list[Case],
+    network: Network,
+    clock: Clock,
+    options: CurveOptions,
+    inside: Inside | None,
+) -> Outcome:
+    """Case by case; with what is known of the first one's box."""
+    lower, domains, found = math.inf, 0, Outcome(Verdict.VERIFIED, CURVES)
+    box = None if inside is None else key_of(cases[0].lower, cases[0].upper)
+    for case in cases:
+        known = inside is not None and key_of(case.lower, case.upper) == box
+        boxes = inside.boxes if inside is not None and known else None
+        found = split_curves(ready, case, network, clock, options, boxes)
+        domains += found.stats["domains"]
+        if found.verdict is not Verdict.VERIFIED:
+            return replace(found, stats={**found.stats, "domains": domains})
+        lower = min(lower, math.inf if found.lower is None else found.lower)
+    return Outcome(Verdict.VERIFIED, CURVES, None, lower, {**found.stats, "domains": domains})
 
 
 def _network(graph: Graph) -> Network:

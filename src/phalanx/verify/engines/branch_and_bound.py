@@ -1,7 +1,8 @@
-"""Branch and bound on boxes of inputs or on signs of ReLUs, see `phalanx.verify.bab`."""
+"""Branch and bound on boxes of inputs, signs of ReLUs or pieces of curves: `phalanx.verify.bab`."""
 
 from __future__ import annotations
 
+from phalanx.verify.bab.curves import CurveOptions
 from phalanx.verify.bab.inputs import InputOptions, Progress
 from phalanx.verify.bab.relus import ReluOptions
 from phalanx.verify.bab.search import SearchOptions, search
@@ -23,5 +24,6 @@ def branch_and_bound(task: Task) -> Outcome:
             seed=task.seed, confirm=task.confirm, progress=progress, proof=task.proof
         ),
         relus=ReluOptions(confirm=task.confirm, progress=progress, proof=task.proof),
+        curves=CurveOptions(confirm=task.confirm, progress=progress),
     )
     return search(task.graph, task.case, task.clock, options, task.inside)
