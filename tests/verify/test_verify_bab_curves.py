@@ -149,3 +149,22 @@ def test_no_time_a_denied_witness_and_nothing_to_cut_are_unknown() -> None:
     point = Case(double(0.5, 0.5), double(0.5, 0.5), own.outputs, double(-50.0))
     found = split_curves(ready, point, answers, Clock(20.0), denied)
     assert (found.verdict, found.reason) == (Verdict.UNKNOWN, EXHAUSTED)
+
+
+def test_the_clock_is_looked_at_in_every_pass() -> None:
+    def layer(at: int, size: int, source: str) -> tuple[Node, Node]:
+        weight = torch.randn(200, size, generator=torch.Generator().manual_seed(at)) / 5
+        tensors = {"weight": weight, "bias": torch.zeros(200)}
+        linear = Node(f"z{at}", "linear", (source,), (200,), {}, tensors)
+        return linear, Node(f"h{at}", "sigmoid", (f"z{at}",), (200,))
+
+    nodes = (Node("x", "input", (), (100,)), *layer(0, 100, "x"), *layer(1, 200, "h0"))
+    graph = Graph((*nodes, *layer(2, 200, "h1")), "h2")
+    rows = torch.zeros(1, 200, dtype=torch.float64)
+    rows[0, :2] = torch.tensor([1.0, -1.0])
+    side = torch.full((100,), 0.3, dtype=torch.float64)
+    clock = Clock(1.0)
+    found = search(graph, Case(-side, side, rows, double(0.1)), clock, CURVES_ALONE)
+    assert found.verdict is Verdict.UNKNOWN
+    assert found.reason == TIMEOUT
+    assert clock.spent() < 2.0

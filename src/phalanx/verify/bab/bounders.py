@@ -10,10 +10,10 @@ from torch import Tensor
 from phalanx.bounds.engine import Engine, Settings, known
 from phalanx.bounds.ops import Box, Which
 from phalanx.bounds.outward.rounding import down
-from phalanx.bounds.region import Region
 from phalanx.graph.ir import Graph
 from phalanx.verify.bab.dense import Dense, Map, dense
 from phalanx.verify.bab.walk import Linear, Walk
+from phalanx.verify.bounding import Timed
 from phalanx.verify.outcome import Clock, OutOfTime
 
 NUMBERS_AT_ONCE = 1 << 19
@@ -113,7 +113,7 @@ def dense_bounder(
 
 
 @dataclass(frozen=True, eq=False)
-class Seen(Region):
+class Seen(Timed):
     """A region that keeps the coefficients it was last asked about."""
 
     seen: list[Tensor] = field(default_factory=list)

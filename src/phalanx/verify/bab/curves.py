@@ -19,7 +19,7 @@ from phalanx.specs.property import Case
 from phalanx.verdicts import Verdict
 from phalanx.verify.bab.inputs import Confirm, Network, Progress, inward
 from phalanx.verify.bab.pieces import Parts, Pieces, halves, joined
-from phalanx.verify.outcome import EXHAUSTED, TIMEOUT, Clock, Outcome
+from phalanx.verify.outcome import EXHAUSTED, TIMEOUT, Clock, Outcome, OutOfTime
 
 NAME = "curve-splitting"
 """The engine's name in an outcome."""
@@ -39,6 +39,9 @@ WORTH_TRYING = 0.5
 NARROWEST = 1e-9
 """An interval is not cut that is narrower, relative to its values."""
 
+NUMBERS_AT_ONCE = 1 << 21
+"""Of all values of the sub-problems that are bounded together."""
+
 MOST_WAITING = 1 << 24
 """Numbers of sub-problems that wait, beyond which the newest go first."""
 
@@ -52,7 +55,7 @@ class CurveOptions:
         steps: likewise on every sub-problem.
         step: the first step of slopes, which lie in [0, 1].
         candidates: entries that are tried before one is cut.
-        batch: sub-problems bounded at once.
+        batch: sub-problems bounded at once; fewer of a large network.
         confirm: asked about every counterexample; None: it is believed.
         progress: told after every batch; None: nobody is.
     """
@@ -89,7 +92,10 @@ def split_curves(  # noqa: PLR0917 - of a search
         nothing is left that could be cut.
     """
     with torch.no_grad():
-        pieces = Pieces(graph, case, boxes)
+        try:
+            pieces = Pieces(graph, case, boxes, clock)
+        except OutOfTime:
+            return Outcome(Verdict.UNKNOWN, TIMEOUT, stats={"domains": 0})
         return _Search(pieces, network, clock, options or CurveOptions()).run()
 
 
@@ -115,9 +121,12 @@ class _Search:
         """Batch by batch until nothing waits."""
         steps = self.options.first
         while len(self.waiting):
-            if self.clock.expired():
+            taken = self._taken()
+            try:
+                witness = self._batch(taken, steps)
+            except OutOfTime:
+                self.waiting = joined(self.waiting, taken)
                 return self._outcome(Verdict.UNKNOWN, TIMEOUT)
-            witness = self._batch(self._taken(), steps)
             steps = self.options.steps
             if witness is not None:
                 return self._outcome(Verdict.FALSIFIED, NAME, witness)
@@ -146,7 +155,8 @@ class _Search:
 
     def _taken(self) -> Parts:
         """The worst of those that wait; where they fill the memory, the newest."""
-        every, count = len(self.waiting), self.options.batch
+        every = len(self.waiting)
+        count = max(1, min(self.options.batch, NUMBERS_AT_ONCE // self.pieces.numbers))
         if every * max(1, len(self.pieces)) > MOST_WAITING:
             taken, self.waiting = self.waiting[every - count :], self.waiting[: every - count]
             return taken

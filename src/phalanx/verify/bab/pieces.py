@@ -23,6 +23,7 @@ from phalanx.graph.ir import INPUT, Graph, Node
 from phalanx.graph.run import execute
 from phalanx.specs.property import Case
 from phalanx.verify.bab.bounders import Seen
+from phalanx.verify.outcome import Clock
 
 POINTS = 32
 """Inputs at which slopes are looked at."""
@@ -91,10 +92,20 @@ class Pieces:
         graph: from `prepare`, in float64.
         case: whose box it is.
         boxes: of all nodes on it, ``(1, *shape)``; None: CROWN's are computed.
+        clock: every pass looks at it.
+
+    Raises:
+        OutOfTime: here or in `bounded`, when the clock has run out.
     """
 
-    def __init__(self, graph: Graph, case: Case, boxes: Mapping[str, Box] | None) -> None:
-        self.graph, self.case = graph, case
+    def __init__(
+        self,
+        graph: Graph,
+        case: Case,
+        boxes: Mapping[str, Box] | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.graph, self.case, self.clock = graph, case, clock
         self.curves = [n for n in graph if n.op != INPUT and isinstance(table.get(n.op), Curve)]
         self.boxes = boxes or self._boxes()
         self.entries: dict[str, Tensor] = {}
@@ -109,6 +120,11 @@ class Pieces:
 
     def __len__(self) -> int:
         return sum(self.sizes)
+
+    @property
+    def numbers(self) -> int:
+        """Of all values and rows of one sub-problem."""
+        return len(self.case.outputs) * sum(torch.Size(node.shape).numel() for node in self.graph)
 
     def root(self) -> Parts:
         """The whole box."""
@@ -170,7 +186,7 @@ class Pieces:
             side.reshape(1, *shape).expand(count, *shape)
             for side in (self.case.lower, self.case.upper)
         )
-        return Seen(lower, upper, (lower + upper) / 2)
+        return Seen(lower, upper, (lower + upper) / 2, clock=self.clock)
 
     def _steepness(self) -> Tensor:
         """``(J, T)``: the steepest that rows are in what entries read, of a few inputs."""
