@@ -41,8 +41,11 @@ def test_bounds_contain_every_answer_of_many_networks(case: str) -> None:
             contains(graph, region, compute(graph, region, method=method))
 
 
-@pytest.mark.parametrize("norm", ["l2", "l1"])
-@pytest.mark.parametrize("case", ["relu", "conv", "sigmoid"])
+DEAR = pytest.mark.slow  # of each pair one is enough for a first answer
+
+
+@pytest.mark.parametrize("norm", ["l2", pytest.param("l1", marks=DEAR)])
+@pytest.mark.parametrize("case", ["relu", "conv", pytest.param("sigmoid", marks=DEAR)])
 def test_balls(norm: str, case: str) -> None:
     graph = network(case, 3)
     around_zero = around(graph, 0.5, 3)

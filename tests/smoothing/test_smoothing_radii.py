@@ -152,7 +152,9 @@ def worst_case(noise: str, p: float, delta: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("noise", DENSITIES)
-@pytest.mark.parametrize("norm_name", NORMS)
+@pytest.mark.parametrize(
+    "norm_name", [n if n == "l2" else pytest.param(n, marks=pytest.mark.slow) for n in NORMS]
+)
 def test_no_classifier_of_two_values_changes_inside_the_radius(noise, norm_name):
     order = {"l1": 1, "l2": 2, "linf": np.inf}[norm_name]
     for p in (0.6, 0.8, 0.95):

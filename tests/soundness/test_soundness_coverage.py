@@ -22,7 +22,13 @@ pytestmark = pytest.mark.usefixtures("one_thread")
         pytest.param(FULL, marks=[pytest.mark.slow, pytest.mark.timeout(1800)]),
     ],
 )
-@pytest.mark.parametrize("p", check.PROBABILITIES)
+@pytest.mark.parametrize(
+    "p",
+    [
+        check.PROBABILITIES[0],
+        *(pytest.param(p, marks=pytest.mark.slow) for p in check.PROBABILITIES[1:]),
+    ],
+)
 @pytest.mark.parametrize(
     ("noise", "radius"),
     [

@@ -134,6 +134,17 @@ def test_intervals_that_contradict_each_other_hold_nothing() -> None:
         assert float(whole.bounded(above, 2, 0.1).least) == torch.inf
 
 
+@pytest.mark.parametrize("value", [torch.inf, torch.nan])
+def test_bounds_that_overflowed_close_nothing(
+    value: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = pieces._Asked.least
+    monkeypatch.setattr(pieces._Asked, "least", lambda self: honest(self) * 0 + value)
+    whole = Pieces(prepare(bent(1, "tanh").to(torch.float64)), case([[1.0, -1.0]], [0.0]))
+    with torch.no_grad():
+        assert float(whole.bounded(whole.root(), 2, 0.1).least) == -torch.inf
+
+
 def test_no_time_a_denied_witness_and_nothing_to_cut_are_unknown() -> None:
     graph = bent(0, "tanh")
     ready, own = prepare(graph.to(torch.float64)), case([[1.0, -1.0]], [-50.0])

@@ -167,7 +167,9 @@ class Pieces:
             best, seen = best.fmax(now), torch.where(better, region.seen[0], seen)
             if bool(((best > 0).any(0) | empty).all()):
                 break
-        least, row = best.nan_to_num(-torch.inf, torch.inf, -torch.inf).max(0)
+        least, row = best.nan_to_num(-torch.inf, -torch.inf, -torch.inf).max(
+            0
+        )  # infinity: overflow
         here = torch.arange(len(parts))
         points = region.worst(seen)[row, here].flatten(1)
         gaps = self._gaps(engine) * self.steepness[row]
