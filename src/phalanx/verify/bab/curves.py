@@ -17,7 +17,8 @@ from phalanx.bounds.ops import Box
 from phalanx.graph.ir import Graph
 from phalanx.specs.property import Case
 from phalanx.verdicts import Verdict
-from phalanx.verify.bab.inputs import Confirm, Network, Progress, inward
+from phalanx.verify.bab.common import counterexample, worst_first
+from phalanx.verify.bab.inputs import Confirm, Network, Progress
 from phalanx.verify.bab.pieces import Parts, Pieces, halves, joined
 from phalanx.verify.outcome import EXHAUSTED, TIMEOUT, Clock, Outcome, OutOfTime
 
@@ -154,17 +155,11 @@ class _Search:
         )
 
     def _taken(self) -> Parts:
-        """The worst of those that wait; where they fill the memory, the newest."""
-        every = len(self.waiting)
         count = max(1, min(self.options.batch, NUMBERS_AT_ONCE // self.pieces.numbers))
-        if every * max(1, len(self.pieces)) > MOST_WAITING:
-            taken, self.waiting = self.waiting[every - count :], self.waiting[: every - count]
-            return taken
-        index = self.waiting.bound.topk(min(count, every), largest=False).indices
-        rest = torch.ones(every, dtype=torch.bool)
-        rest[index] = False
-        taken, self.waiting = self.waiting[index], self.waiting[rest]
-        return taken
+        full = len(self.waiting) * max(1, len(self.pieces)) > MOST_WAITING
+        taken, left = worst_first(self.waiting.bound, count, full=full)
+        chosen, self.waiting = self.waiting[taken], self.waiting[left]
+        return chosen
 
     def _batch(self, taken: Parts, steps: int) -> Tensor | None:
         """Bound, close what is above zero, try points, cut the others."""
@@ -178,20 +173,12 @@ class _Search:
         left = (~closed).nonzero().squeeze(1)
         if not len(left):
             return None
-        witness = self._tried(found.point[left])
+        points = found.point[left]
+        witness = counterexample(points, self.case, self.network, self.options.confirm)
         if witness is None:
             now = Parts(found.lower[left], found.upper[left], bound[left])
             self._cut(now, found.gaps[left])
         return witness
-
-    def _tried(self, points: Tensor) -> Tensor | None:
-        at = inward(points, self.case.lower, self.case.upper)
-        answers = self.network(at)
-        wrong = self.case.holds(at, answers) & torch.isfinite(answers).all(1)
-        for index in wrong.nonzero().squeeze(1).tolist():
-            if self.options.confirm is None or self.options.confirm(at[index]):
-                return at[index]
-        return None
 
     def _cut(self, parts: Parts, gaps: Tensor) -> None:
         """In two, where that promises most."""

@@ -13,7 +13,8 @@ from phalanx.graph.ir import CONSTANT, INPUT, Graph
 from phalanx.specs.property import Case
 from phalanx.verdicts import Verdict
 from phalanx.verify.bab.ascent import Ascent, Climbed, Steps
-from phalanx.verify.bab.inputs import Confirm, Network, Progress, inward
+from phalanx.verify.bab.common import counterexample, worst_first
+from phalanx.verify.bab.inputs import Confirm, Network, Progress
 from phalanx.verify.bab.leaf import settled
 from phalanx.verify.bab.outward import Counted
 from phalanx.verify.bab.proved import Proved
@@ -175,14 +176,9 @@ class _Search:
         count = self.batch
         if self.pace * count > LONGEST:
             count = max(1, int(LONGEST / self.pace))
-        every = len(self.waiting)
-        if every * max(1, len(self.units)) * 5 > BYTES_WAITING:
-            taken, self.waiting = self.waiting[every - count :], self.waiting[: every - count]
-            return taken
-        index = self.waiting.bound.topk(min(count, every), largest=False).indices
-        rest = torch.ones(every, dtype=torch.bool)
-        rest[index] = False
-        taken, self.waiting = self.waiting[index], self.waiting[rest]
+        full = len(self.waiting) * max(1, len(self.units)) * 5 > BYTES_WAITING
+        index, left = worst_first(self.waiting.bound, count, full=full)
+        taken, self.waiting = self.waiting[index], self.waiting[left]
         return taken
 
     def _batch(self, taken: Domains, steps: Steps) -> Tensor | None:
@@ -253,14 +249,7 @@ class _Search:
 
     def _tried(self, points: Tensor) -> Tensor | None:
         """A point on which the network is wrong, or None."""
-        at = inward(points.double(), self.case.lower, self.case.upper)
-        with torch.no_grad():
-            answers = self.network(at)
-        wrong = self.case.holds(at, answers) & torch.isfinite(answers).all(1)
-        for index in wrong.nonzero().squeeze(1).tolist():
-            if self.options.confirm is None or self.options.confirm(at[index]):
-                return at[index]
-        return None
+        return counterexample(points, self.case, self.network, self.options.confirm)
 
     def _split(self, domains: Domains, met: Tensor, read: Tensor) -> None:
         """Decide one more unit of each, the most promising of a few that are tried."""
