@@ -145,6 +145,21 @@ def test_bounds_that_overflowed_close_nothing(
         assert float(whole.bounded(whole.root(), 2, 0.1).least) == -torch.inf
 
 
+def test_networks_with_nothing_to_cut_are_unknown_not_errors() -> None:
+    """A product of the inputs has no curve; an output that reads none of them has no slope."""
+    zero = {"weight": torch.zeros(2, 2), "bias": torch.zeros(2)}
+    product = Node("m", "mul", ("x", "x"), (2,))
+    bend = Node("t", "tanh", ("x",), (2,))
+    nothing = Node("y", "linear", ("t",), (2,), {}, zero)
+    own = case([[1.0, -1.0]], [-50.0])
+    for nodes in ((product,), (bend, nothing)):
+        graph = Graph((Node("x", "input", (), (2,)), *nodes), nodes[-1].name)
+        ready = prepare(graph.to(torch.float64))
+        denied = CurveOptions(confirm=lambda x: False)
+        found = split_curves(ready, own, lambda x, g=graph: run(g, x.float()), Clock(2.0), denied)
+        assert found.verdict is Verdict.UNKNOWN
+
+
 def test_no_time_a_denied_witness_and_nothing_to_cut_are_unknown() -> None:
     graph = bent(0, "tanh")
     ready, own = prepare(graph.to(torch.float64)), case([[1.0, -1.0]], [-50.0])

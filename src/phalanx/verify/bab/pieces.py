@@ -167,9 +167,8 @@ class Pieces:
             best, seen = best.fmax(now), torch.where(better, region.seen[0], seen)
             if bool(((best > 0).any(0) | empty).all()):
                 break
-        least, row = best.nan_to_num(-torch.inf, -torch.inf, -torch.inf).max(
-            0
-        )  # infinity: overflow
+        # A bound that is no number, or infinite, came of an overflow and says nothing.
+        least, row = torch.where(torch.isfinite(best), best, -torch.inf).max(0)
         here = torch.arange(len(parts))
         points = region.worst(seen)[row, here].flatten(1)
         gaps = self._gaps(engine) * self.steepness[row]
@@ -199,16 +198,19 @@ class Pieces:
         found = []
         with torch.enable_grad():
             values = execute(self.graph, x.requires_grad_(True), lambda node: node, keep=True)
-            read = {name: values[name] for name in self.entries}
+            # Where nothing moves, in a value or in the output, nothing is steep.
+            read = {name: values[name] for name in self.entries if values[name].requires_grad}
+            y = values[self.graph.output].flatten(1)
+            if not read or not y.requires_grad:
+                return torch.zeros(len(self.case.outputs), len(self), dtype=torch.float64)
             for row in self.case.outputs:
-                total = (values[self.graph.output].flatten(1) * row).sum()
+                total = (y * row).sum()
                 slopes = torch.autograd.grad(
                     total, list(read.values()), retain_graph=True, allow_unused=True
                 )
-                parts = {
-                    name: torch.zeros_like(value) if slope is None else slope
-                    for (name, value), slope in zip(read.items(), slopes, strict=True)
-                }
+                parts = {name: torch.zeros_like(values[name]) for name in self.entries}
+                found_here = zip(read, slopes, strict=True)
+                parts |= {name: slope for name, slope in found_here if slope is not None}
                 found.append(self.gathered(parts).abs().nan_to_num(0.0).amax(0))
         return torch.stack(found).detach()
 
