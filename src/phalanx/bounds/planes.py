@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -28,6 +31,15 @@ class SumPlanes:
     entries: Tensor
     weights: Tensor
     slopes: Tensor
+
+    def weighed(self, weights: NDArray[np.float64]) -> SumPlanes:
+        """Those with a weight ``(k,)``, each times it."""
+        used = torch.from_numpy(np.flatnonzero(weights))
+        size = torch.from_numpy(weights)[used]
+        slopes = size[:, None] * self.slopes[used]
+        return SumPlanes(
+            self.node, self.source, self.entries[used], size * self.weights[used], slopes
+        )
 
 
 @dataclass(frozen=True, eq=False)

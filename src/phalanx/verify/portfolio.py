@@ -50,15 +50,15 @@ FAILURES = (PhalanxError, RuntimeError, MemoryError, ArithmeticError, ValueError
 PROVING = ("branch-and-bound",)
 """Engines that tell evidence."""
 
-PREFERRED = ("branch-and-bound-cuts", "branch-and-bound", "milp")
-"""Engines that are used where none is asked for: each where those before it gave up in time."""
-
-PROGRAMS = ("branch-and-bound-cuts", "milp")
-"""Of them those that need a solver of programs."""
-
 FLAT = "branch-and-bound-cuts"
 """Where none is asked for, this one is for networks with one layer of ReLUs, as its cuts are all
 there is to know of each of them; it leaves half of the time to the others."""
+
+PREFERRED = (FLAT, "branch-and-bound", "milp")
+"""Engines that are used where none is asked for: each where those before it gave up in time."""
+
+PROGRAMS = (FLAT, "milp")
+"""Of them those that need a solver of programs."""
 
 
 def default_engines(*, proof: bool = False) -> tuple[str, ...]:
@@ -69,6 +69,12 @@ def default_engines(*, proof: bool = False) -> tuple[str, ...]:
     if not find_spec("highspy"):
         names = [name for name in names if name not in PROGRAMS]
     return tuple(name for name in PREFERRED if name in names)
+
+
+def _suited(names: tuple[str, ...], graph: Graph) -> tuple[str, ...]:
+    """The engines of a plan; of those that nobody asked for, the ones that suit a network."""
+    flat = sum(node.op == "relu" for node in graph) == 1
+    return names if flat or names != default_engines() else tuple(n for n in names if n != FLAT)
 
 
 QUICK, FULL = ("interval", "crown", "alpha-crown"), "alpha-crown-full"
@@ -134,6 +140,7 @@ class _Run:
     ) -> None:
         self.network, self.prop, self.clock = network, prop, clock
         self.plan, self.watch = plan, watch
+        self.engines = _suited(plan.engines, network.graph)
         self.open = list(range(len(prop.cases)))
         self.refuted: dict[int, tuple[str, str]] = {}
         self.best: dict[int, float] = {}
@@ -273,11 +280,8 @@ class _Run:
 
     def rounds(self, name: str) -> None:
         """An engine on every open case; those that time ran out of share what the others left."""
-        waiting, end = list(self.open), self.clock
-        if name == FLAT and self.plan.engines == default_engines():
-            if sum(node.op == "relu" for node in self.network.graph) != 1:
-                return
-            end = self.clock.share(SHARES[FLAT])
+        last = name == self.engines[-1]
+        waiting, end = list(self.open), self.clock.share(1.0 if last else SHARES.get(name, 1.0))
         while waiting and not self.decided() and not end.expired():
             self.late = []
             for at, number in enumerate(waiting):
@@ -292,7 +296,7 @@ class _Run:
         for method in plan.bounds:
             self.attempt(method, partial(self.bound, method))
         self.attempt("pursuit", partial(self.attack, plan.pursuit))
-        for name in plan.engines:
+        for name in self.engines:
             self.rounds(name)
         return self.result()
 

@@ -7,7 +7,7 @@ import torch
 from scipy.sparse import csr_array
 
 from phalanx.bounds.engine import Engine
-from phalanx.bounds.planes import Plane, SumPlanes
+from phalanx.bounds.planes import SumPlanes
 from phalanx.bounds.programs.cuts import Cuts
 from phalanx.bounds.programs.encode import Encoding
 from phalanx.bounds.programs.matrices import Matrices
@@ -75,14 +75,6 @@ def _of_layer(
         return []
     below = source.through(csr_array(slope[chosen]))
 
-    def plane(weights: Floats) -> Plane:
-        used = np.flatnonzero(weights)
-        scaled = weights[used, None] * slope[chosen[used]]
-        at, size = entries[chosen[used]], weights[used]
-        return SumPlanes(
-            name,
-            layer.source,
-            *(torch.from_numpy(part) for part in (at, size, scaled)),
-        )
-
-    return [Cuts(answers.take(chosen).minus(below), constant[chosen], plane)]
+    parts = (entries[chosen], np.ones(len(chosen)), slope[chosen])
+    planes = SumPlanes(name, layer.source, *map(torch.from_numpy, parts))
+    return [Cuts(answers.take(chosen).minus(below), constant[chosen], planes.weighed)]

@@ -39,46 +39,31 @@ class DenseBounder:
     def walked(
         self, lower: Tensor, upper: Tensor, rows: Tensor, inputs: Tensor | None, offset: Tensor
     ) -> tuple[Linear, Walk]:
-        """Likewise, and the walk itself."""
-        return walked((self.single, self.network), lower, upper, rows, inputs, offset)
-
-
-def walked(  # noqa: PLR0917 - the arguments of a walk
-    networks: tuple[Dense, Dense],
-    lower: Tensor,
-    upper: Tensor,
-    rows: Tensor,
-    inputs: Tensor | None,
-    offset: Tensor,
-) -> tuple[Linear, Walk]:
-    """Bounds in single precision, and once more in double where only roundings are in the way.
-
-    Args:
-        networks: the same one in float32 and in float64.
-        lower, upper, rows, inputs, offset: see `Walk`.
-    """
-    single, double = networks
-    kind = torch.float32
-    shift = offset.to(kind)
-    shift = torch.where(shift.double() > offset, down(shift), shift)
-    narrow = rows.to(kind), None if inputs is None else inputs.to(kind), shift
-    parts = [part for part in (rows, inputs) if part is not None]
-    exact = all(torch.equal(part, part.to(kind).double()) for part in parts)
-    if not exact:
-        walk = Walk(double, lower, upper)
-        return walk.least(rows, inputs, offset), walk
-    walk = Walk(single, lower, upper)
-    found = walk.least(*narrow)
-    lost = (found.lower <= 0) & (found.lower + 2 * found.doubt > 0)
-    found = Linear(*(getattr(found, f.name).double() for f in fields(Linear)))
-    again = lost.any(0).nonzero().squeeze(1)
-    if not len(again):
+        """Likewise, and the walk; in double precision where only roundings are in the way."""
+        single, double = self.single, self.network
+        kind = torch.float32
+        shift = offset.to(kind)
+        shift = torch.where(shift.double() > offset, down(shift), shift)
+        narrow = rows.to(kind), None if inputs is None else inputs.to(kind), shift
+        parts = [part for part in (rows, inputs) if part is not None]
+        exact = all(torch.equal(part, part.to(kind).double()) for part in parts)
+        if not exact:
+            walk = Walk(double, lower, upper)
+            return walk.least(rows, inputs, offset), walk
+        walk = Walk(single, lower, upper)
+        found = walk.least(*narrow)
+        lost = (found.lower <= 0) & (found.lower + 2 * found.doubt > 0)
+        found = Linear(*(getattr(found, f.name).double() for f in fields(Linear)))
+        again = lost.any(0).nonzero().squeeze(1)
+        if not len(again):
+            return found, walk
+        given = None if inputs is None else inputs[:, again]
+        better = Walk(double, lower[again], upper[again]).least(
+            rows[:, again], given, offset[:, again]
+        )
+        for part in fields(Linear):
+            getattr(found, part.name)[:, again] = getattr(better, part.name)
         return found, walk
-    given = None if inputs is None else inputs[:, again]
-    better = Walk(double, lower[again], upper[again]).least(rows[:, again], given, offset[:, again])
-    for part in fields(Linear):
-        getattr(found, part.name)[:, again] = getattr(better, part.name)
-    return found, walk
 
 
 def dense_bounder(

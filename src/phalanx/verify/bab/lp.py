@@ -13,7 +13,6 @@ from __future__ import annotations
 import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import count
 
 import numpy as np
@@ -83,15 +82,7 @@ class _Kept:
         planes = self.planes
         below = encoding.forms[planes.source].through(csr_array(planes.slopes.numpy()))
         answers = encoding.forms[planes.node].take(planes.entries.numpy())
-        return Cuts(answers.minus(below), self.most, partial(_weighed, planes))
-
-
-def _weighed(planes: SumPlanes, weights: Floats) -> SumPlanes:
-    """Some of them, each with its weight."""
-    used = torch.from_numpy(np.flatnonzero(weights))
-    size = torch.from_numpy(weights)[used]
-    slopes = size[:, None] * planes.slopes[used]
-    return SumPlanes(planes.node, planes.source, planes.entries[used], size, slopes)
+        return Cuts(answers.minus(below), self.most, planes.weighed)
 
 
 @dataclass(order=True)
