@@ -415,9 +415,10 @@ def test_what_is_no_proof_is_refused(files: tuple[Path, Path, Path], tmp_path: P
 
 
 def test_flipped_bytes_hold_or_are_refused(files: tuple[Path, Path, Path], tmp_path: Path) -> None:
-    """Never anything else; and never of the property that is wrong."""
+    """Never anything else, and some are refused."""
     net, query, out = files
     content, draw = bytearray(out.read_bytes()), np.random.default_rng(3)
+    refused = 0
     for _ in range(60):
         bad = bytearray(content)
         bad[int(draw.integers(len(bad)))] ^= int(draw.integers(1, 256))
@@ -425,7 +426,8 @@ def test_flipped_bytes_hold_or_are_refused(files: tuple[Path, Path, Path], tmp_p
         try:
             check_files(tmp_path / "p", net, query)
         except (ProofBroken, RunError):
-            continue
+            refused += 1
+    assert refused > 0
 
 
 # what can be proven at all
