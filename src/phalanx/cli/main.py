@@ -12,6 +12,7 @@ import typer
 from phalanx import __version__
 from phalanx.cli.console import log
 from phalanx.errors import Interrupted, PhalanxError
+from phalanx.runtime.memory import keep_freed_pages
 
 SUMMARY = "Train, certify and explain neural networks and ensembles, and say what is proven."
 COMMANDS = (
@@ -60,6 +61,7 @@ def _root(
 
 def main() -> None:
     """Run a command; every `PhalanxError` becomes its message and its exit code."""
+    keep_freed_pages()
     try:
         build()()
     except SystemExit as stop:  # typer's: 2 for usage, 130 for Ctrl-C
