@@ -73,6 +73,10 @@ class CollapsedMember(UserWarning):
     """A member was trained to its end and gives one answer to everything."""
 
 
+class SlowArithmetic(UserWarning):
+    """A training goes on in the arithmetic it began with, which this device only emulates."""
+
+
 class AttackError(PhalanxError):
     """An attack reported what running it again does not confirm; nothing of it is believed."""
 

@@ -16,6 +16,7 @@ from phalanx.errors import (
     Interrupted,
     ParameterError,
     RunError,
+    SlowArithmetic,
     StorageError,
     TrainingError,
 )
@@ -243,9 +244,14 @@ def test_a_full_disk_is_a_typed_error(tiny, tmp_path, monkeypatch):
         train(tiny, out=tmp_path, workers=1)
 
 
-def test_bf16_trains(tiny):
+def test_bf16_trains_and_is_warned_of_where_it_is_only_emulated(tiny, monkeypatch):
     recipe = tiny.model_copy(update={"precision": "bf16", "members": 1})
-    [model] = train(recipe)
+    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: False)
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: False)
+    with pytest.warns(SlowArithmetic, match=r"computes in bf16.*only emulates.*precision=fp32"):
+        train(recipe, workers=1)
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: True)
+    [model] = train(recipe, workers=1)  # warnings are errors in these tests
     assert model.card.extra["precision"] == "bf16"
     assert model.card.extra["heldout"]["noisy_accuracy"] > 0.3
 

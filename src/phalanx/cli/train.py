@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
-from warnings import catch_warnings, simplefilter
 
 import typer
 
@@ -66,8 +66,9 @@ def train(
     if out is None and not under_torchrun():
         out = new_run_folder(chosen.name)
         log(f"training in {out}")
-    with TrainingView() as view, catch_warnings():
-        simplefilter("ignore", CollapsedMember)  # said below, in the command's own words
+    with TrainingView() as view, warnings.catch_warnings():
+        warnings.simplefilter("ignore", CollapsedMember)  # said below, when all are trained
+        warnings.showwarning = _say
         models = train_recipe(
             chosen, out=out, data_dir=data_dir, device=device, workers=workers, watch=view
         )
@@ -76,6 +77,11 @@ def train(
             log(f"warning: {line}")
         _answer(chosen, models, out, json=json)
         log(str(out))
+
+
+def _say(message: Warning | str, *_: Any, **__: Any) -> None:
+    """A warning in the command's own voice, without a line of code."""
+    log(f"warning: {message}")
 
 
 def _answer(recipe: Recipe, models: list[Model], out: Path | None, *, json: bool) -> None:

@@ -1,8 +1,8 @@
 """Keep freed memory instead of handing it back to the system after every layer.
 
 glibc gives large blocks back to the system when they are freed and gets them back at the next
-layer page by page, zeroed. On the MNIST network that is from a seventh of a training step (batches of
-256) to two thirds of it (4,096 rows at once, as MACER has them).
+layer page by page, zeroed. On the MNIST network that is from a seventh of a training step
+(batches of 256) to two thirds of it (4,096 rows at once, as MACER has them).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def keep_freed_pages() -> bool:
     if platform.libc_ver()[0] != "glibc":
         return False
     libc = ctypes.CDLL(None)
-    kept = all([libc.mallopt(number, value) for number, value in SETTINGS.values()])
+    kept = all(libc.mallopt(number, value) for number, value in SETTINGS.values())
     if kept:
         for variable, (_, value) in SETTINGS.items():
             os.environ.setdefault(variable, str(value))

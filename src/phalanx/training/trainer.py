@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from phalanx.data.locate import load
-from phalanx.errors import CollapsedMember, ConfigurationError
+from phalanx.errors import CollapsedMember, ConfigurationError, SlowArithmetic
 from phalanx.models import checkpoint
 from phalanx.models.hypernetwork import share_equal
 from phalanx.models.model import Model
@@ -27,7 +27,7 @@ from phalanx.training.folder import KIND, LOG, TrainingFolder, TrainingLog, open
 from phalanx.training.job import Job
 from phalanx.training.loop import new_member
 from phalanx.training.members import train_members
-from phalanx.training.placement import place, threads_each
+from phalanx.training.placement import Placement, place, resolve_precision, threads_each
 from phalanx.training.recipe import Recipe
 
 
@@ -62,6 +62,7 @@ def train(
 
     Warns:
         CollapsedMember: a member gives one class to everything; it is saved all the same.
+        SlowArithmetic: the run was begun in bf16, which this device only emulates.
     """
     if out is None:
         if under_torchrun():
@@ -159,6 +160,8 @@ def _train_groups(job: Job, watch: Watch) -> None:
     placement = replace(
         job.placement, precision=stored.config["precision"], threads=stored.config["threads"]
     )
+    if not job.folder.has(range(job.recipe.members)):
+        _warn_if_slow(placement)
     jobs = [replace(job, members=group, placement=placement) for group in job.recipe.groups()]
     # Threads that share a core wait for one another: a run that began with more of them has fewer
     # processes.
@@ -166,6 +169,17 @@ def _train_groups(job: Job, watch: Watch) -> None:
     if placement.device == "cpu" and threads > 1:
         workers = max(1, min(workers, cores() // threads))
     train_members(jobs, workers, watch)
+
+
+def _warn_if_slow(placement: Placement) -> None:
+    """A run keeps its arithmetic wherever it goes on, even where that is emulated."""
+    if placement.precision == "bf16" and resolve_precision("auto", placement.device) == "fp32":
+        warnings.warn(
+            "this training computes in bf16, which this device only emulates, many times slower"
+            " than fp32; with --set precision=fp32 it begins anew in another folder",
+            SlowArithmetic,
+            stacklevel=2,
+        )
 
 
 def _manifest(job: Job) -> Manifest:
