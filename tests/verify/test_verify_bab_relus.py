@@ -17,7 +17,7 @@ from phalanx.specs.property import Case
 from phalanx.verdicts import Verdict
 from phalanx.verify.bab import relus
 from phalanx.verify.bab.ascent import Ascent, Climbed, Steps
-from phalanx.verify.bab.leaf import settled
+from phalanx.verify.bab.leaf import solved
 from phalanx.verify.bab.outward import Counted, Decided
 from phalanx.verify.bab.relus import ReluOptions, split_relus
 from phalanx.verify.bab.search import SearchOptions, search
@@ -112,7 +112,7 @@ def test_leaves_are_solved_exactly(slack: float) -> None:
     own = case(ROWS[1], [slack - least(graph, case(ROWS[1], [0.0, 0.0]))] * 2)
     made, known, counted = closers(graph, own)
     every = torch.cartesian_prod(*[torch.tensor([-1, 1])] * len(known)).reshape(-1, len(known))
-    leaves = [settled(made, own, known, signs) for signs in every]
+    leaves = [solved(made, own, known, signs) for signs in every]
     beta, shares = (torch.stack([getattr(leaf, k) for leaf in leaves]) for k in ("beta", "shares"))
     found = counted.least(every, torch.zeros(1, 1).expand(every.shape), beta, shares)
     assert bool((found > 0).all()) == (slack > 0)

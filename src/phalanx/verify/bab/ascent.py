@@ -71,6 +71,10 @@ class Climbed:
         """Not changed by what is moved afterwards."""
         return Climbed(*(getattr(self, part.name).clone() for part in fields(self)))
 
+    def at(self, index: Tensor) -> Climbed:
+        """Of some of the domains."""
+        return Climbed(*(getattr(self, part.name)[index] for part in fields(self)))
+
     def improve(self, at: Tensor, found: Climbed) -> None:
         """Where what was found of the domains ``at`` is better, it is kept."""
         better = found.bound > self.bound[at]

@@ -36,7 +36,7 @@ class Leaf:
     point: Tensor | None
 
 
-def settled(graph: Graph, case: Case, units: Units, signs: Tensor) -> Leaf:
+def solved(graph: Graph, case: Case, units: Units, signs: Tensor) -> Leaf:
     """The least, over the box, of the largest of ``rows`` and ``- signs z``, units having signs.
 
     It is above zero exactly where no counterexample has these signs, whether for its rows or

@@ -15,7 +15,8 @@ from phalanx.verdicts import Verdict
 from phalanx.verify.bab.ascent import Ascent, Climbed, Steps
 from phalanx.verify.bab.common import counterexample, worst_first
 from phalanx.verify.bab.inputs import Confirm, Network, Progress
-from phalanx.verify.bab.leaf import settled
+from phalanx.verify.bab.leaf import solved
+from phalanx.verify.bab.learnt import Learnt, with_fewer_signs
 from phalanx.verify.bab.outward import Counted
 from phalanx.verify.bab.proved import Proved
 from phalanx.verify.bab.scores import babsr, gaps
@@ -116,6 +117,7 @@ class _Search:
         numbers = len(base.free) + COPIES * max(1, len(self.units))
         self.batch = options.batch or max(16, min(512, NUMBERS_AT_ONCE // numbers))
         self.domains, self.stuck, self.leaves = 0, 0, 0
+        self.learnt = Learnt(len(self.units))
         self.pace, self.lowest = 0.0, float("inf")
         self.waiting = self._first()
         self.open = self.waiting[:0]
@@ -134,7 +136,9 @@ class _Search:
         steps = self.options.first
         try:
             while len(self.waiting):
-                begun, taken = self.clock.spent(), self._taken()
+                begun, taken = self.clock.spent(), self.learnt.applied(self._taken())
+                if not len(taken):
+                    continue
                 self.open = taken
                 witness = self._batch(taken, steps)
                 steps, self.open = self.options.steps, taken[:0]
@@ -162,6 +166,7 @@ class _Search:
             "waiting": len(self.waiting),
             "programs": self.leaves,
             "units": len(self.units),
+            "learnt": len(self.learnt),
             "arithmetic": "outward",
             CLOSING: round(self.counting, 3),
         }
@@ -192,7 +197,7 @@ class _Search:
             found.weights.float(),
             torch.maximum(found.bound.float(), taken.bound),
         )
-        closed = self._closed(taken, found)
+        closed = self._closed(now, found)
         left = (~closed).nonzero().squeeze(1)
         if not len(left):
             return None
@@ -210,14 +215,27 @@ class _Search:
             self._split(now[rest], met[rest], read[rest])
         return None
 
-    def _closed(self, taken: Domains, found: Climbed) -> Tensor:
+    def _closed(self, now: Domains, found: Climbed) -> Tensor:
         """Which bounds are above zero with every rounding counted too."""
-        closed = torch.zeros(len(taken), dtype=torch.bool)
+        closed = torch.zeros(len(now), dtype=torch.bool)
         above = (found.bound > 0).nonzero().squeeze(1)
+        if len(above) and not self.options.proof:  # whose checker asks for the leaves of a tree
+            closed[above] = self._learn(now[above], found.at(above))
+            above = above[~closed[above]]
         if len(above):
             shares = torch.softmax(found.weights[above].double(), 1)
-            parts = (taken.signs[above], found.alpha[above], found.beta[above], shares)
+            parts = (now.signs[above], found.alpha[above], found.beta[above], shares)
             closed[above] = self._counted(*parts)
+        return closed
+
+    def _learn(self, now: Domains, found: Climbed) -> Tensor:
+        """Which are closed already with fewer of their signs; these are kept for all others."""
+        smaller, closed = with_fewer_signs(self.quick, now, found, (self.lows, self.highs))
+        some = smaller[closed]
+        if len(some):
+            shares = torch.softmax(some.weights.double(), 1)
+            closed[closed.clone()] = self._counted(some.signs, some.alpha, some.beta, shares)
+            self.learnt.add(smaller.signs[closed])
         return closed
 
     def _counted(self, signs: Tensor, alpha: Tensor, beta: Tensor, shares: Tensor) -> Tensor:
@@ -237,7 +255,7 @@ class _Search:
         self.leaves += 1
         if self.clock.expired():
             raise OutOfTime
-        leaf = settled(self.graph, self.case, self.units, signs)
+        leaf = solved(self.graph, self.case, self.units, signs)
         none = torch.zeros(1, len(signs))
         if bool(self._counted(signs[None], none, leaf.beta[None], leaf.shares[None])):
             return None
