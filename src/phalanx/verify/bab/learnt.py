@@ -52,11 +52,11 @@ class Learnt:
         """
         if not len(self):
             return domains
-        signs, sizes = domains.signs.float(), self._signs.abs().sum(1)
+        signs, asked = domains.signs.float(), self._signs.abs()
         while True:
             agree = signs @ self._signs.T
-            contradicted = agree < signs.abs() @ self._signs.abs().T
-            lacking = torch.where(contradicted, torch.inf, sizes - agree)
+            contradicted = agree < signs.abs() @ asked.T
+            lacking = torch.where(contradicted, torch.inf, asked.sum(1) - agree)
             left = (lacking > 0).all(1)
             follows = (lacking == 1).any(1) & left
             if not bool(follows.any()):
