@@ -190,7 +190,7 @@ def test_the_clock_is_looked_at_in_every_pass() -> None:
     rows[0, :2] = torch.tensor([1.0, -1.0])
     side = torch.full((100,), 0.3, dtype=torch.float64)
     clock = Clock(1.0)
-    found = search(graph, Case(-side, side, rows, double(0.1)), clock, CURVES_ALONE)
+    found = search(graph, Case(-side, side, rows, double(0.5)), clock, CURVES_ALONE)
     assert found.verdict is Verdict.UNKNOWN
     assert found.reason == TIMEOUT
     assert clock.spent() < 2.0
