@@ -231,10 +231,11 @@ class _Search:
     def _learn(self, now: Domains, found: Climbed) -> Tensor:
         """Which are closed already with fewer of their signs; these are kept for all others."""
         smaller, closed = with_fewer_signs(self.quick, now, found, (self.lows, self.highs))
-        some = smaller[closed]
-        if len(some):
+        at = closed.nonzero().squeeze(1)
+        if len(at):
+            some = smaller[at]
             shares = torch.softmax(some.weights.double(), 1)
-            closed[closed.clone()] = self._counted(some.signs, some.alpha, some.beta, shares)
+            closed[at] = self._counted(some.signs, some.alpha, some.beta, shares)
             self.learnt.add(smaller.signs[closed])
         return closed
 
