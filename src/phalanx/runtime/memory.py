@@ -19,8 +19,9 @@ however large, and none given back (thresholds cannot exceed 32 MiB or 2 GiB).""
 def keep_freed_pages() -> bool:
     """Keep them in this process and in the processes it starts.
 
-    The process holds as much as it ever needed at once until it ends, so this is for commands and
-    their workers, and a library leaves it to its host. Results do not depend on it.
+    Until it ends the process holds what it ever needed at once, and some more between blocks that
+    do not fit (a loop over 64 MiB settled at 0.7 GiB), so this is for commands and their workers,
+    and a library leaves it to its host. Results do not depend on it.
 
     Returns:
         Whether it took effect; elsewhere than on glibc nothing is changed.
