@@ -50,7 +50,7 @@ class Shared(nn.Module):
         (nn.Linear(13, 16), 0),
         (nn.Linear(32, 3), 0),
         (nn.Linear(13, 3, bias=False), 1),
-        (nn.Sequential(nn.Linear(13, 5), nn.Tanh(), nn.Sequential(nn.Linear(5, 3))), 2),
+        (nn.Sequential(nn.Linear(13, 5), nn.Tanh(), nn.Sequential(nn.Linear(5, 3))), 3),
         (Shared(), 2),
         (nn.Bilinear(2, 3, 4), 0),
     ],

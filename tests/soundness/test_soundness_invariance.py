@@ -23,6 +23,7 @@ from phalanx.errors import ModelError
 from phalanx.evaluation.certify import Sweep
 from phalanx.evaluation.config import CertifyConfig
 from phalanx.evaluation.request import Request, open_run
+from phalanx.models.align import CURVES
 from phalanx.models.build import build
 from phalanx.models.checkpoint import save
 from phalanx.models.model import InputSpec, Model, ModelCard
@@ -193,6 +194,25 @@ def test_a_shape_that_is_used_is_reproducible(name, precision):
         for shift in (1, 7, 16, 31):
             moved = bank.buffer(32, shape).copy_(x.roll(shift, 0))
             assert torch.equal(bank.logits(moved).roll(-shift, 1), expected)
+
+
+@pytest.mark.parametrize("curve", CURVES)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_curves_are_reproducible_in_any_batch(curve, precision):
+    """Passes whose last numbers fill no register: 33 rows of 37 neurons, then 11 channels."""
+    shape = (1, 7, 7)
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        network = nn.Sequential(
+            *(nn.Conv2d(1, 11, 3), curve(), nn.Flatten(), nn.Linear(275, 37), curve()),
+            nn.Linear(37, 10),
+        )
+    bank = MemberBank([Model(network.eval(), InputSpec(shape=shape), 10)], Layout(precision), CPU)
+    x = bank.buffer(33, shape).uniform_(-3, 3, generator=torch.Generator().manual_seed(1))
+    expected = bank.logits(x)
+    for shift in range(1, 33):
+        moved = bank.buffer(33, shape).copy_(x.roll(shift, 0))
+        assert torch.equal(bank.logits(moved).roll(-shift, 1), expected)
 
 
 NOISES = {name: distributions.get(name)(0.37) for name in distributions.names()}

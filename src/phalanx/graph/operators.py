@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from phalanx.graph.ir import Node
+from phalanx.runtime.vectors import in_whole_vectors
 
 Operator = Callable[..., Tensor]
 
@@ -58,12 +59,13 @@ def divide(node: Node, x: Tensor, y: Tensor) -> Tensor:
 
 def power(node: Node, x: Tensor) -> Tensor:
     """``x ** exponent`` for a constant exponent."""
-    return x ** node.attributes["exponent"]
+    return in_whole_vectors(lambda x: x ** node.attributes["exponent"], x)
 
 
 def gelu(node: Node, x: Tensor) -> Tensor:
     """``x Phi(x)``, or its approximation by tanh (Hendrycks & Gimpel 2016)."""
-    return F.gelu(x, approximate=node.attributes.get("approximate", "none"))
+    approximate = node.attributes.get("approximate", "none")
+    return in_whole_vectors(lambda x: F.gelu(x, approximate=approximate), x)
 
 
 def clip(node: Node, x: Tensor) -> Tensor:
@@ -159,8 +161,8 @@ OPERATORS: dict[str, Operator] = {
     "matmul": _binary(torch.matmul),
     "relu": _unary(torch.relu),
     "leaky-relu": lambda node, x: F.leaky_relu(x, node.attributes["slope"]),
-    "sigmoid": _unary(torch.sigmoid),
-    "tanh": _unary(torch.tanh),
+    "sigmoid": lambda node, x: in_whole_vectors(torch.sigmoid, x),
+    "tanh": lambda node, x: in_whole_vectors(torch.tanh, x),
     "gelu": gelu,
     "exp": _unary(torch.exp),
     "log": _unary(torch.log),
