@@ -44,10 +44,7 @@ def ours(model: Model, x: Tensor, y: Tensor, threat: Threat, **options: Any) -> 
     """``phalanx.attack``."""
 
     def run() -> Tensor:
-        found = phalanx.attack(
-            model, x, y, norm=threat.norm, eps=threat.eps, batch=BATCH, **options
-        )
-        return found.adversarial
+        return phalanx.attack(model, x, y, norm=threat.norm, eps=threat.eps, **options).adversarial
 
     return run
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from phalanx.attacks import build_attack
-from phalanx.attacks.core import BATCH, Outcome, attack_points
+from phalanx.attacks.core import Outcome, attack_points
 from phalanx.attacks.defences import Settings, target_of
 from phalanx.attacks.target import Target
 from phalanx.data.dataset import Dataset
@@ -111,7 +111,7 @@ def attack(
     eps: float,
     seed: int = 0,
     reducer: str = "mean",
-    batch: int = BATCH,
+    batch: int | None = None,
     rows: int | None = None,
     draws: int = 16,
     judged: int = 100,
@@ -139,7 +139,7 @@ def attack(
         norm, eps: what may be done to an input, in input units.
         seed: of all random numbers, which every input draws for itself.
         reducer: of a sequence of models; ``random-member`` draws one for every answer.
-        batch, rows: inputs attacked together, and of one pass.
+        batch, rows: inputs attacked together (by default 256 to 1024), and of one pass.
         draws, judged: of a classifier that draws: passes of a gradient, and of an answer.
         sigma: attack the classifier under Gaussian noise of this level, answering by most votes.
         gradients: False: scores only.

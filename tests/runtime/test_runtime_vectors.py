@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
@@ -9,7 +11,7 @@ from torch import nn
 from phalanx.graph.ir import Node
 from phalanx.graph.operators import ELEMENTWISE, OPERATORS
 from phalanx.models.align import CURVES
-from phalanx.runtime.vectors import SHARE, in_whole_vectors
+from phalanx.runtime.vectors import SHARE, in_whole_vectors, row_norms, row_sums
 
 SIZES = (1, 7, 63, 65, 1000, SHARE - 1, SHARE + 1, 3 * SHARE + 77)
 
@@ -58,3 +60,12 @@ def test_the_shape_the_memory_format_and_the_gradient_stay():
     assert torch.allclose(found, expected, rtol=1e-6, atol=1e-7)
     slopes = [torch.autograd.grad(y.sum(), x)[0] for y in (found, expected)]
     assert torch.allclose(*slopes, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("count", [3, SHARE, 150_528])
+@pytest.mark.parametrize("reduced", [row_sums, row_norms, partial(row_norms, p=1)])
+def test_a_row_alone_has_the_sum_it_has_in_company(reduced, count, threads):
+    rows = numbers(3 * count).view(3, count)
+    expected = reduced(rows)
+    for row in range(3):
+        assert torch.equal(reduced(rows[row : row + 1]), expected[row : row + 1])

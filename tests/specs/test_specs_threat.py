@@ -182,3 +182,31 @@ def test_nan_is_nowhere() -> None:
     threat = Threat("linf", 0.1)
     x = torch.zeros(1, 2)
     assert not threat.contains(x, torch.full((1, 2), torch.nan)).any()
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_large_inputs_are_measured_and_moved_alike_alone_and_together(norm: str) -> None:
+    """Long rows, several threads: torch cuts the sum of a single one among them."""
+    generator, threads = torch.Generator().manual_seed(2), torch.get_num_threads()
+    x = torch.rand(3, 50_000, generator=generator)
+    normal = torch.randn(3, 50_000, generator=generator)
+    offset = (normal * torch.rand(3, 50_000, generator=generator)).sum(1)
+    threat = Threat(norm, 0.5)
+
+    def shown(at: slice) -> list[torch.Tensor]:
+        move = onto_plane(norm, x[at], normal[at], offset[at], (0.0, 1.0))
+        return [
+            move,
+            threat.length(move),
+            threat.dual(normal[at]),
+            threat.project(x[at], x[at] + move),
+        ]
+
+    try:
+        torch.set_num_threads(2)
+        together = shown(slice(None))
+        for row in range(3):
+            alone = shown(slice(row, row + 1))
+            assert all(torch.equal(a[0], t[row]) for a, t in zip(alone, together, strict=True))
+    finally:
+        torch.set_num_threads(threads)

@@ -16,7 +16,12 @@ from phalanx.runtime.device import full_precision
 from phalanx.specs.threat import Threat
 
 BATCH = 256
-"""Points attacked together."""
+"""Points attacked together where each batch is kept as it ends."""
+MOST = 1024
+"""Points attacked together otherwise, unless their inputs are large: after its first part
+AutoAttack has few points left of a batch, and few rows are dear."""
+VALUES = 2**22
+"""Values of all inputs up to which more points than `BATCH` are attacked together."""
 
 Progress = Callable[[int, int], None]
 """Called with (points done, points in all)."""
@@ -58,7 +63,7 @@ def attack_points(
     name: str = "",
     seed: int = 0,
     samples: Sequence[int] | None = None,
-    batch: int = BATCH,
+    batch: int | None = None,
     progress: Progress | None = None,
 ) -> Outcome:
     """Attack points.
@@ -72,7 +77,7 @@ def attack_points(
         name: what a message calls the attack.
         seed: with the numbers of the points it decides every random number.
         samples: the number of each point in its data set; ``0 .. B - 1`` by default.
-        batch: points at a time; changes no result.
+        batch: points at a time; changes no result. By default 256 to 1024, by their size.
         progress: told after every batch.
 
     Raises:
@@ -89,6 +94,7 @@ def attack_points(
             why=f"the attack {name!r} follows gradients",
             repair="--attack square",
         )
+    batch = points_together(x) if batch is None else batch
     if type(batch) is not int or batch < 1:
         raise ParameterError(f"a batch of {batch!r} points", repair="a whole number from 1")
     parts = []
@@ -108,6 +114,15 @@ def attack_points(
             if progress is not None:
                 progress(min(first + batch, len(x)), len(x))
     return joined(parts)
+
+
+def points_together(x: Tensor) -> int:
+    """Points of a batch where nothing is kept before the end.
+
+    >>> [points_together(torch.zeros(2, *shape)) for shape in ((784,), (3, 64, 64), (3, 224, 224))]
+    [1024, 341, 256]
+    """
+    return max(BATCH, min(MOST, VALUES // max(1, x[0].numel())))
 
 
 def check_points(

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
+from phalanx.runtime.vectors import row_norms
+
 GREYS = 256
 TINY = 1e-12
 Range = tuple[float, float]
@@ -119,7 +121,7 @@ def decoupled(
 
 def norms(x: Tensor) -> Tensor:
     """Euclidean norm of every row: ``(B, *shape)`` to ``(B,)``."""
-    return x.flatten(1).norm(dim=1)
+    return row_norms(x.flatten(1))
 
 
 def spread(values: Tensor, like: Tensor) -> Tensor:

@@ -1,9 +1,12 @@
-"""Curves that round a number alike wherever it lies in its tensor.
+"""Curves and sums that round alike wherever a number, or a row, lies in its tensor.
 
 torch computes a sigmoid, a softplus or a power of many numbers at once in the registers of the
 processor, and what is left over at the end of a tensor, or of a thread's share of it, one by one,
 by other code: a few of the last bits differ (seen with AVX-512), so a row would depend on whether
 it is the last of its pass. Where every share is a whole number of registers, nothing is left over.
+
+The sum of one long row is cut among threads, and those of several rows are not: one row alone would
+have another sum than in company.
 """
 
 from __future__ import annotations
@@ -40,6 +43,26 @@ def in_whole_vectors(curve: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     if x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last):
         return _padded(curve, x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
     return _padded(curve, x)
+
+
+def row_sums(rows: Tensor) -> Tensor:
+    """Sums of ``(B, n)``: ``(B,)``, the same bits for a row alone."""
+    return _in_company(lambda x: x.sum(1), rows)
+
+
+def row_norms(rows: Tensor, p: float = 2) -> Tensor:
+    """``p``-norms of ``(B, n)``: ``(B,)``, the same bits for a row alone.
+
+    >>> row_norms(torch.tensor([[3.0, 4.0]]))
+    tensor([5.])
+    """
+    return _in_company(lambda x: x.norm(p=p, dim=1), rows)
+
+
+def _in_company(reduced: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
+    if len(rows) != 1 or rows.shape[1] < SHARE:
+        return reduced(rows)
+    return reduced(torch.cat([rows, rows]))[:1]
 
 
 def _padded(curve: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

@@ -1,14 +1,17 @@
 """Nearest points in balls, boxes and behind hyperplanes: exact, one row a problem.
 
 Every problem here ends in one equation ``sum_i a_i min(t, tau_i) = c`` with ``a, tau >= 0``. Its
-left side rises, is concave and has its corners at the ``tau_i``: sorted corners and running sums
-find the piece on which it meets ``c``, and that piece is a line.
+left side rises, is concave and has its corners at the ``tau_i``, and between them is a line:
+Newton's steps from 0 rise to where it meets ``c``, and end there exactly. Where it is a difference
+of two such sums, sorted corners find the piece.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+from phalanx.runtime.vectors import row_sums
 
 TINY = 1e-12
 
@@ -27,17 +30,17 @@ def meet(slopes: Tensor, corners: Tensor, level: Tensor) -> Tensor:
     >>> [meet(one, two, torch.tensor([c])).item() for c in (1.0, 3.0, 5.0)]
     [0.5, 2.0, inf]
     """
-    corners, order = torch.where(slopes > 0, corners, 0).sort(dim=1)
-    slopes = slopes.gather(1, order)
-    done = (slopes * corners).cumsum(1)
-    left = slopes.flip(1).cumsum(1).flip(1)  # slope of the piece that ends at each corner
-    # The value at every corner: pieces before it are used up, the others have come as far as it.
-    values = done + corners * (left - slopes)
-    at = torch.searchsorted(values.contiguous(), level[:, None].contiguous())
-    last = at.clamp_max(slopes.shape[1] - 1)
-    before = (done - slopes * corners).gather(1, last)
-    t = (level[:, None] - before) / left.gather(1, last).clamp_min(TINY)
-    return torch.where(at < slopes.shape[1], t, torch.inf).squeeze(1)
+    full = torch.where(slopes > 0, slopes * corners, 0)
+    t = torch.zeros_like(level)
+    while True:
+        rising = corners > t[:, None]
+        rise = row_sums(torch.where(rising, slopes, 0))
+        flat = row_sums(torch.where(rising, 0, full))
+        # The line of this piece lies above the others: it meets the level before they do.
+        met = torch.where(rise > 0, (level - flat) / rise.clamp_min(TINY), torch.inf).maximum(t)
+        if not bool((met > t).any()):
+            return met
+        t = met
 
 
 def into_l1_ball(x: Tensor, moved: Tensor, eps: float, low: float, high: float) -> Tensor:
@@ -58,7 +61,7 @@ def into_l1_ball(x: Tensor, moved: Tensor, eps: float, low: float, high: float) 
     length = move.abs()
     room = torch.where(move > 0, high - x.double(), x.double() - low).clamp_min(0)
     kept = length.minimum(room)
-    over = kept.sum(1) - eps
+    over = row_sums(kept) - eps
     t = _shortening(length, (length - room).clamp_min(0), over.clamp_min(0))
     short = (length - t[:, None]).clamp_min(0).minimum(room)
     near = torch.where((over > 0)[:, None], short, kept)
@@ -96,7 +99,7 @@ def onto_plane(
     Returns:
         ``(B, n)``, the move.
     """
-    (low, high), needed = box, offset - (normal * x).sum(1)
+    (low, high), needed = box, offset - row_sums(normal * x)
     normal = normal * torch.where(needed < 0, -1.0, 1.0)[:, None]
     gain, needed = normal.abs(), needed.abs()
     room = torch.where(normal > 0, high - x, x - low).clamp_min(0)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from phalanx.errors import ParameterError
+from phalanx.runtime.vectors import row_norms, row_sums
 from phalanx.specs.geometry import into_l1_ball
 
 NORMS = ("linf", "l2", "l1")
@@ -79,7 +80,7 @@ class Threat:
         rows = move.flatten(1)
         if self.norm == "linf":
             return rows.abs().amax(1)
-        return rows.norm(dim=1) if self.norm == "l2" else rows.abs().sum(1)
+        return row_norms(rows) if self.norm == "l2" else row_sums(rows.abs())
 
     def dual(self, gradient: Tensor) -> Tensor:
         """The dual norm of every row ``(B, *shape)``: what a linear function gains per radius.
@@ -89,8 +90,8 @@ class Threat:
         """
         rows = gradient.flatten(1)
         if self.norm == "linf":
-            return rows.abs().sum(1)
-        return rows.norm(dim=1) if self.norm == "l2" else rows.abs().amax(1)
+            return row_sums(rows.abs())
+        return row_norms(rows) if self.norm == "l2" else rows.abs().amax(1)
 
     def steepest(self, gradient: Tensor) -> Tensor:
         """The move of length 1 along which a linear function rises most; 0 where it is flat.

@@ -14,6 +14,7 @@ from phalanx.attacks.rows import Rows, choose
 from phalanx.attacks.siege import LEAST, Siege
 from phalanx.attacks.steps import random_start
 from phalanx.attacks.target import Target
+from phalanx.runtime.vectors import row_sums
 from phalanx.specs.threat import spread
 
 
@@ -75,7 +76,7 @@ class Arc(Attack):
         eps, move = threat.eps, now.x - clean
         # ``distance`` is what is left to go from here, so ``z - a`` of the formula; ``z`` itself is
         # that and what the move has done along the direction already.
-        done = (move * direction).flatten(1).sum(1) / threat.dual(direction).clamp_min(1e-12)
+        done = row_sums((move * direction).flatten(1)) / threat.dual(direction).clamp_min(1e-12)
         reach = (eps - (distance + done)).clamp_min(0.1 * eps)
         length = eps * distance / reach + self.rho * eps
         proposed = move + spread(length, move) * direction

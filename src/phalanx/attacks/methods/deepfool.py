@@ -12,6 +12,7 @@ from phalanx.attacks.objective import gap
 from phalanx.attacks.ranking import nearest_classes
 from phalanx.attacks.rows import Rows
 from phalanx.attacks.siege import Siege
+from phalanx.runtime.vectors import row_sums
 from phalanx.specs.geometry import onto_plane
 
 
@@ -70,7 +71,7 @@ class DeepFool(Attack):
         nearest = (losses.abs() / sizes).argmin(1)
         rows = torch.arange(len(x), device=x.device)
         normal, loss = gradients[rows, nearest], losses[rows, nearest]
-        offset = (normal * x.flatten(1)).sum(1) - loss
+        offset = row_sums(normal * x.flatten(1)) - loss
         move = onto_plane(threat.norm, x.flatten(1), normal, offset, (threat.low, threat.high))
         # A little more than the boundary's point, so that rounding does not leave it on this side.
         return (x + (self.beyond * move).view_as(x)).clamp(threat.low, threat.high)

@@ -12,6 +12,7 @@ from phalanx.attacks.ranking import aims
 from phalanx.attacks.rows import Rows, choose
 from phalanx.attacks.siege import Siege
 from phalanx.attacks.steps import random_start
+from phalanx.runtime.vectors import row_sums
 from phalanx.specs.geometry import onto_plane
 from phalanx.specs.threat import Threat, spread
 
@@ -76,7 +77,7 @@ class Fab(Attack):
     ) -> Tensor:
         """Towards the plane ``loss + <gradient, z - moved> = 0``."""
         normal = gradient.flatten(1)
-        offset = (normal * moved.flatten(1)).sum(1) - loss
+        offset = row_sums(normal * moved.flatten(1)) - loss
         here = self._move(threat, moved, normal, offset)
         clean = self._move(threat, x, normal, offset)
         far, near = (threat.length(move).clamp_min(1e-8) for move in (here, clean))

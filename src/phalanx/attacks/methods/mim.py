@@ -13,6 +13,7 @@ from phalanx.attacks.objective import objective_of
 from phalanx.attacks.rows import Rows
 from phalanx.attacks.siege import Siege
 from phalanx.attacks.steps import uphill
+from phalanx.runtime.vectors import row_sums
 from phalanx.specs.threat import TINY, spread
 
 
@@ -48,7 +49,7 @@ class Mim(Attack):
             if not len(now):
                 return
             slope = siege.climb(now.at, now.x, objective)
-            size = slope.gradient.flatten(1).abs().sum(1).clamp_min(TINY)
+            size = row_sums(slope.gradient.flatten(1).abs()).clamp_min(TINY)
             momentum = self.decay * now.momentum + slope.gradient / spread(size, slope.gradient)
             x, left = siege.x[now.at], 1 - (step + 1) / self.steps
             moved = now.x + length * uphill(threat, x, now.x, momentum, left)

@@ -22,6 +22,7 @@ from phalanx.attacks.windows import (
     sides,
     spans_of,
 )
+from phalanx.runtime.vectors import row_norms
 from phalanx.specs.threat import spread
 
 AHEAD = 32
@@ -143,7 +144,7 @@ def _traded(move: Tensor, numbers: Tensor, share: float, eps: float, power: int)
     )
     masks = [mask_of(tops[i], lefts[i], (side, side), (height, width)) for i in (0, 1)]
     both = (move * (masks[0] | masks[1])).flatten(2).norm(p=power, dim=2)
-    unused = (eps**power - move.flatten(1).norm(p=power, dim=1) ** power).clamp_min(0)
+    unused = (eps**power - row_norms(move.flatten(1), power) ** power).clamp_min(0)
     budget = (unused[:, None] / channels + both**power) ** (1 / power)
     places = places_of(tops[0], lefts[0], side, width)[:, None].expand(-1, channels, -1)
     old = move.flatten(2).gather(2, places)
@@ -156,4 +157,4 @@ def _traded(move: Tensor, numbers: Tensor, share: float, eps: float, power: int)
     kept = (move * ~masks[1]).flatten(2).scatter(2, places, mixed).view_as(move)
     if power == 1:
         return kept  # brought back into the ball by the projection
-    return eps * kept / spread(kept.flatten(1).norm(dim=1).clamp_min(TINY), kept)
+    return eps * kept / spread(row_norms(kept.flatten(1)).clamp_min(TINY), kept)
