@@ -17,8 +17,10 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -64,6 +66,8 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.225, 0.225, 0.225)
 METHODS = ("interval", "crown-ibp", "fast-lin", "crown", "alpha-crown", "alpha-crown/full")
 SHARE = 1 / 3
 """Of the peer's time, at most: the goal."""
+PATIENCE = 60
+"""CPU seconds after which no further round begins."""
 ACAS = "acasxu/onnx/ACASXU_run2a_1_2_batch_2000.onnx.gz"
 ACAS_BOX = ((0.6, -0.5, -0.5, 0.45, -0.5), (0.6799, 0.5, 0.5, 0.5, -0.45))
 RESULT = Path(__file__).parent / "results" / "bounds.json"
@@ -80,36 +84,51 @@ def problem(network: Network, folder: Path, images: Tensor) -> tuple[Graph, Tens
     return graph, low.reshape(shape), high.reshape(shape)
 
 
-def measured(
-    graph: Graph, sides: tuple[Tensor, Tensor], rows: Tensor, method: str, repeats: int
-) -> tuple[float, float]:
-    """CPU seconds, the best of several, and the mean lower margin."""
+def bounder(
+    graph: Graph, sides: tuple[Tensor, Tensor], rows: Tensor, method: str
+) -> Callable[[], Tensor]:
+    """What computes the lower margins."""
     region = box(*sides)
     name, _, layers = method.partition("/")
-    options, best, mean = Options(layers=layers or "none"), float("inf"), float("nan")
-    for _ in range(repeats):
-        start = time.process_time()
-        found = compute(graph, region, method=name, rows=rows, options=options)
-        best, mean = min(best, time.process_time() - start), float(found.lower.mean())
-    return best, mean
+    options = Options(layers=layers or "none")
+    return lambda: compute(graph, region, method=name, rows=rows, options=options).lower
+
+
+def measured(runs: Sequence[Callable[[], Tensor]], rounds: int) -> list[tuple[float, float]]:
+    """CPU seconds, the median over rounds in which all take turns, and the mean lower margin.
+
+    What takes `PATIENCE` in all has no further round.
+    """
+    seconds: list[list[float]] = [[] for _ in runs]
+    means = [float("nan")] * len(runs)
+    for _ in range(rounds):
+        for place, one in enumerate(runs):
+            start = time.process_time()
+            found = one()
+            seconds[place].append(time.process_time() - start)
+            means[place] = float(found.mean())
+        if sum(map(sum, seconds)) > PATIENCE:
+            break
+    return [(median(one), mean) for one, mean in zip(seconds, means, strict=True)]
 
 
 def row_of(network: Network, problem_: tuple[Graph, Tensor, Tensor], method: str, peer: bool,
-           repeats: int) -> dict[str, Any]:  # fmt: skip
+           rounds: int) -> dict[str, Any]:  # fmt: skip
     """What a method does on a network, beside the peer's and what is quoted of it."""
     graph, low, high = problem_
     rows = margins(run(graph, (low + high) / 2).argmax(1), 10)
-    repeats = 1 if "/" in method else repeats
-    seconds, margin = measured(graph, (low, high), rows, method, repeats)
+    runs = [bounder(graph, (low, high), rows, method)]
+    quoted = {"crown": network.crown, "alpha-crown/full": network.alpha}.get(method)
+    if peer and quoted is not None:
+        from bounds_peer import bounder as of_peer
+
+        runs.append(of_peer(graph, (low, high), rows, method))
+    (seconds, margin), *others = measured(runs, rounds)
     found: dict[str, Any] = {"network": network.name, "method": method}
     found |= {"seconds": round(seconds, 4), "margin": round(margin, 4)}
-    quoted = {"crown": network.crown, "alpha-crown/full": network.alpha}.get(method)
     if quoted is not None:
         found |= {"quoted_seconds": quoted[0], "quoted_margin": quoted[1]}
-    if peer and quoted is not None:
-        from bounds_peer import measured as peer_measured
-
-        peer_seconds, peer_margin = peer_measured(graph, (low, high), rows, method, repeats)
+    for peer_seconds, peer_margin in others:
         share = seconds / peer_seconds
         found |= {"peer_seconds": round(peer_seconds, 4), "peer_margin": round(peer_margin, 4)}
         found |= {"share_of_peer_time": round(share, 3)}
@@ -146,7 +165,7 @@ def main() -> None:
     parser.add_argument("--mnist", type=Path)
     parser.add_argument("--cifar", type=Path)
     parser.add_argument("--methods", default=",".join(METHODS))
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--peer", action="store_true")
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
@@ -161,7 +180,7 @@ def main() -> None:
         images = load(network.data, folders[network.data]).images(range(network.images))
         asked = problem(network, arguments.networks, images)
         for method in arguments.methods.split(","):
-            rows.append(row_of(network, asked, method, arguments.peer, arguments.repeats))
+            rows.append(row_of(network, asked, method, arguments.peer, arguments.rounds))
             print(json.dumps(rows[-1]), flush=True)
             if arguments.write:
                 kept = {"torch": torch.__version__, "threads": 1, "rows": rows, "acasxu": acas}
