@@ -36,7 +36,7 @@ def content(path: Path) -> bytes:
 def reference(file: bytes, x: torch.Tensor) -> torch.Tensor:
     """What onnxruntime computes for each row on its own, flattened."""
     options = onnxruntime.SessionOptions()
-    options.log_severity_level, options.intra_op_num_threads = 3, 1
+    options.log_severity_level, options.intra_op_num_threads = 4, 1
     session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     entry = session.get_inputs()[0]
     shape = [size if isinstance(size, int) else 1 for size in entry.shape]

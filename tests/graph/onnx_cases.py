@@ -84,6 +84,23 @@ CASES = {
         (3, 4),
         model([node("Transpose", "x", "t", perm=[0, 2, 1]), node("MatMul", "x t")], (3, 4)),
     ),
+    "MatMul-batched": one("MatMul", (3, 4), {"w": f(2, 1, 4, 2)}),
+    "MatMul-stack": (
+        (6,),
+        model(
+            [node("Reshape", "x s", "t"), node("MatMul", "t w")],
+            (6,),
+            {"s": i(3, 2), "w": f(3, 2, 4)},
+        ),
+    ),
+    "Add-ranks": (
+        (3, 4),
+        model(
+            [node("ReduceSum", "x a", "t", keepdims=0), node("Add", "t x")],
+            (3, 4),
+            {"a": i(1)},
+        ),
+    ),
     "Gemm": one("Gemm", (4,), {"w": f(3, 4), "b": f(3)}, transB=1, alpha=0.5, beta=2.0),
     "Gemm-transA": (
         (4,),

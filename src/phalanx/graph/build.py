@@ -20,6 +20,9 @@ SMALL = 1 << 22
 """Numbers that are computed without a thought."""
 
 BROADCAST = ("scale", "add", "sub", "mul", "div")
+PAIRS = ("add", "sub", "mul", "div", "matmul")
+"""Operators on two values, broadcast from the last axis."""
+
 NO_LARGER = (*ELEMENTWISE, "reshape", "transpose", "reduce-sum", "concat", "softmax")
 """Operators whose value has no more numbers than they read."""
 
@@ -57,6 +60,7 @@ class Builder:
             GraphError: it cannot be applied to these inputs; names the node.
         """
         name = self._unused(name or op)
+        inputs = self._aligned(inputs) if op in PAIRS else inputs
         node = Node(name, op, tuple(inputs), (), attributes, dict(tensors or {}))
         if inputs and all(self[source].op == CONSTANT for source in inputs):
             values = [self[source].tensors["value"].unsqueeze(0) for source in inputs]
@@ -68,6 +72,16 @@ class Builder:
         result = _applied(Node(name, op, node.inputs, (), attributes, carried), operands)
         shape = _checked(name, tuple(result.shape[1:]))
         return self._keep(Node(name, op, node.inputs, shape, attributes, node.tensors))
+
+    def _aligned(self, inputs: Sequence[str]) -> list[str]:
+        """With as many axes each: else the batch of one would meet another axis of the other."""
+        most = max(len(self[source].shape) for source in inputs)
+        found = []
+        for source in inputs:
+            shape = self[source].shape
+            wide = (*[1] * (most - len(shape)), *shape)
+            found.append(source if wide == shape else self.add("reshape", [source], shape=wide))
+        return found
 
     def constant(self, value: Tensor, *, name: str = CONSTANT) -> str:
         """A node that is ``value`` for every input."""

@@ -21,6 +21,9 @@ LARGEST_FILE = 1 << 30
 
 MOST_NODES = 100_000
 
+FLOAT, DOUBLE = 1, 11
+"""Numbers of these types in TensorProto."""
+
 _RULES = ("elementwise", "layers", "layout")
 _KEPT_INTEGERS = (torch.int64, torch.int32, torch.bool)
 
@@ -68,11 +71,18 @@ class _Reader:
         domains = {entry.domain: entry.version for entry in model.opset_import}
         self._version = domains.get("", domains.get("ai.onnx", 0))
         self._values: dict[str, Value] = {}
+        self._type = torch.float32
 
     def read(self) -> Graph:
         """The whole graph."""
         if len(self._graph.node) > MOST_NODES:
             raise GraphError(f"{self._name} has {len(self._graph.node)} nodes")
+        newest = self._onnx.defs.onnx_opset_version()
+        if not 1 <= self._version <= newest:
+            raise GraphError(
+                f"{self._name} is of operator set {self._version}",
+                why=f"the package onnx knows 1 to {newest}",
+            )
         initial = {tensor.name: tensor for tensor in self._graph.initializer}
         inputs = [entry for entry in self._graph.input if entry.name not in initial]
         if len(inputs) != 1 or len(self._graph.output) != 1:
@@ -105,7 +115,20 @@ class _Reader:
         graph = builder.graph(value.name)
         if graph[graph.output].op == "constant":
             raise GraphError(f"the output of {self._name} does not depend on its input")
+        if 0 in graph[graph.output].shape:
+            raise GraphError(f"the output of {self._name} has no numbers: {value.shape}")
+        self._check_types(graph)
         return graph
+
+    def _check_types(self, graph: Graph) -> None:
+        for node in graph:
+            for key, tensor in node.tensors.items():
+                if tensor.is_floating_point() and tensor.dtype != self._type:
+                    raise GraphError(
+                        f"node {node.name!r} ({node.op}) of {self._name} has a {key} of"
+                        f" {str(tensor.dtype).removeprefix('torch.')}",
+                        why=f"its input is of {str(self._type).removeprefix('torch.')}",
+                    )
 
     def _translate(self, node: Any, index: int, builder: Builder) -> None:
         name = node.name or next((n for n in node.output if n), "") or f"{node.op_type}-{index}"
@@ -128,10 +151,24 @@ class _Reader:
                 "this operator is not read",
                 f"rewrite it with one of {', '.join(sorted(RULES))}",
             )
+        self._check(node, call)
         values = [self._read_value(key, call) if key else None for key in node.input]
         results = self._applied(call, values)
         for key, result in zip(node.output, results, strict=False):
             self._values[key] = result
+
+    def _check(self, node: Any, call: Call) -> None:
+        """What no runtime would run has no meaning here either."""
+        if twice := [key for key in node.output if key and key in self._values]:
+            raise call.refusal(f"{twice[0]!r} is computed twice")
+        try:
+            known = self._onnx.defs.get_schema(call.op, self._version)
+        except self._onnx.defs.SchemaError:
+            raise call.refusal(f"operator set {self._version} does not have it") from None
+        if unknown := {entry.name for entry in node.attribute} - set(known.attributes):
+            raise call.refusal(f"it has no attribute {min(map(str, unknown))!r}")
+        if not known.min_input <= len(node.input) <= known.max_input:
+            raise call.refusal(f"it has {len(node.input)} inputs")
 
     def _applied(self, call: Call, values: Sequence[Value | None]) -> list[Value]:
         try:
@@ -148,7 +185,10 @@ class _Reader:
             ArithmeticError,
         ) as e:
             raise call.refusal(f"its inputs or attributes do not fit: {e}") from e
-        return found if isinstance(found, list) else [found]
+        results = found if isinstance(found, list) else [found]
+        if any(result is None for result in results):
+            raise call.refusal("an input is left out")
+        return results
 
     def _read_value(self, key: str, call: Call) -> Value:
         if key not in self._values:
@@ -160,11 +200,12 @@ class _Reader:
 
     def _input_shape(self, entry: Any) -> tuple[int, ...]:
         kind = entry.type.tensor_type
-        if kind.elem_type not in (self._onnx.TensorProto.FLOAT, self._onnx.TensorProto.DOUBLE):
+        if kind.elem_type not in (FLOAT, DOUBLE):
             raise GraphError(
                 f"the input {entry.name!r} of {self._name} is not of type float or double",
                 repair="export the network in float32",
             )
+        self._type = torch.float32 if kind.elem_type == FLOAT else torch.float64
         sizes = [d.dim_value if d.HasField("dim_value") else 0 for d in kind.shape.dim]
         if sizes and sizes[0] <= 0:
             sizes[0] = 1  # a symbolic batch

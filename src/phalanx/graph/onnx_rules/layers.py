@@ -71,9 +71,7 @@ def conv(call: Call, values: list[Value]) -> Value:
     weight = call.needed(values[1], "weight")
     window = tuple(weight.shape[2:])
     x, padding = _padded(call, call.batched(values[0]), window, 0.0)
-    tensors = {"weight": weight}
-    if len(values) > 2 and values[2] is not None:
-        tensors["bias"] = call.needed(values[2], "bias")
+    tensors = {"weight": weight, **_bias(call, values)}
     return call.add(
         "conv",
         [x],
@@ -96,10 +94,11 @@ def conv_transpose(call: Call, values: list[Value]) -> Value:
         raise call.refusal("padding differs from side to side or follows from a shape")
     if call.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
         raise call.refusal("auto_pad is not read", "export with explicit pads")
-    tensors = {"weight": weight}
-    if len(values) > 2 and values[2] is not None:
-        tensors["bias"] = call.needed(values[2], "bias")
+    tensors = {"weight": weight, **_bias(call, values)}
     extra = tuple(call.get("output_padding") or [0] * len(window))
+    steps = [_per_axis(call, key, window) for key in ("strides", "dilations")]
+    if not all(0 <= more < max(sizes) for more, *sizes in zip(extra, *steps, strict=True)):
+        raise call.refusal(f"its output_padding is {list(extra)}")
     return call.add(
         "conv-transpose",
         [call.batched(values[0])],
@@ -108,9 +107,19 @@ def conv_transpose(call: Call, values: list[Value]) -> Value:
         padding=tuple(pads[: len(window)]),
         output_padding=extra,
         groups=int(call.get("group", 1)),
-        stride=_per_axis(call, "strides", window),
-        dilation=_per_axis(call, "dilations", window),
+        stride=steps[0],
+        dilation=steps[1],
     )
+
+
+def _bias(call: Call, values: list[Value]) -> dict[str, Tensor]:
+    """A number for each channel, where there is one."""
+    if len(values) < 3 or values[2] is None:
+        return {}
+    bias = call.needed(values[2], "bias")
+    if bias.ndim != 1:
+        raise call.refusal(f"its bias has shape {tuple(bias.shape)}")
+    return {"bias": bias}
 
 
 @rule("MaxPool")

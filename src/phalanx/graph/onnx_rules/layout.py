@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -187,7 +188,8 @@ def gather(call: Call, values: list[Value]) -> Value:
     size = x.shape[axis]
     if indices.numel() and not (-size <= int(indices.min()) and int(indices.max()) < size):
         raise call.refusal(f"it reads outside of an axis of size {size}")
-    found = taken(call, x, axis, indices.flatten().remainder(size).tolist())
+    indices = torch.where(indices < 0, indices + size, indices)
+    found = taken(call, x, axis, indices.flatten().tolist())
     shape = (*found.shape[:axis], *indices.shape, *found.shape[axis + 1 :])
     batch = found.axis
     if batch is not None and batch > axis:
@@ -207,6 +209,8 @@ def split(call: Call, values: list[Value]) -> list[Value]:
     if parts is None:
         part = math.ceil(size / call.outputs)
         parts = [min(part, size - i * part) for i in range(call.outputs)]
+    if min(parts, default=0) < 0 or sum(parts) != size:
+        raise call.refusal(f"parts of sizes {parts} of {size}")
     ends = [sum(parts[: i + 1]) for i in range(len(parts))]
     return [
         taken(call, x, axis, range(end - part, end)) for part, end in zip(parts, ends, strict=True)
@@ -227,8 +231,15 @@ def upsample(call: Call, values: list[Value]) -> Value:
         if factor < 1 or factor != int(factor):
             raise call.refusal(f"it scales by {factor:g}", "scale by whole numbers")
         if factor > 1:
-            x = taken(call, x, axis, [i // int(factor) for i in range(x.shape[axis] * int(factor))])
+            wanted = range(x.shape[axis] * int(factor))
+            x = taken(call, x, axis, wanted, partial(torch.floor_divide, other=int(factor)))
     return x
+
+
+_PADDED: dict[str, Callable[..., Tensor]] = {
+    "edge": lambda i, last: i.clamp(0, last),
+    "reflect": lambda i, last: last - (last - i.abs()).abs(),
+}
 
 
 @rule("Pad")
@@ -242,14 +253,11 @@ def pad(call: Call, values: list[Value]) -> Value:
         filler = call.needed(values[2], "value").item()
     if x.axis is not None and (pads[x.axis] or pads[rank + x.axis]):
         x = call.plain(x)
-    if mode in ("edge", "reflect"):
+    if mode in _PADDED:
         for axis in range(rank):
             last = x.shape[axis] - 1
             wanted = range(-pads[axis], last + 1 + pads[rank + axis])
-            if mode == "edge":
-                x = taken(call, x, axis, [min(max(i, 0), last) for i in wanted])
-            else:
-                x = taken(call, x, axis, [last - abs(last - abs(i)) for i in wanted])
+            x = taken(call, x, axis, wanted, partial(_PADDED[mode], last=last))
         return x
     inner = [axis for axis in range(rank) if axis != x.axis]
     return call.add(
@@ -298,17 +306,32 @@ def expand(call: Call, values: list[Value]) -> Value:
     return Value(name, tuple(shape), x.axis)
 
 
-def taken(call: Call, x: Value, axis: int, indices: Sequence[int]) -> Value:
-    """Entries of one axis; all of them in order are the value itself."""
+def taken(
+    call: Call,
+    x: Value,
+    axis: int,
+    wanted: Sequence[int],
+    entry: Callable[[Tensor], Tensor] | None = None,
+) -> Value:
+    """Entries of one axis, or those that wanted numbers stand for; all in order: the value."""
     axis %= len(x.shape)
-    indices = list(indices)
-    if indices == list(range(x.shape[axis])):
+    size = x.shape[axis]
+    if len(wanted) > LARGEST_FOLDED:  # a file's few bytes can ask for any number
+        raise call.refusal(f"it takes {len(wanted)} entries")
+    if isinstance(wanted, range):
+        indices = torch.arange(len(wanted)) * wanted.step + wanted.start
+    else:
+        indices = torch.tensor(wanted, dtype=torch.int64)
+    indices = indices if entry is None else entry(indices)
+    if bool(((indices < 0) | (indices >= size)).any()):
+        raise call.refusal(f"it takes entries that an axis of {size} does not have")
+    if torch.equal(indices, torch.arange(size)):
         return x
     place = inner_axis(x, axis)
     if place is None:
         x = call.plain(x)
         place = axis
-    tensors = {"indices": torch.tensor(indices, dtype=torch.int64)}
+    tensors = {"indices": indices}
     name = call.builder.add("take", [x.name], name=call.name, tensors=tensors, axis=place)
     shape = (*x.shape[:axis], len(indices), *x.shape[axis + 1 :])
     return Value(name, shape, x.axis)
