@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 from fractions import Fraction
 
 import mpmath
@@ -18,10 +19,22 @@ from phalanx.graph.run import run
 
 DIGITS = 60
 TRANSCENDENTAL = ("sigmoid", "tanh", "gelu", "exp", "log", "sqrt", "sin", "cos")
+ROOTS = ("softmax", "batch-norm")
+"""Operators of a graph as it is written that are transcendental too."""
 
 
 def transcendental(graph: Graph) -> bool:
-    return any(node.op in TRANSCENDENTAL or _rooted(node) for node in graph)
+    return any(node.op in (*TRANSCENDENTAL, *ROOTS) or _rooted(node) for node in graph)
+
+
+def written(graph: Graph) -> Graph:
+    """A graph that is not prepared, as its file says it, for `Exact`."""
+    shapes = {node.name: node.shape for node in graph}
+    nodes = []
+    for node in graph.to(torch.float64):
+        inputs = tuple(shapes[name] for name in node.inputs)
+        nodes.append(replace(node, attributes={**node.attributes, "inputs": inputs}))
+    return Graph(tuple(nodes), graph.output)
 
 
 def _rooted(node: Node) -> bool:
@@ -29,7 +42,7 @@ def _rooted(node: Node) -> bool:
 
 
 class Exact:
-    """A prepared graph in float64, whose numbers are taken as they are."""
+    """A graph in float64, prepared or `written`, whose numbers are taken as they are."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
@@ -50,12 +63,17 @@ class Exact:
             return self._array([self.number(v) for v in numbers.flatten().tolist()], node.shape)
         if node.op in AFFINE:
             return self._affine(node, inputs)
-        if node.op == "mul":
-            return self._array(inputs[0] * inputs[1], node.shape)
-        if node.op == "matmul":
-            return self._array(inputs[0] @ inputs[1], node.shape)
-        if node.op == "max-pool":
-            return _pooled(node, inputs[0])
+        whole = {
+            "mul": lambda: inputs[0] * inputs[1],
+            "div": lambda: inputs[0] / inputs[1],
+            "matmul": lambda: inputs[0] @ inputs[1],
+            "quotient": lambda: inputs[0] / self._tensor(node, "divisor"),
+            "batch-norm": lambda: self._normalised(node, inputs[0]),
+            "softmax": lambda: _softmax(inputs[0], node.attributes["axis"]),
+            "max-pool": lambda: _pooled(node, inputs[0]),
+        }.get(node.op)
+        if whole is not None:
+            return self._array(whole(), node.shape)
         return self._array([curve(node, v) for v in inputs[0].flatten()], node.shape)
 
     def _affine(self, node: Node, inputs: list[np.ndarray]) -> np.ndarray:
@@ -70,6 +88,17 @@ class Exact:
                 total += value * weight if exact else value * weight.numerator / weight.denominator
             found.append(total)
         return self._array(found, node.shape)
+
+    def _tensor(self, node: Node, key: str, *more: int) -> np.ndarray:
+        tensor = node.tensors[key]
+        numbers = [self.number(v) for v in tensor.flatten().tolist()]
+        return self._array(numbers, tuple(tensor.shape)).reshape(*tensor.shape, *more)
+
+    def _normalised(self, node: Node, x: np.ndarray) -> np.ndarray:
+        names = ("mean", "variance", "weight", "bias")
+        mean, variance, weight, bias = (self._tensor(node, key, 1, 1) for key in names)
+        roots = [mpmath.sqrt(v + node.attributes["epsilon"]) for v in variance.flatten()]
+        return (x - mean) / self._array(roots, variance.shape) * weight + bias
 
     @staticmethod
     def _array(numbers, shape: tuple[int, ...]) -> np.ndarray:
@@ -95,6 +124,11 @@ def _matrices(node: Node) -> tuple[list[list[tuple[int, int, Fraction]]], list[f
             rows[out].append((source, entry, exact))
     constant = offset(node, torch.zeros(1, dtype=torch.float64))
     return rows, constant.expand(1, *node.shape).flatten().tolist()
+
+
+def _softmax(x: np.ndarray, axis: int) -> np.ndarray:
+    powers = np.frompyfunc(mpmath.exp, 1, 1)(x)
+    return powers / powers.sum(axis, keepdims=True)
 
 
 def _pooled(node: Node, x: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ import random
 from dataclasses import dataclass
 
 import torch
-from bounds_exact import Exact, corners, negated, transcendental
+from bounds_exact import Exact, corners, negated, transcendental, written
 from bounds_nets import CASES, around, network
 from torch import Tensor
 
@@ -56,20 +56,21 @@ def trial(number: int) -> Trial:
     case, seed = CASES[number % len(CASES)], 1000 + number // len(CASES)
     draw = random.Random(f"outward gate {number}")
     eps, way = 10 ** draw.uniform(-8, 0), WAYS[draw.randrange(len(WAYS))]
-    graph = prepare(network(case, seed)).to(torch.float64)
+    own = network(case, seed)
+    graph = prepare(own, exact=True).to(torch.float64)
     region = around(graph, eps, seed, batch=1)
     unit = torch.eye(3, dtype=torch.float64)
     rows = torch.cat([unit, -unit])
     found = recheck(graph, region, rows, _trace(graph, region, rows, way))
-    exact = Exact(graph)
+    exact = Exact(written(own))
     points = corners(graph, region, seed)
     answers = [exact.values(x) for x in points]
     counts = [_against(exact, found, [v[graph.output] for v in answers])]
     if number % EVERY == 0:
-        counts += _in_between(graph, region, exact, answers)
+        counts += _in_between(graph, region, points)
     single = _against(exact, _single(graph, region, rows), [v[graph.output] for v in answers])
     bounds, empty, wrong = map(sum, zip(*counts, strict=True))
-    return Trial(case, eps, way, not transcendental(graph), bounds, empty, wrong, single[2])
+    return Trial(case, eps, way, not transcendental(own), bounds, empty, wrong, single[2])
 
 
 def _trace(graph: Graph, region: Region, rows: Tensor, way: str) -> Trace:
@@ -90,9 +91,10 @@ def _single(graph: Graph, region: Region, rows: Tensor) -> Tensor:
     return found.lower[0].double()
 
 
-def _in_between(graph: Graph, region: Region, exact: Exact, answers: list) -> list:
-    """Every box that a recheck rests on."""
-    passes, counts = Passes(graph, region), []
+def _in_between(graph: Graph, region: Region, points: list[Tensor]) -> list:
+    """Every box that a recheck rests on, of the graph that it walks."""
+    passes, exact, counts = Passes(graph, region), Exact(graph), []
+    answers = [exact.values(x) for x in points]
     for node in graph:
         side = passes.sides[node.name]
         ends = torch.cat([side.lower.flatten(), -side.upper.flatten()])

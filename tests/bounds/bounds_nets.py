@@ -92,6 +92,15 @@ def of_layer(op: str, seed: int) -> Graph:
         net.add(op, **POOL, dilation=(1, 1), ceil_mode=True)
     elif op == "avg-pool":
         net.add(op, **POOL, count_padding=False)
+    elif op == "avg-pool counted":
+        net.add("avg-pool", **{**POOL, "kernel": (3, 3)}, count_padding=True)
+    elif op == "quotient":
+        net.add(op, tensors={"divisor": net.draw(3, 1, 1)})
+        net.add("conv", tensors={"weight": net.draw(2, 3, 3, 3) / 3}, **CONV)
+    elif op == "batch-norm":
+        net.add("conv", tensors={"weight": net.draw(2, 3, 3, 3) / 3, "bias": net.draw(2)}, **CONV)
+        tensors = {key: net.draw(2) for key in ("mean", "weight", "bias")}
+        net.add(op, tensors={**tensors, "variance": net.draw(2).square()}, epsilon=1e-5)
     return net.add("relu").graph()
 
 
@@ -131,7 +140,10 @@ def of_layout(op: str, seed: int) -> Graph:
     return net.add("relu").graph()
 
 
-LAYERS = ("conv", "conv-transpose", "max-pool", "avg-pool")
+LAYERS = (
+    *("conv", "conv-transpose", "max-pool", "avg-pool", "avg-pool counted"),
+    *("quotient", "batch-norm"),
+)
 LAYOUTS = (
     *("add", "sub", "mul", "matmul", "concat", "constant", "softmax", "div"),
     *("scale", "reshape", "transpose", "take", "pad", "reduce-sum", "expand", "linear"),

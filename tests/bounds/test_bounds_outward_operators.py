@@ -9,7 +9,7 @@ from fractions import Fraction
 import mpmath
 import pytest
 import torch
-from bounds_exact import DIGITS, Exact, corners, curve, misses
+from bounds_exact import DIGITS, Exact, corners, curve, misses, written
 from bounds_nets import CASES, CURVES, POOL, POSITIVE, Net, around, network
 from torch import Tensor
 
@@ -286,13 +286,26 @@ def test_everything_that_is_bounded_is_checked_again() -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_networks_against_exact_arithmetic(case: str) -> None:
     for seed, eps in enumerate((1e-8, 1.0)):
-        graph = prepare(network(case, seed)).to(torch.float64)
+        own = network(case, seed)
+        graph = prepare(own, exact=True).to(torch.float64)
         region = around(graph, eps, seed, batch=1)
         unit = torch.eye(3, dtype=torch.float64)
         found = recheck(graph, region, torch.cat([unit, -unit]))
-        assert misses(graph, region, found, seed) == 0
+        assert misses(written(own), region, found, seed) == 0
         if eps == 1e-8 and case not in ("sign", "floor"):
             assert torch.isfinite(found).all()
+
+
+@pytest.mark.parametrize("case", ["quotient", "batch-norm", "avg-pool counted"])
+def test_constants_are_those_of_the_file(case: str) -> None:
+    """Where a search folds in single precision, what it folds is another network."""
+    own, unit = network(case, 0).to(torch.float32), torch.eye(3, dtype=torch.float64)
+    rows = torch.cat([unit, -unit])
+    folded = prepare(own).to(torch.float64)
+    region = around(folded, 1e-7, 0, batch=1)
+    assert misses(written(own), region, recheck(folded, region, rows)) > 0
+    exact = prepare(own, exact=True).to(torch.float64)
+    assert misses(written(own), region, recheck(exact, region, rows)) == 0
 
 
 def test_what_may_exceed_all_numbers_has_no_bound() -> None:

@@ -25,7 +25,18 @@ ROWS = ([[1.0, -1.0]], [[1.0, 0.0], [0.5, -1.0]])
 NOBODY = Identity("network", "property", "0")
 OPERATORS = (
     *("linear", "conv", "conv groups", "conv-transpose", "scale", "add", "sub", "reshape"),
-    *("transpose", "expand", "take", "concat", "pad", "reduce-sum", "avg-pool", "avg-pool padded"),
+    *(
+        "quotient",
+        "batch-norm",
+        "transpose",
+        "expand",
+        "take",
+        "concat",
+        "pad",
+        "reduce-sum",
+        "avg-pool",
+        "avg-pool padded",
+    ),
 )
 
 
@@ -51,6 +62,14 @@ def around(op: str, seed: int = 0) -> Graph:
             "output_padding": (1, 0),
         },
         "scale": {"tensors": {"weight": draw(4, 1, 1), "bias": draw(4, 4)}},
+        "quotient": {"tensors": {"divisor": 0.5 + draw(4, 1, 1).abs()}},
+        "batch-norm": {
+            "tensors": {
+                **{key: draw(4) for key in ("mean", "weight", "bias")},
+                "variance": draw(4).square() + 0.1,
+            },
+            "epsilon": 1e-5,
+        },
         "reshape": {"shape": (8, 8)},
         "transpose": {"permutation": (2, 0, 1)},
         "expand": {"shape": (2, 4, 4, 4)},

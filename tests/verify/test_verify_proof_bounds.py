@@ -39,8 +39,8 @@ def test_operators_are_the_graphs(op: str) -> None:
     """Images as torch computes them; rows go back as the adjoint does."""
     graph, draw = around(op), np.random.default_rng(0)
     net, x = net_of(graph), torch.randn(3, *graph.input.shape, dtype=torch.float64)
-    values = execute(graph, x, lambda node: node, keep=True)
-    for node in graph:
+    values = execute(Graph(net.nodes, net.output), x, lambda node: node, keep=True)
+    for node in net.nodes:
         if node.name not in net.affine:
             continue
         made, inputs = net.affine[node.name], [values[name].numpy() for name in node.inputs]

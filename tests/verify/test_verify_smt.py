@@ -70,6 +70,9 @@ def affine_graphs() -> list[Graph]:
         Node("y", "pad", ("x",), (2, 5, 3), {"before": (0, 1, 0), "after": (0, 0, -1), "value": 2}),
         Node("y", "sub", ("x", "x"), (2, 4, 4)),
         Node("y", "scale", ("x",), (2, 4, 4), {}, {"weight": eighths(draw, 2, 1, 1)}),
+        Node(
+            "y", "quotient", ("x",), (2, 4, 4), {}, {"divisor": torch.tensor([[[4.0]], [[-8.0]]])}
+        ),
     ]
     return [Graph((image, node), "y") for node in nodes]
 
@@ -97,6 +100,10 @@ def test_weights_are_read_exactly_and_the_mean_of_nine_is_a_ninth() -> None:
     ready = laid_out(Graph((Node("x", "input", (), (1, 3, 3)), pool), "y"))["y"]
     (form,) = through(ready, [[Form({at: ONE}, ZERO) for at in range(9)]])
     assert set(form.terms.values()) == {Fraction(1, 9)}
+    third = Node("y", "quotient", ("x",), (1,), {}, {"divisor": torch.tensor(3.0)})
+    ready = laid_out(Graph((Node("x", "input", (), (1,)), third), "y"))["y"]
+    (form,) = through(ready, [[Form({0: ONE}, ZERO)]])
+    assert form.terms == {0: Fraction(1, 3)}
 
 
 def test_the_boundary_is_decided_exactly() -> None:

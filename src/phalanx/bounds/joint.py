@@ -12,7 +12,12 @@ from phalanx.graph.ir import INPUT, Graph, Node
 
 
 def joint(
-    graphs: Sequence[Graph], weights: Sequence[float], kind: torch.dtype, *, softmax: bool = False
+    graphs: Sequence[Graph],
+    weights: Sequence[float],
+    kind: torch.dtype,
+    *,
+    softmax: bool = False,
+    exact: bool = False,
 ) -> Graph:
     """``sum_m w_m z_m``, or of softmax: one prepared graph in precision ``kind``.
 
@@ -21,9 +26,12 @@ def joint(
         weights: one a member.
         kind: floating point type of its weights.
         softmax: the members' confidences are summed instead of their logits.
+        exact: as in `prepare`; the members' graphs are prepared so, too.
     """
     first = graphs[0]
     shape = first[first.output].shape
+    # A third is no number of any type, and a share is a quotient of a sum.
+    rounded = {"roundings": 4} if exact else {}
     nodes, shares = [Node(INPUT, INPUT, (), first.input.shape)], []
     for number, graph in enumerate(graphs):
         nodes += _renamed(graph, number)
@@ -33,12 +41,12 @@ def joint(
             last = f"{number}/softmax"
         weight = {"weight": torch.tensor(weights[number], dtype=kind)}
         shares.append(f"{number}/share")
-        nodes.append(Node(shares[-1], "scale", (last,), shape, {}, weight))
+        nodes.append(Node(shares[-1], "scale", (last,), shape, rounded, weight))
     total = shares[0]
     for number, share in enumerate(shares[1:], 1):
         nodes.append(Node(f"{number}/sum", "add", (total, share), shape))
         total = f"{number}/sum"
-    return prepare(Graph(tuple(nodes), total)).to(kind)
+    return prepare(Graph(tuple(nodes), total), exact=exact).to(kind)
 
 
 def _renamed(graph: Graph, number: int) -> list[Node]:

@@ -25,11 +25,15 @@ class Prepared(Graph):
     """A graph that has been through `prepare`; `compute` takes it as it is."""
 
 
-def prepare(graph: Graph) -> Prepared:
+def prepare(graph: Graph, *, exact: bool = False) -> Prepared:
     """The graph that bounding methods walk.
 
     Softmax is rewritten as ``y_i = 1 / sum_j exp(x_j - x_i)``: no product of two variables, and no
     exponential of anything but differences.
+
+    Args:
+        graph: any.
+        exact: for bounds that hold in exact arithmetic, see `phalanx.graph.simplify`.
 
     Raises:
         GraphError: an operator has no row; names the node. NonFiniteError: a weight is NaN or
@@ -37,7 +41,7 @@ def prepare(graph: Graph) -> Prepared:
     """
     if isinstance(graph, Prepared):
         return graph
-    graph = simplify(_without_softmax(simplify(graph)))
+    graph = simplify(_without_softmax(simplify(graph, exact=exact)), exact=exact)
     shapes = {node.name: node.shape for node in graph}
     known = set(rows.names())
     nodes = []

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from phalanx.bounds.support import Support, support
 from phalanx.errors import ModelError
+from phalanx.graph.simplify import simplify
 from phalanx.models.fold import fold_batchnorm
 from phalanx.models.imported import graph_of, input_shape
 from phalanx.models.model import Model
@@ -96,7 +97,7 @@ def layers(model: Model, x: Tensor | None = None) -> list[Support]:
     """What each bounding method makes of every layer; empty where the model has no graph."""
     try:
         shape = None if x is None else tuple(x.shape[1:])
-        return support(graph_of(model, shape))
+        return support(simplify(graph_of(model, shape)))
     except ModelError:
         return []
 
@@ -104,7 +105,7 @@ def layers(model: Model, x: Tensor | None = None) -> list[Support]:
 def _bounding(model: Model, shape: tuple[int, ...]) -> Finding:
     """Whether deterministic bounds reach every layer; smoothing does not need them to."""
     try:
-        found = support(graph_of(model, shape))
+        found = support(simplify(graph_of(model, shape)))
     except ModelError as error:
         why = f"; {error.why}" if error.why else ""
         return Finding("bounds", Level.NOTE, f"cannot be bounded: {error.what}{why}", error.repair)

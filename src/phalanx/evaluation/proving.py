@@ -108,8 +108,8 @@ class Prover:
         self.exact: Graph | None = None
         self.why_real = ""
         if arithmetic != REAL:
-            # Folding normalisation is done in double precision here, not taken from the search.
-            exact = _whole_graph(deepcopy(model).double(), shape, torch.float64)
+            # Normalisation is folded anew here, with its roundings counted.
+            exact = _whole_graph(deepcopy(model).double(), shape, torch.float64, exact=True)
             self.why_real = _why_real(exact, model)
             if not self.why_real:
                 self.exact = exact
@@ -186,15 +186,15 @@ class Prover:
 
 
 def _whole_graph(
-    model: Model | Ensemble, shape: tuple[int, ...], kind: torch.dtype
+    model: Model | Ensemble, shape: tuple[int, ...], kind: torch.dtype, *, exact: bool = False
 ) -> Graph | None:
     """One prepared graph of all that decides; None where a reducer is none."""
     if isinstance(model, Model):
-        return prepare(graph_of(model, shape)).to(kind)
+        return prepare(graph_of(model, shape), exact=exact).to(kind)
     if model.reducer_name != "mean":
         return None
-    graphs = [prepare(graph_of(member, shape)) for member in model.models]
-    return joint(graphs, [1 / len(graphs)] * len(graphs), kind)
+    graphs = [prepare(graph_of(member, shape), exact=exact) for member in model.models]
+    return joint(graphs, [1 / len(graphs)] * len(graphs), kind, exact=exact)
 
 
 def _why_real(exact: Graph | None, model: Model | Ensemble) -> str:

@@ -19,11 +19,11 @@ LARGEST_VALUE = 1 << 28
 SMALL = 1 << 22
 """Numbers that are computed without a thought."""
 
-BROADCAST = ("scale", "add", "sub", "mul", "div")
+BROADCAST = ("scale", "quotient", "add", "sub", "mul", "div")
 PAIRS = ("add", "sub", "mul", "div", "matmul")
 """Operators on two values, broadcast from the last axis."""
 
-NO_LARGER = (*ELEMENTWISE, "reshape", "transpose", "reduce-sum", "concat", "softmax")
+NO_LARGER = (*ELEMENTWISE, "batch-norm", "reshape", "transpose", "reduce-sum", "concat", "softmax")
 """Operators whose value has no more numbers than they read."""
 
 # What torch answers to operands that do not fit, on its meta device as anywhere else.

@@ -117,18 +117,20 @@ class _Reader:
             raise GraphError(f"the output of {self._name} does not depend on its input")
         if 0 in graph[graph.output].shape:
             raise GraphError(f"the output of {self._name} has no numbers: {value.shape}")
-        self._check_types(graph)
-        return graph
+        return self._of_one_type(graph)
 
-    def _check_types(self, graph: Graph) -> None:
+    def _of_one_type(self, graph: Graph) -> Graph:
+        """That of the input."""
+        if self._type == torch.float64:
+            return graph.to(torch.float64)
         for node in graph:
             for key, tensor in node.tensors.items():
-                if tensor.is_floating_point() and tensor.dtype != self._type:
+                if tensor.dtype == torch.float64:
                     raise GraphError(
-                        f"node {node.name!r} ({node.op}) of {self._name} has a {key} of"
-                        f" {str(tensor.dtype).removeprefix('torch.')}",
-                        why=f"its input is of {str(self._type).removeprefix('torch.')}",
+                        f"node {node.name!r} ({node.op}) of {self._name} has a {key} of float64",
+                        why="its input is of float32",
                     )
+        return graph
 
     def _translate(self, node: Any, index: int, builder: Builder) -> None:
         name = node.name or next((n for n in node.output if n), "") or f"{node.op_type}-{index}"

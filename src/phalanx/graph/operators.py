@@ -3,8 +3,9 @@
 `OPERATORS` is the whole vocabulary; an importer translates into it. An operator is a function of
 its node and of its inputs' values. Products with constants are ``linear``, ``conv``,
 ``conv-transpose`` and ``scale`` (``weight * x + bias`` element by element), so that what is
-affine is seen to be affine. Slices, splits, gathers and nearest-neighbour upsampling are all
-``take``: entries of one axis, by constant indices.
+affine is seen to be affine; ``quotient`` and ``batch-norm`` say what a file says, since their
+factors are numbers of no type (`phalanx.graph.simplify`). Slices, splits, gathers and
+nearest-neighbour upsampling are all ``take``: entries of one axis, by constant indices.
 """
 
 from __future__ import annotations
@@ -48,6 +49,19 @@ def scale(node: Node, x: Tensor) -> Tensor:
     if "weight" in node.tensors:
         x = x * node.tensors["weight"]
     return x + node.tensors["bias"] if "bias" in node.tensors else x
+
+
+def quotient(node: Node, x: Tensor) -> Tensor:
+    """``x / divisor``, a constant that broadcasts to the node's shape."""
+    return x / node.tensors["divisor"]
+
+
+def batch_norm(node: Node, x: Tensor) -> Tensor:
+    """``(x - mean) / sqrt(variance + epsilon) weight + bias`` with stored numbers, per channel."""
+    t, sides = node.tensors, (-1, *[1] * (x.ndim - 2))
+    deviation = (t["variance"] + node.attributes["epsilon"]).sqrt()
+    factor = (t["weight"] / deviation).reshape(sides)
+    return (x - t["mean"].reshape(sides)) * factor + t["bias"].reshape(sides)
 
 
 def divide(node: Node, x: Tensor, y: Tensor) -> Tensor:
@@ -154,6 +168,8 @@ OPERATORS: dict[str, Operator] = {
     "conv": conv,
     "conv-transpose": conv_transpose,
     "scale": scale,
+    "quotient": quotient,
+    "batch-norm": batch_norm,
     "add": _binary(torch.add),
     "sub": _binary(torch.sub),
     "mul": _binary(torch.mul),

@@ -7,13 +7,15 @@
 * ``scale`` behind or before ``linear`` and ``conv`` (a bias, a normalisation of the input,
   batch normalisation) goes into their weights.
 
-Folding is exact in real arithmetic and moves roundings in floating point. The products that
-make the new weights are computed in double precision.
+Folding is exact in real arithmetic and moves roundings in floating point. What proofs in exact
+arithmetic rest on is made with ``exact``: new constants are in double precision, each is the true
+number but for a relative error, and a node's attribute ``roundings`` counts how many went into it
+(`phalanx.bounds.outward` charges them). What could only be folded with a sum stays as it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -28,6 +30,7 @@ from phalanx.graph.ir import Graph, Node
 class _State:
     nodes: dict[str, Node]
     output: str
+    exact: bool = False
 
     def __post_init__(self) -> None:
         self.count()
@@ -55,9 +58,9 @@ Rewrite = Callable[[_State, Node], "Node | None"]
 """A node that computes the same, under the same name, or None."""
 
 
-def simplify(graph: Graph) -> Graph:
+def simplify(graph: Graph, *, exact: bool = False) -> Graph:
     """An equal graph (in real arithmetic) with fewer nodes; see the module."""
-    state = _State(graph.by_name(), graph.output)
+    state = _State(graph.by_name(), graph.output, exact)
     changed = True
     while changed:
         changed = False
@@ -70,7 +73,7 @@ def simplify(graph: Graph) -> Graph:
                     changed = True
                     break
         kept = without_dead_ends(_aliases_resolved(state))
-        state = _State(kept.by_name(), kept.output)
+        state = _State(kept.by_name(), kept.output, exact)
     return Graph(tuple(state.nodes.values()), state.output)
 
 
@@ -138,11 +141,9 @@ def _scale_of_scale(state: _State, node: Node) -> Node | None:
     before = state.own(node, "scale")
     if before is None:
         return None
-    w, b = _pair(node)
-    inner_w, inner_b = _pair(before)
-    return replace(
-        node, inputs=before.inputs, tensors=_stored(node, before, w * inner_w, w * inner_b + b)
-    )
+    (w, b), (inner_w, inner_b) = _pair(node), _pair(before)
+    whole = replace(node, inputs=before.inputs)
+    return _folded(state, whole, (node, before), w * inner_w, (w * inner_b, b))
 
 
 def _scale_behind_linear(state: _State, node: Node) -> Node | None:
@@ -152,10 +153,9 @@ def _scale_behind_linear(state: _State, node: Node) -> Node | None:
     w, b = (_along(part, node.shape, len(node.shape) - 1) for part in _pair(node))
     if w is None or b is None:
         return None
-    weight, bias = before.tensors["weight"].double(), _bias(before)
-    return replace(
-        before, name=node.name, tensors=_stored(before, node, w.unsqueeze(1) * weight, w * bias + b)
-    )
+    weight = w.unsqueeze(1) * before.tensors["weight"].double()
+    whole = replace(before, name=node.name)
+    return _folded(state, whole, (before, node), weight, (w * _bias(before), b))
 
 
 def _scale_behind_conv(state: _State, node: Node) -> Node | None:
@@ -166,10 +166,9 @@ def _scale_behind_conv(state: _State, node: Node) -> Node | None:
     if w is None or b is None:
         return None
     weight = before.tensors["weight"].double()
-    wide = w.reshape(-1, *[1] * (weight.ndim - 1))
-    return replace(
-        before, name=node.name, tensors=_stored(before, node, wide * weight, w * _bias(before) + b)
-    )
+    weight = w.reshape(-1, *[1] * (weight.ndim - 1)) * weight
+    whole = replace(before, name=node.name)
+    return _folded(state, whole, (before, node), weight, (w * _bias(before), b))
 
 
 def _scale_before_linear(state: _State, node: Node) -> Node | None:
@@ -178,14 +177,11 @@ def _scale_before_linear(state: _State, node: Node) -> Node | None:
         return None
     last = len(before.shape) - 1
     w, b = (_along(part, before.shape, last) for part in _pair(before))
-    if w is None or b is None:
+    if w is None or b is None or (state.exact and bool(b.any())):
         return None
     weight = node.tensors["weight"].double()
-    return replace(
-        node,
-        inputs=before.inputs,
-        tensors=_stored(node, before, weight * w, _bias(node) + weight @ b),
-    )
+    whole = replace(node, inputs=before.inputs)
+    return _folded(state, whole, (node, before), weight * w, (weight @ b, _bias(node)))
 
 
 def _scale_before_conv(state: _State, node: Node) -> Node | None:
@@ -196,14 +192,40 @@ def _scale_before_conv(state: _State, node: Node) -> Node | None:
     w, b = (_along(part, before.shape, 0) for part in _pair(before))
     if w is None or b is None or node.attributes["groups"] != 1:
         return None
-    if any(node.attributes["padding"]) and bool((b != 0).any()):
+    if bool(b.any()) and (state.exact or any(node.attributes["padding"])):
         return None
     weight = node.tensors["weight"].double()
     shift = (weight.flatten(2).sum(2) * b).sum(1)
-    wide = weight * w.reshape(1, -1, *[1] * (weight.ndim - 2))
-    return replace(
-        node, inputs=before.inputs, tensors=_stored(node, before, wide, _bias(node) + shift)
-    )
+    weight = weight * w.reshape(1, -1, *[1] * (weight.ndim - 2))
+    whole = replace(node, inputs=before.inputs)
+    return _folded(state, whole, (node, before), weight, (shift, _bias(node)))
+
+
+def _folded(
+    state: _State, node: Node, parts: Sequence[Node], weight: Tensor, shifts: Sequence[Tensor]
+) -> Node | None:
+    """The node with what two parts did: weights are products, the bias is a sum of two shifts.
+
+    Returns:
+        None where exact folding would have to add numbers up.
+    """
+    if not state.exact:
+        kinds = [t.dtype for part in parts for t in part.tensors.values()]
+        kind = torch.float64 if torch.float64 in kinds else torch.float32
+        bias = shifts[0] + shifts[1]
+        return replace(node, tensors={"weight": weight.to(kind), "bias": bias.to(kind)})
+    first, second = torch.broadcast_tensors(*shifts)
+    if bool(((first != 0) & (second != 0)).any()):
+        return None
+    # Products of numbers of single precision are numbers of double precision.
+    single = all(_is_single(tensor) for part in parts for tensor in part.tensors.values())
+    before = sum(part.attributes.get("roundings", 0) for part in parts)
+    attributes = {**node.attributes, "roundings": before + (0 if single else 1)}
+    return replace(node, attributes=attributes, tensors={"weight": weight, "bias": first + second})
+
+
+def _is_single(tensor: Tensor) -> bool:
+    return torch.equal(tensor.float().to(tensor.dtype), tensor)
 
 
 def _scale_before_reshape(state: _State, node: Node) -> Node | None:
@@ -229,18 +251,66 @@ def _read_only_by_linear(state: _State, node: Node) -> bool:
     return len(readers) == 1 == state.uses[node.name] and readers[0].op == "linear"
 
 
+def _quotient_is_scale(state: _State, node: Node) -> Node:
+    divisor = node.tensors["divisor"]
+    weight = divisor.double().reciprocal()
+    if not state.exact:
+        return replace(node, op="scale", tensors={"weight": weight.to(divisor.dtype)})
+    power = bool((torch.frexp(divisor.abs()).mantissa == 0.5).all())  # of two: nothing is rounded
+    attributes = {**node.attributes, "roundings": 0 if power else 1}
+    return replace(node, op="scale", attributes=attributes, tensors={"weight": weight})
+
+
+BATCH_NORM_ROUNDINGS = 4
+"""Of ``weight / sqrt(variance + epsilon)``, each of them at most half a unit in the last place."""
+
+
+def _batch_norm_is_scale(state: _State, node: Node) -> Node | None:
+    """One scale; in exact folding two, of which the first takes the mean off."""
+    name, tensors = f"{node.name}-centred", node.tensors
+    if name in state.nodes:
+        return None
+    mean, variance, weight, bias = (
+        tensors[key].double() for key in ("mean", "variance", "weight", "bias")
+    )
+    sides = (-1, *[1] * (len(node.shape) - 1))
+    factor = weight / (variance + node.attributes["epsilon"]).sqrt()
+    if not state.exact:
+        kind = tensors["mean"].dtype
+        parts = {"weight": factor, "bias": bias - mean * factor}
+        folded = {key: part.reshape(sides).to(kind) for key, part in parts.items()}
+        return replace(node, op="scale", attributes={}, tensors=folded)
+    _put_before(
+        state,
+        node,
+        Node(name, "scale", node.inputs, node.shape, {}, {"bias": -mean.reshape(sides)}),
+    )
+    return Node(
+        node.name,
+        "scale",
+        (name,),
+        node.shape,
+        {"roundings": BATCH_NORM_ROUNDINGS},
+        {"weight": factor.reshape(sides), "bias": bias.reshape(sides)},
+    )
+
+
+def _put_before(state: _State, node: Node, other: Node) -> None:
+    nodes = {}
+    for key, value in state.nodes.items():
+        if key == node.name:
+            nodes[other.name] = other
+        nodes[key] = value
+    state.nodes = nodes
+
+
 def _division_is_product(state: _State, node: Node) -> Node | None:
     """``x / y = x (1 / y)``; the reciprocal takes the place of a new node before this one."""
     x, y = node.inputs
     name = f"{node.name}-reciprocal"
     if name in state.nodes:
         return None
-    nodes = {}
-    for key, value in state.nodes.items():
-        if key == node.name:
-            nodes[name] = Node(name, "reciprocal", (y,), state.nodes[y].shape)
-        nodes[key] = value
-    state.nodes = nodes
+    _put_before(state, node, Node(name, "reciprocal", (y,), state.nodes[y].shape))
     return replace(node, op="mul", inputs=(x, name))
 
 
@@ -254,7 +324,7 @@ def _average_is_convolution(state: _State, node: Node) -> Node | None:
     for length in a["kernel"]:
         size *= length
     kinds = {t.dtype for other in state.nodes.values() for t in other.tensors.values()}
-    kind = torch.float64 if torch.float64 in kinds else torch.float32  # 1/9 is in neither
+    kind = torch.float64 if state.exact or torch.float64 in kinds else torch.float32
     weight = torch.full((channels, 1, *a["kernel"]), 1 / size, dtype=kind)
     ones = (1,) * len(a["kernel"])
     attributes = {
@@ -262,6 +332,7 @@ def _average_is_convolution(state: _State, node: Node) -> Node | None:
         "padding": tuple(a["padding"]),
         "dilation": ones,
         "groups": channels,
+        "roundings": 0 if size & (size - 1) == 0 else 1,  # a ninth is no number of any type
     }
     return replace(node, op="conv", attributes=attributes, tensors={"weight": weight})
 
@@ -274,6 +345,8 @@ REWRITES: Mapping[str, tuple[Rewrite, ...]] = {
     "scale": (_scale_vanishes, _scale_of_scale, _scale_behind_linear, _scale_behind_conv),
     "linear": (_scale_before_linear,),
     "conv": (_scale_before_conv,),
+    "quotient": (_quotient_is_scale,),
+    "batch-norm": (_batch_norm_is_scale,),
     "div": (_division_is_product,),
     "avg-pool": (_average_is_convolution,),
 }
@@ -300,10 +373,3 @@ def _along(tensor: Tensor, shape: tuple[int, ...], axis: int) -> Tensor | None:
         return None
     rows = full.movedim(axis, 0).reshape(shape[axis], -1)
     return rows[:, 0].clone() if bool((rows == rows[:, :1]).all()) else None
-
-
-def _stored(node: Node, other: Node, weight: Tensor, bias: Tensor) -> dict[str, Tensor]:
-    """In the precision the tensors were in."""
-    kinds = [t.dtype for n in (node, other) for t in n.tensors.values()]
-    kind = torch.float64 if torch.float64 in kinds else torch.float32
-    return {"weight": weight.to(kind), "bias": bias.to(kind)}

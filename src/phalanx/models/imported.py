@@ -14,7 +14,6 @@ from phalanx.graph.from_onnx import from_onnx
 from phalanx.graph.from_torch import from_torch
 from phalanx.graph.ir import Graph, Node
 from phalanx.graph.run import GraphNetwork
-from phalanx.graph.simplify import simplify
 from phalanx.models.declaration import Declaration, card_beside, wrap
 from phalanx.models.model import Model
 
@@ -70,7 +69,7 @@ def input_shape(model: Model) -> tuple[int, ...] | None:
 
 
 def graph_of(model: Model, shape: tuple[int, ...] | None = None) -> Graph:
-    """The simplified graph of a model, its normalisation inside, in input units.
+    """The graph of a model, its normalisation inside, in input units.
 
     Args:
         model: in evaluation mode.
@@ -92,7 +91,7 @@ def graph_of(model: Model, shape: tuple[int, ...] | None = None) -> Graph:
         graph = from_torch(model.network, shape)
     if model.inputs.mean:
         graph = _behind(graph, model.mean.cpu(), model.std.cpu())
-    return simplify(graph)
+    return graph
 
 
 def _with_input(graph: Graph, shape: tuple[int, ...]) -> Graph:
@@ -111,10 +110,11 @@ def _behind(graph: Graph, mean: Tensor, std: Tensor) -> Graph:
     """The graph behind ``(x - mean) / std``, channel by channel."""
     old = graph.input
     sides = (-1, *[1] * (len(old.shape) - 1))
-    tensors = {"weight": (1 / std).reshape(sides), "bias": (-mean / std).reshape(sides)}
     fresh = replace(old, name=_unused(graph, "unnormalised"))
-    scaled = Node(old.name, "scale", (fresh.name,), old.shape, {}, tensors)
-    return Graph((fresh, scaled, *graph.nodes[1:]), graph.output)
+    shift, divisor = {"bias": -mean.reshape(sides)}, {"divisor": std.reshape(sides)}
+    centred = Node(_unused(graph, "centred"), "scale", (fresh.name,), old.shape, {}, shift)
+    scaled = Node(old.name, "quotient", (centred.name,), old.shape, {}, divisor)
+    return Graph((fresh, centred, scaled, *graph.nodes[1:]), graph.output)
 
 
 def _unused(graph: Graph, name: str) -> str:

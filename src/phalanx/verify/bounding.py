@@ -122,7 +122,7 @@ def prepared(graph: Graph, *, mixed: bool) -> Graph:
     graph = graph.to(torch.float64)
     if mixed:
         graph = speaking_of_inputs(graph)
-    return prepare(graph).to(torch.float64)
+    return prepare(graph, exact=True).to(torch.float64)
 
 
 def is_mixed(prop: Property) -> bool:

@@ -125,9 +125,9 @@ def _of_ensemble(ensemble: Ensemble) -> Graph:
         )
     given = ensemble.reducer_options.get("weights") or [1.0] * len(ensemble.models)
     weights = [weight / math.fsum(given) for weight in given]
-    graphs = [prepare(graph_of(member).to(torch.float64)) for member in ensemble.models]
+    graphs = [prepare(graph_of(m).to(torch.float64), exact=True) for m in ensemble.models]
     softmax = ensemble.reducer_name != "mean"
-    return joint(graphs, weights, torch.float64, softmax=softmax)
+    return joint(graphs, weights, torch.float64, softmax=softmax, exact=True)
 
 
 def _of_file(path: str | Path) -> Network:

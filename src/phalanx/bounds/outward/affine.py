@@ -74,6 +74,8 @@ def adjoint(node: Node, rows: Tensor) -> list[Tensor]:
 def lengths(node: Node) -> tuple[int, int]:
     """How many terms one number of the image sums at most, and one of the adjoint.
 
+    What went into its constants before counts as well (`phalanx.graph.simplify`).
+
     >>> lengths(Node("", "linear", (), (2,), tensors={"weight": torch.zeros(2, 3)}))
     (5, 4)
     """
@@ -92,7 +94,13 @@ def lengths(node: Node) -> tuple[int, int]:
         forward, back = prod(node.attributes["kernel"]), numbers
     else:
         forward, back = 2, numbers  # what is broadcast or taken often is summed on the way back
-    return forward + 2, back + 2
+    before = 2 + roundings(node)
+    return forward + before, back + before
+
+
+def roundings(node: Node) -> int:
+    """How many went into each constant of an operator, which is relatively off by as many units."""
+    return int(node.attributes.get("roundings", 0))
 
 
 def _bare(node: Node) -> Node:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import unfold
 
+from phalanx.bounds.outward.affine import roundings
 from phalanx.graph.ir import Node
 
 Shape = tuple[int, ...]
@@ -25,14 +26,14 @@ def picked(node: Node, entries: Tensor, sign: Tensor) -> tuple[Tensor, Tensor] |
         sign: 1 or -1, ``(S,)``.
 
     Returns:
-        None where the operator has no such rows at hand.
+        None where the operator has no such rows at hand, or its numbers were rounded before.
 
     >>> node = Node("", "linear", (), (2,), {"inputs": ((2,),)}, {"weight": torch.eye(2).double()})
     >>> picked(node, torch.tensor([1]), -torch.ones(1).double())[0].tolist()
     [[-0.0, -1.0]]
     """
     weight = node.tensors.get("weight")
-    if weight is None:
+    if weight is None or roundings(node):
         return None
     if node.op == "linear" and len(node.shape) == 1:
         channel, rows = entries, weight[entries] * sign[:, None]

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from phalanx.bounds.ops import Box, Curve
 from phalanx.bounds.ops import rows as table
-from phalanx.bounds.outward.affine import AFFINE, adjoint, lengths, magnitude, offset
+from phalanx.bounds.outward.affine import AFFINE, adjoint, lengths, magnitude, offset, roundings
 from phalanx.bounds.outward.curves import CURVES, gaps
 from phalanx.bounds.outward.joints import JOINTS
 from phalanx.bounds.outward.picks import picked
@@ -231,6 +231,8 @@ class Walk:
         gained = magnitude(node, [self.sides[n].most for n in node.inputs])
         shift = offset(node, gained).expand(1, *node.shape).flatten()
         lost = gamma(lengths(node)[1]) * gained.expand(1, *node.shape).flatten()
+        if count := roundings(node):
+            lost = lost + gamma(count) * shift.abs()
         return Weights(shift if bool(shift.any()) else None, None, lost)
 
     def _bends(self, node: Node, slopes: tuple[Tensor, Tensor] | None) -> Bends:

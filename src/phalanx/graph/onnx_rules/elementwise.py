@@ -148,6 +148,15 @@ def comparison(call: Call, values: list[Value]) -> Value:
     return Value(call.builder.constant(result, name=call.name), tuple(result.shape))
 
 
+_PARTS = {
+    "add": ("scale", "bias"),
+    "sub": ("scale", "bias"),
+    "mul": ("scale", "weight"),
+    "div": ("quotient", "divisor"),
+}
+"""Operator and tensor that a constant becomes."""
+
+
 def same(call: Call, op: str, value: Value, **options: Any) -> Value:
     """An operator that keeps the shape and the place of the batch."""
     return call.add(op, [value], value.shape, axis=value.axis, **options)
@@ -170,12 +179,10 @@ def binary(call: Call, op: str, x: Value, y: Value) -> Value:
 
 
 def _with_constant(call: Call, op: str, x: Value, constant: Tensor) -> Value:
-    """``scale``, with the constant's axes set against those of the node."""
+    """``scale`` or ``quotient``, with the constant's axes set against those of the node."""
     constant = constant.float() if not constant.is_floating_point() else constant
     if op == "sub":
         constant = -constant
-    elif op == "div":
-        constant = constant.reciprocal()
     if x.axis is not None:
         place = x.axis - len(x.shape)  # from the right, where broadcasting starts
         if constant.ndim > len(x.shape) or (constant.ndim >= -place and constant.shape[place] != 1):
@@ -183,8 +190,8 @@ def _with_constant(call: Call, op: str, x: Value, constant: Tensor) -> Value:
         elif constant.ndim >= -place:
             constant = constant.squeeze(place)
     shape = _broadcast(x.shape, constant.shape, x.axis)
-    part = "bias" if op in ("add", "sub") else "weight"
-    return call.add("scale", [x], shape, axis=x.axis, tensors={part: constant})
+    kind, part = _PARTS[op]
+    return call.add(kind, [x], shape, axis=x.axis, tensors={part: constant})
 
 
 def _broadcast(

@@ -94,14 +94,16 @@ def conv_transpose(call: Call, values: list[Value]) -> Value:
         raise call.refusal("padding differs from side to side or follows from a shape")
     if call.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
         raise call.refusal("auto_pad is not read", "export with explicit pads")
-    tensors = {"weight": weight, **_bias(call, values)}
+    x, tensors = call.batched(values[0]), {"weight": weight, **_bias(call, values)}
+    if len(weight) != x.shape[1]:
+        raise call.refusal(f"its weight has {len(weight)} channels for {x.shape[1]} of its input")
     extra = tuple(call.get("output_padding") or [0] * len(window))
     steps = [_per_axis(call, key, window) for key in ("strides", "dilations")]
     if not all(0 <= more < max(sizes) for more, *sizes in zip(extra, *steps, strict=True)):
         raise call.refusal(f"its output_padding is {list(extra)}")
     return call.add(
         "conv-transpose",
-        [call.batched(values[0])],
+        [x],
         axis=0,
         tensors=tensors,
         padding=tuple(pads[: len(window)]),
@@ -196,13 +198,13 @@ def batch_normalisation(call: Call, values: list[Value]) -> Value:
             "batch normalisation in training mode: an input's class would depend on the others",
             "export the network in evaluation mode",
         )
-    names = ("gamma", "beta", "mean", "variance")
-    gamma, beta, mean, variance = map(call.needed, values[1:5], names)
-    weight = gamma / (variance + call.get("epsilon", 1e-5)).sqrt()
+    names = ("weight", "bias", "mean", "variance")
+    tensors = {key: call.needed(value, key) for key, value in zip(names, values[1:5], strict=True)}
     x = call.batched(values[0])
-    sides = (-1, *[1] * (len(x.shape) - 2))
-    tensors = {"weight": weight.reshape(sides), "bias": (beta - mean * weight).reshape(sides)}
-    return call.add("scale", [x], axis=0, tensors=tensors)
+    if any(tensor.shape != x.shape[1:2] for tensor in tensors.values()):
+        raise call.refusal(f"its numbers are not {x.shape[1]}, one for each channel")
+    epsilon = float(call.get("epsilon", 1e-5))
+    return call.add("batch-norm", [x], axis=0, tensors=tensors, epsilon=epsilon)
 
 
 @rule("Softmax")

@@ -284,7 +284,7 @@ def reduce(call: Call, values: list[Value]) -> Value:
     count = math.prod(x.shape[axis] for axis in axes)
     x = call.add("reduce-sum", [x], shape, axis=x.axis, axes=inner)
     if call.op == "ReduceMean":
-        x = same(call, "scale", x, tensors={"weight": torch.tensor(1 / count)})
+        x = same(call, "quotient", x, tensors={"divisor": torch.tensor(float(count))})
     if call.get("keepdims", 1):
         return x
     kept = [i for i in range(len(shape)) if i not in axes]

@@ -98,14 +98,12 @@ class Call:
     def scaled(self, name: str, *, weight: Any = None, bias: Any = None) -> str:
         """``weight * x + bias``."""
         parts = {"weight": weight, "bias": bias}
-        tensors = {
-            key: torch.as_tensor(part, dtype=torch.get_default_dtype())
-            if not isinstance(part, Tensor)
-            else part
-            for key, part in parts.items()
-            if part is not None
-        }
+        tensors = {key: _tensor(part) for key, part in parts.items() if part is not None}
         return self.add("scale", name, tensors=tensors)
+
+    def divided(self, name: str, divisor: Tensor | float) -> str:
+        """``x / divisor``."""
+        return self.add("quotient", name, tensors={"divisor": _tensor(divisor)})
 
     def inner(self, axis: int, rank: int) -> int:
         """An axis of the program as one of the node.
@@ -127,6 +125,12 @@ class Call:
         return GraphError(
             f"node {self.node.name!r} ({self.op}) is not supported: {why}", repair=repair
         )
+
+
+def _tensor(part: Any) -> Tensor:
+    if isinstance(part, Tensor):
+        return part
+    return torch.as_tensor(part, dtype=torch.get_default_dtype())
 
 
 Rule = Callable[[Call], Any]

@@ -143,9 +143,7 @@ def _with_constant(call: Call, op: str, x: Any, y: Any) -> str:
     constant = call.constant(y)
     if op == "sub":
         constant = -constant
-    elif op == "div":
-        constant = constant.to(torch.get_default_dtype()).reciprocal()
-    return _scaled(call, {"sub": "add", "div": "mul"}.get(op, op), call.value(x), constant)
+    return _scaled(call, {"sub": "add"}.get(op, op), call.value(x), constant)
 
 
 def _scaled(call: Call, op: str, x: str, constant: torch.Tensor) -> str:
@@ -155,6 +153,8 @@ def _scaled(call: Call, op: str, x: str, constant: torch.Tensor) -> str:
         constant = constant[0]
     if not constant.is_floating_point():
         constant = constant.to(torch.get_default_dtype())
+    if op == "div":
+        return call.divided(x, constant)
     return call.scaled(x, **{"bias" if op == "add" else "weight": constant})
 
 

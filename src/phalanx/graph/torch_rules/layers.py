@@ -141,16 +141,14 @@ def batch_norm(call: Call) -> str:
             "it normalises over the batch", "train with running statistics and call .eval()"
         )
     mean, variance = call.constant(a["running_mean"]), call.constant(a["running_var"])
-    weight = (variance + a["eps"]).rsqrt()
-    if a["weight"] is not None:
-        weight = weight * call.constant(a["weight"])
-    bias = -mean * weight
-    if a["bias"] is not None:
-        bias = bias + call.constant(a["bias"])
-    sides = (-1, *[1] * (call.rank(a["input"]) - 2))
-    return call.scaled(
-        call.value(a["input"]), weight=weight.reshape(sides), bias=bias.reshape(sides)
-    )
+    weight, bias = (None if a[key] is None else call.constant(a[key]) for key in ("weight", "bias"))
+    tensors = {
+        "mean": mean,
+        "variance": variance,
+        "weight": torch.ones_like(mean) if weight is None else weight,
+        "bias": torch.zeros_like(mean) if bias is None else bias,
+    }
+    return call.add("batch-norm", call.value(a["input"]), tensors=tensors, epsilon=float(a["eps"]))
 
 
 @rule("layer_norm")
@@ -160,10 +158,10 @@ def layer_norm(call: Call) -> str:
     x = call.value(a["input"])
     rank = len(call.builder[x].shape)
     axes = tuple(range(rank - len(a["normalized_shape"]), rank))
-    share = 1 / math.prod(a["normalized_shape"])
+    count = math.prod(a["normalized_shape"])
 
     def mean(name: str) -> str:
-        return call.scaled(call.add("reduce-sum", name, axes=axes), weight=share)
+        return call.divided(call.add("reduce-sum", name, axes=axes), count)
 
     centred = call.add("sub", x, mean(x))
     variance = mean(call.add("square", centred))

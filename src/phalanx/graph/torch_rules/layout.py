@@ -172,7 +172,7 @@ def reduce(call: Call) -> str:
     count = math.prod(call.builder[x].shape[axis] for axis in axes)
     x = call.add("reduce-sum", x, axes=axes)
     if call.op == "mean":
-        x = call.scaled(x, weight=1 / count)
+        x = call.divided(x, count)
     return x if a.get("keepdim") else call.add("reshape", x, shape=call.shape)
 
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from phalanx.bounds.ops import Affine, rows
-from phalanx.bounds.outward.affine import AFFINE, MOVES, lengths, magnitude, offset
+from phalanx.bounds.outward.affine import AFFINE, MOVES, lengths, magnitude, offset, roundings
 from phalanx.bounds.outward.curves import CURVES
 from phalanx.bounds.outward.rounding import gamma, up
 from phalanx.graph.ir import CONSTANT, INPUT, Graph, Node
@@ -258,8 +258,8 @@ def _affine(node: Node, inputs: list[_Expression]) -> _Expression:
     shift = offset(node, constant.value)
     if bool(shift.any()):
         error = constant.error
-        if bool(constant.value.any()):
-            loss = gamma(2) * (constant.value.abs() + shift.abs())
+        if bool(constant.value.any()) or roundings(node):
+            loss = gamma(2 + roundings(node)) * (constant.value.abs() + shift.abs())
             error = loss if error is None else error + loss
         constant = _Part(constant.value + shift, error)
     kept = {s: part for s, part in parts.items() if part.error is not None or part.value.any()}
@@ -281,7 +281,7 @@ def _through(node: Node, row: Affine, parts: list[_Part | None], size: int) -> _
     error = None
     if any(part is not None and part.error is not None for part in parts):
         error = magnitude(node, errors)
-    if node.op not in MOVES and not _picks(values):
+    if node.op not in MOVES and (roundings(node) or not _picks(values)):
         loss = gamma(lengths(node)[0]) * magnitude(node, [value.abs() for value in values])
         error = loss if error is None else error + loss
     return _Part(found, None if error is None else error.expand(found.shape))

@@ -7,10 +7,11 @@ coefficients likewise.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
+import torch
 
 from phalanx.graph.ir import Node
 from phalanx.verify.proof.convolutions import Geometry, correlated, spread
@@ -117,10 +118,14 @@ def _conv_transpose(node: Node, shapes: tuple[Shape, ...]) -> Affine:
 
 
 def _weight(node: Node) -> Array:
-    weight = _tensor(node, "weight")
-    if weight is None:
-        raise ValueError(f"{node.name} has no weight")
-    return weight
+    return _numbers(node, "weight")
+
+
+def _numbers(node: Node, key: str) -> Array:
+    found = _tensor(node, key)
+    if found is None:
+        raise ValueError(f"{node.name} has no {key}")
+    return found
 
 
 def _scale(node: Node, shapes: tuple[Shape, ...]) -> Affine:
@@ -145,6 +150,45 @@ def _scale(node: Node, shapes: tuple[Shape, ...]) -> Affine:
         size=lambda x: widened(x, node.shape) * steep,
         offset=offset,
     )
+
+
+def _quotient(node: Node, shapes: tuple[Shape, ...]) -> Affine:
+    divisor, shape = np.broadcast_to(_numbers(node, "divisor"), node.shape), shapes[0]
+    steep = np.abs(divisor)
+    return _one(
+        node,
+        lambda x: widened(x, node.shape) / divisor,
+        lambda r: summed(r / divisor, shape),
+        (1, _copies(node, shape)),
+        size=lambda x: widened(x, node.shape) / steep,
+    )
+
+
+def _batch_norm(node: Node, shapes: tuple[Shape, ...]) -> Affine:
+    """Of what its mean has been taken off, see `parts`; a root, a quotient and two more."""
+    deviation = np.sqrt(_numbers(node, "variance") + node.attributes["epsilon"])
+    sides = (-1, *[1] * (len(node.shape) - 1))
+    factor = np.broadcast_to((_numbers(node, "weight") / deviation).reshape(sides), node.shape)
+    steep = np.abs(factor)
+    return _one(
+        node,
+        lambda x: x * factor,
+        lambda r: r * factor,
+        (5, 5),
+        size=lambda x: x * steep,
+        offset=_shift(node, len(node.shape) - 1),
+    )
+
+
+def parts(node: Node) -> tuple[Node, ...]:
+    """The operators that it is made of: batch normalisation takes its mean off first."""
+    if node.op != "batch-norm":
+        return (node,)
+    sides = (-1, *[1] * (len(node.shape) - 1))
+    tensors = {"bias": -node.tensors["mean"].reshape(sides)}
+    centred = Node(f"{node.name}-centred", "scale", node.inputs, node.shape, {}, tensors)
+    rest = {**node.tensors, "mean": torch.zeros_like(node.tensors["mean"])}
+    return centred, replace(node, inputs=(centred.name,), tensors=rest)
 
 
 def _add(node: Node, shapes: tuple[Shape, ...]) -> Affine:
@@ -287,6 +331,8 @@ OPERATORS: dict[str, Make] = {
     "conv": _conv,
     "conv-transpose": _conv_transpose,
     "scale": _scale,
+    "quotient": _quotient,
+    "batch-norm": _batch_norm,
     "add": _add,
     "sub": _add,
     "reshape": _reshape,

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from phalanx.errors import GraphError
 from phalanx.graph.ir import CONSTANT, INPUT, Graph, Node
-from phalanx.verify.proof.operators import OPERATORS, Affine
+from phalanx.verify.proof.operators import OPERATORS, Affine, parts
 from phalanx.verify.proof.rounding import HALF_ULP, ROOM, TINY, Array, above, below, charge
 
 RELU = "relu"
@@ -28,7 +28,7 @@ FEWEST_ROWS = 128
 """Rows of a pass, however wide the network is."""
 
 GROWING = ("pad", "concat")
-MOVED = ("reshape", "transpose", "scale", "add", "sub", *GROWING)
+MOVED = ("reshape", "transpose", "scale", "quotient", "batch-norm", "add", "sub", *GROWING)
 """Operators after which numbers of one input still move independently, if none is copied."""
 
 Index = NDArray[np.int64]
@@ -115,9 +115,10 @@ def net_of(graph: Graph) -> Net:
         GraphError: an operator whose proofs are not checked, named; or a constant that is not
             finite.
     """
-    shapes = {node.name: node.shape for node in graph}
+    nodes = tuple(part for node in graph for part in parts(node))
+    shapes = {node.name: node.shape for node in nodes}
     affine, constants = {}, {}
-    for node in graph:
+    for node in nodes:
         for key, tensor in node.tensors.items():
             if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
                 raise GraphError(f"node {node.name!r} has a {key} with NaN or infinite numbers")
@@ -132,7 +133,7 @@ def net_of(graph: Graph) -> Net:
                 why=f"proofs speak of networks of relu, {', '.join(sorted(OPERATORS))}",
                 repair="verify without --proof",
             )
-    return Net(graph.nodes, graph.output, affine, constants)
+    return Net(nodes, graph.output, affine, constants)
 
 
 class Passes:

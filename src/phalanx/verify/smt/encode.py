@@ -30,7 +30,7 @@ from phalanx.verify.smt.draft import Draft, numeral, term
 from phalanx.verify.smt.forms import ONE, ZERO, Form, combined, constant, through
 from phalanx.verify.smt.pieces import Range, curve, largest, pieces_of
 
-KNOWN = (INPUT, CONSTANT, *AFFINE, *STRAIGHT, "max-pool")
+KNOWN = (INPUT, CONSTANT, *AFFINE, "quotient", *STRAIGHT, "max-pool")
 """Operators that are piecewise linear."""
 
 

@@ -79,6 +79,9 @@ def through(node: Node, sources: Sequence[Sequence[Form]]) -> Iterator[Form]:
         node: with its inputs' shapes in ``attributes["inputs"]`` and tensors in float64.
         sources: forms of its inputs, flat.
     """
+    if node.op == "quotient":
+        yield from _divided(node, sources[0])
+        return
     shifts = offset(node, torch.zeros(1, dtype=torch.float64)).expand(1, *node.shape)
     found = [Fraction(number) for number in shifts.flatten().tolist()]
     places = [form for source in sources for form in source]
@@ -86,6 +89,14 @@ def through(node: Node, sources: Sequence[Sequence[Form]]) -> Iterator[Form]:
         (where,) = row.nonzero()
         shares = [_share(node, number) for number in row[where].tolist()]
         yield combined(shares, [places[j] for j in where.tolist()], found[at])
+
+
+def _divided(node: Node, source: Sequence[Form]) -> Iterator[Form]:
+    places = np.arange(len(source)).reshape(node.attributes["inputs"][0])
+    divisors = np.broadcast_to(node.tensors["divisor"].numpy(), node.shape)
+    where = np.broadcast_to(places, node.shape)
+    for at, divisor in zip(where.flat, divisors.flat, strict=True):
+        yield combined([1 / Fraction(float(divisor))], [source[at]])
 
 
 def _rows(node: Node) -> Iterator[NDArray[np.float64]]:
