@@ -131,6 +131,8 @@ def _pad_vanishes(state: _State, node: Node) -> Node | None:
 def _scale_vanishes(state: _State, node: Node) -> Node | None:
     if any(tensor.requires_grad for tensor in node.tensors.values()):
         return None  # it is being trained: one now, another number soon
+    if node.attributes.get("roundings"):
+        return None  # its one may be a number near one
     ones = "weight" not in node.tensors or bool((node.tensors["weight"] == 1).all())
     zeros = "bias" not in node.tensors or bool((node.tensors["bias"] == 0).all())
     keeps = state.nodes[node.inputs[0]].shape == node.shape
@@ -243,7 +245,7 @@ def _scale_before_reshape(state: _State, node: Node) -> Node | None:
     }
     # The two change places: names stay, so that the order of the nodes does.
     state.nodes[before.name] = replace(node, name=before.name, inputs=before.inputs)
-    return Node(node.name, "scale", (before.name,), node.shape, {}, tensors)
+    return replace(before, name=node.name, inputs=(before.name,), shape=node.shape, tensors=tensors)
 
 
 def _read_only_by_linear(state: _State, node: Node) -> bool:
