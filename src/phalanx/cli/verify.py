@@ -224,6 +224,7 @@ def _as_json(result: Result, query: Query) -> dict[str, Any]:
         "reason": result.reason,
         "arithmetic": result.arithmetic,
         "seconds": result.seconds,
+        "seconds_rechecking": result.rechecked,
         "cases": result.cases,
         "refuted": result.refuted,
         "refuted_by": dict(result.by),

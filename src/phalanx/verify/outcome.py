@@ -15,6 +15,8 @@ from phalanx.errors import ParameterError
 from phalanx.verdicts import Verdict
 from phalanx.verify.proof.evidence import Evidence
 
+CLOSING = "seconds of closing"
+"""The number that says how long what was found took to be proven once more."""
 TIMEOUT = "timeout"
 """The reason of an unknown whose time ran out."""
 EXHAUSTED = "exhausted"

@@ -35,7 +35,7 @@ from phalanx.verify.bounding import (
 from phalanx.verify.engine import Task, engines
 from phalanx.verify.falsify import Effort, falsified
 from phalanx.verify.network import Network
-from phalanx.verify.outcome import EXHAUSTED, TIMEOUT, Clock, OutOfTime
+from phalanx.verify.outcome import CLOSING, EXHAUSTED, TIMEOUT, Clock, OutOfTime
 from phalanx.verify.proof.evidence import Evidence
 from phalanx.verify.proving import Prover
 from phalanx.verify.rechecking import recheck_cases
@@ -150,6 +150,7 @@ class _Run:
         self.late: list[int] = []
         self.inside: dict[bytes, Inside] = {}
         self.stats: dict[str, object] = {}
+        self.rechecked = 0.0
         self.evidence: dict[int, Evidence] = {}
         self.prover = Prover(network.graph, prop) if plan.proof else None
         watch.cases = len(prop.cases)
@@ -227,7 +228,7 @@ class _Run:
 
     def recheck(self, method: str, graph: Graph, refuted: list[tuple[int, Found]]) -> None:
         """Count roundings; a case whose refutation does not stand is open again."""
-        part = self.clock.share(RECHECK)
+        part, begun = self.clock.share(RECHECK), self.clock.spent()
         if self.prover is not None:
             rechecked = self.prover.recheck(refuted, self.evidence)
         else:
@@ -240,6 +241,7 @@ class _Run:
                 self.watch.proven = False
         self.open = [number for number in self.open if number not in self.refuted]
         self.watch.proven = not self.open
+        self.rechecked += self.clock.spent() - begun
 
     def search(self, name: str, number: int, end: Clock, part: float, _: Clock) -> None:
         """Let an engine decide a case in its part of the time that is left."""
@@ -260,6 +262,7 @@ class _Run:
             self.late.append(number)
             return
         self.stats.update({f"{name}: {key}": value for key, value in outcome.stats.items()})
+        self.rechecked += outcome.stats.get(CLOSING, 0.0)
         if outcome.lower is not None:
             self.best[number] = max(outcome.lower, self.best.get(number, -math.inf))
         if outcome.verdict is Verdict.VERIFIED and proof and outcome.evidence is None:
@@ -318,6 +321,7 @@ class _Run:
             lower=lower if math.isfinite(lower) else None,
             by=by,
             stats=self.stats,
+            rechecked=self.rechecked,
             evidence=self.evidence,
         )
 

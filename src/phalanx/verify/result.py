@@ -33,6 +33,7 @@ class Result:
         lower: least over open cases of the best bound; None where there is none.
         by: how many cases each method refuted.
         stats: numbers of the search.
+        rechecked: seconds of proving once more with roundings counted.
         evidence: how each case was refuted, where a proof was asked for.
     """
 
@@ -46,6 +47,7 @@ class Result:
     lower: float | None = None
     by: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     stats: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    rechecked: float = 0.0
     evidence: Mapping[int, Evidence] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
@@ -63,7 +65,7 @@ class Result:
         how = f" in {self.arithmetic} arithmetic" if self.arithmetic else ""
         return (
             f"Result: {self.verdict} ({self.reason}){how}, {self.refuted} of {self.cases} cases"
-            f" refuted, {self.seconds:.2f} s"
+            f" refuted, {self.seconds:.2f} s, of which {self.rechecked:.2f} s to check again"
         )
 
 

@@ -22,13 +22,12 @@ from phalanx.verify.bab.proved import Proved
 from phalanx.verify.bab.scores import babsr, gaps
 from phalanx.verify.bab.splits import Domains, halves, root, together
 from phalanx.verify.bab.whole import Whole, on_whole_box
-from phalanx.verify.outcome import EXHAUSTED, TIMEOUT, Clock, Outcome, OutOfTime
+from phalanx.verify.outcome import CLOSING, EXHAUSTED, TIMEOUT, Clock, Outcome, OutOfTime
 from phalanx.verify.proof.passes import net_of
 
 NAME = "relu-splitting"
 """The engine's name in an outcome."""
 
-CLOSING = "seconds of closing"
 """Among the numbers of an outcome: for counting roundings, box and sub-problems."""
 
 LONGEST = 1.5

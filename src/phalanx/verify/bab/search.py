@@ -22,11 +22,11 @@ from phalanx.verify.bab.curves import NAME as CURVES
 from phalanx.verify.bab.curves import CurveOptions, split_curves
 from phalanx.verify.bab.inputs import Bounder, InputOptions, Network, split_inputs
 from phalanx.verify.bab.nested import nested
-from phalanx.verify.bab.relus import CLOSING, ReluOptions, split_relus
 from phalanx.verify.bab.relus import NAME as RELUS
+from phalanx.verify.bab.relus import ReluOptions, split_relus
 from phalanx.verify.bab.whole import Whole, on_whole_box, whole
 from phalanx.verify.bounding import Inside, key_of
-from phalanx.verify.outcome import TIMEOUT, Clock, Outcome, OutOfTime
+from phalanx.verify.outcome import CLOSING, TIMEOUT, Clock, Outcome, OutOfTime
 from phalanx.verify.proof.passes import Net, net_of
 
 FEW_INPUTS = 32
