@@ -182,6 +182,18 @@ def test_bounds_in_between_that_were_optimised_are_found_again(case: str, slopes
         assert (again <= torch.cat([values, -values], 2).amin(0)[element]).all()
 
 
+@pytest.mark.parametrize("method", ["fast-lin", "crown-ibp", "forward", "zonotope", "alpha-crown"])
+def test_what_a_method_finds_is_found_again(method: str) -> None:
+    for seed in range(3):
+        net = Net(seed, (12,)).dense(40).add("relu").dense(40).add("relu").dense(40).add("relu")
+        graph = prepare(net.graph()).to(torch.float64)
+        middle = torch.zeros(1, 12, dtype=torch.float64)
+        region, rows = box(middle - 0.05, middle + 0.05), both_sides(graph)
+        search = compute(graph, region, method=method, rows=rows)
+        found = recheck(graph, region, rows, search.trace)
+        assert (found >= search.lower[0] - 1e-9 * (1 + search.lower[0].abs())).all()
+
+
 def test_balls() -> None:
     for norm in ("l2", "l1"):
         for case in ("relu", "conv"):

@@ -32,6 +32,7 @@ class Pair:
 def forward(problem: Problem) -> Tensor:
     """One pass whose cost grows with the number of inputs, and not with that of layers squared."""
     engine = problem.engine(Settings(backward=False))
+    problem.trace.backward = True  # boxes alone would not bear these bounds out, backward passes do
     pairs: dict[str, Pair] = {}
     for node in problem.graph:
         box = engine.interval(node)
