@@ -182,13 +182,27 @@ def test_bounds_in_between_that_were_optimised_are_found_again(case: str, slopes
         assert (again <= torch.cat([values, -values], 2).amin(0)[element]).all()
 
 
-@pytest.mark.parametrize("method", ["fast-lin", "crown-ibp", "forward", "zonotope", "alpha-crown"])
-def test_what_a_method_finds_is_found_again(method: str) -> None:
+@pytest.mark.parametrize(
+    "method", ["interval", "fast-lin", "crown-ibp", "forward", "zonotope", "alpha-crown"]
+)
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_what_a_method_finds_is_found_again(method: str, norm: str) -> None:
     for seed in range(3):
-        net = Net(seed, (12,)).dense(40).add("relu").dense(40).add("relu").dense(40).add("relu")
-        graph = prepare(net.graph()).to(torch.float64)
+        shift = {"bias": torch.full((12,), 0.3).double()}
+        net = (
+            Net(seed, (12,))
+            .add("scale", tensors=shift)
+            .dense(40)
+            .add("relu")
+            .dense(40)
+            .add("relu")
+            .dense(40)
+            .add("relu")
+        )
+        graph = prepare(net.graph(), exact=True)
         middle = torch.zeros(1, 12, dtype=torch.float64)
-        region, rows = box(middle - 0.05, middle + 0.05), both_sides(graph)
+        region = outward_ball(Threat(norm, 0.05, -1.0, 1.0), middle)
+        rows = both_sides(graph)
         search = compute(graph, region, method=method, rows=rows)
         found = recheck(graph, region, rows, search.trace)
         assert (found >= search.lower[0] - 1e-9 * (1 + search.lower[0].abs())).all()

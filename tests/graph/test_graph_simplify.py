@@ -55,6 +55,7 @@ FOLDED = {
         [BIASED, ("scale", {"bias": torch.tensor([0.0, 0.2])})],
         [("linear", 0), ("scale", 0)],
     ),
+    "normalised": ([SHIFT, THIRD, DENSE], [("scale", 0), ("linear", 2)]),
     "norm": ([DENSE, NORM], [("linear", 0), ("scale", 4)]),
     "ones": (
         [

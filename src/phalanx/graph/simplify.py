@@ -141,8 +141,8 @@ def _scale_vanishes(state: _State, node: Node) -> Node | None:
 
 def _scale_of_scale(state: _State, node: Node) -> Node | None:
     before = state.own(node, "scale")
-    if before is None:
-        return None
+    if before is None or (state.exact and "weight" not in before.tensors):
+        return None  # a shift would keep the factor from going into a layer behind
     (w, b), (inner_w, inner_b) = _pair(node), _pair(before)
     whole = replace(node, inputs=before.inputs)
     return _folded(state, whole, (node, before), w * inner_w, (w * inner_b, b))

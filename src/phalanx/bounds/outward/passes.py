@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from phalanx.bounds.forms import worthwhile
-from phalanx.bounds.ops import Curve
+from phalanx.bounds.ops import Affine, Curve
 from phalanx.bounds.ops import rows as table
 from phalanx.bounds.outward import forms
 from phalanx.bounds.outward.affine import AFFINE, MOVES, image, lengths, magnitude, offset
@@ -19,7 +19,7 @@ from phalanx.bounds.outward.rounding import UNDERFLOW, down, gamma, up
 from phalanx.bounds.outward.sums import Sides
 from phalanx.bounds.outward.walk import Slopes, Walk, finite
 from phalanx.bounds.problem import Between
-from phalanx.bounds.region import Region
+from phalanx.bounds.region import DUAL, Region
 from phalanx.errors import GraphError
 from phalanx.graph.ir import CONSTANT, INPUT, Graph, Node
 from phalanx.graph.run import execute
@@ -95,7 +95,7 @@ class Passes(Walk):
                 image(node, [side.upper for side in inputs]),
             )
         if node.op in AFFINE:
-            return self._image(node, inputs)
+            return self._in_ball(node, self._image(node, inputs))
         if node.op in JOINTS:
             return _known(*JOINTS[node.op].interval(node, inputs))
         zero = torch.zeros_like(inputs[0].lower)
@@ -111,6 +111,32 @@ class Passes(Walk):
         radius = radius + (3 * gamma(lengths(node)[0]) * size + UNDERFLOW)
         low, high = down(centre - up(radius)), up(centre + up(radius))
         return _known(low, high)
+
+    def _in_ball(self, node: Node, box: Sides) -> Sides:
+        """Cut with what a ball allows a layer that reads the input, moved or shifted at most."""
+        source, row = self._moved_input(node), table.get(node.op)
+        if self.region.norm == "linf" or source is None or not isinstance(row, Affine):
+            return box
+        norm = row.norm(node, DUAL[self.region.norm])
+        if norm is None:
+            return box
+        centre, terms = image(node, [source]), lengths(node)[0]
+        size = magnitude(node, [source.abs()]) + offset(node, centre).abs()
+        gain = self.region.eps * norm * (1 + 2 * gamma(terms + 2))
+        radius = up(gain + 3 * gamma(terms) * size + UNDERFLOW)
+        low, high = down(centre - radius), up(centre + radius)
+        return _known(box.lower.fmax(low), box.upper.fmin(high))
+
+    def _moved_input(self, node: Node) -> Tensor | None:
+        """The ball's centre in the form that the node reads it in; off by two units at most."""
+        before = self.graph[node.inputs[0]]
+        shifted = before.op == "scale" and "weight" not in before.tensors
+        if len(node.inputs) != 1 or not (shifted or before.op in (INPUT, "reshape", "transpose")):
+            return None
+        if before.op == INPUT:
+            return self.region.centre
+        source = self._moved_input(before)
+        return None if source is None else image(before, [source])
 
     def _plain(self) -> set[str]:
         """Values whose interval is exact but for roundings: affine in independent numbers."""
