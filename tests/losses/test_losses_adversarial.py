@@ -59,6 +59,18 @@ def test_on_a_linear_two_class_network_the_ascent_reaches_the_worst_point():
     torch.testing.assert_close(moved, given.x + 0.1 * signs * difference, atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize(("progress", "share"), [(0.5, 0.25), (1.0, 0.5), (3.0, 1.0), (9.0, 1.0)])
+def test_the_radius_rises_with_every_epoch(progress, share):
+    member, given = linear(), batch(8, progress=progress)
+    given.x.mul_(0.5).add_(0.25)
+    options = {"sigma": 0.0, "attack": {"eps": 0.1}}
+    rising = build_loss("adversarial", {**options, "warmup_epochs": 4})
+    whole = build_loss("adversarial", {**options, "attack": {"eps": 0.1 * share}})
+    moved = moved_by(rising, [member], given)[0]
+    torch.testing.assert_close(moved, moved_by(whole, [member], given)[0])
+    assert float((moved - given.x).abs().max()) == pytest.approx(0.1 * share, abs=1e-6)
+
+
 def test_in_the_euclidean_ball_too():
     torch.manual_seed(0)
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(36, 2))

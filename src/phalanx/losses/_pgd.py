@@ -44,6 +44,13 @@ class Ascent(BaseModel):
     step_size: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     random_start: bool = True
 
+    def grown(self, share: float) -> Ascent:
+        """The ball and its steps at a share of their size."""
+        if share == 1:
+            return self
+        step = None if self.step_size is None else share * self.step_size
+        return self.model_copy(update={"eps": share * self.eps, "step_size": step})
+
     def move(self, x: Tensor, value_range: tuple[float, float], rise: Rise) -> Tensor:
         """``x`` moved to where more is lost: like ``x``, inside the ball and the range, no graph.
 

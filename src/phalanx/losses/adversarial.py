@@ -9,7 +9,15 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from phalanx.losses import Batch, losses
-from phalanx.losses._member import MemberLoss, Score, Shown, repeated_labels, under
+from phalanx.losses._member import (
+    MemberLoss,
+    Score,
+    Shown,
+    Weight,
+    repeated_labels,
+    under,
+    warmed_up,
+)
 from phalanx.losses._pgd import Ascent, ascended
 
 
@@ -27,15 +35,20 @@ class Adversarial(MemberLoss):
 
     Attributes:
         attack: norm, radius and steps, see `phalanx.losses._pgd.Ascent`.
+        warmup_epochs: epochs over which the radius (and its steps) rise to their value, a step each
+            epoch; published: none. Small networks that meet the whole radius at once end in one
+            answer for every image.
     """
 
     replayable: ClassVar[bool] = True
     attack: Ascent = Ascent()
+    warmup_epochs: Weight = 0.0
 
     def inputs(self, member: nn.Module, batch: Batch) -> Shown:
         """The moved images: one forward pass of ``B`` rows."""
         (noise,) = self.noises(batch, 1)
-        moved = ascended([member], batch, noise, self.attack, slice(None))
+        attack = self.attack.grown(warmed_up(batch, self.warmup_epochs))
+        moved = ascended([member], batch, noise, attack, slice(None))
         return Shown((under(moved, (noise,)),))
 
     def score(self, logits: Sequence[Tensor], shown: Shown, batch: Batch) -> Score:
