@@ -208,6 +208,20 @@ def test_what_a_method_finds_is_found_again(method: str, norm: str) -> None:
         assert (found >= search.lower[0] - 1e-9 * (1 + search.lower[0].abs())).all()
 
 
+def test_a_shift_that_repeats_numbers_is_no_ball() -> None:
+    """Three copies of a number move together: a row of ones reaches three times as far."""
+    builder = Builder((1,))
+    shift = {"bias": torch.tensor([[0.0], [0.125], [0.25]]).double()}
+    last = builder.add("scale", [builder.input], tensors=shift)
+    last = builder.add("reshape", [last], shape=(3,))
+    last = builder.add("linear", [last], tensors={"weight": torch.ones(1, 3).double()})
+    last = builder.add("relu", [last])
+    graph = prepare(builder.graph(last), exact=True)
+    region = outward_ball(Threat("l2", 0.1, -1.0, 1.0), torch.full((1, 1), 0.5).double())
+    least = recheck(graph, region, torch.ones(1, 1).double(), Trace(backward=False))
+    assert 1.57 < float(least) <= 1.575
+
+
 def test_balls() -> None:
     for norm in ("l2", "l1"):
         for case in ("relu", "conv"):

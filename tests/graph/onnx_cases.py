@@ -39,6 +39,8 @@ CASES = {
     "Add-channel": one("Add", IMAGE, {"c": f(2, 1, 1)}),
     "Add-batch": one("Add", IMAGE, {"c": f(1, 2, 1, 6)}),
     "Add-larger": one("Add", (4,), {"c": f(3, 4)}),
+    "Add-higher": one("Add", (4,), {"c": f(2, 3, 4)}),
+    "Mul-higher": one("Mul", (3, 4), {"c": f(2, 3, 1, 4)}),
     "Sub-left": ((4,), model([node("Sub", "c x")], (4,), {"c": f(4)})),
     "Div": one("Div", constants={"c": f(4)}),
     "Div-left": ((4,), model([node("Div", "c x")], (4,), {"c": f(4)})),

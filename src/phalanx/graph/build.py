@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import prod
 from typing import Any
 
@@ -19,7 +19,10 @@ LARGEST_VALUE = 1 << 28
 SMALL = 1 << 22
 """Numbers that are computed without a thought."""
 
-BROADCAST = ("scale", "quotient", "add", "sub", "mul", "div")
+BY_CONSTANT = ("scale", "quotient")
+"""Operators that a constant of more axes broadcasts."""
+
+BROADCAST = (*BY_CONSTANT, "add", "sub", "mul", "div")
 PAIRS = ("add", "sub", "mul", "div", "matmul")
 """Operators on two values, broadcast from the last axis."""
 
@@ -60,7 +63,8 @@ class Builder:
             GraphError: it cannot be applied to these inputs; names the node.
         """
         name = self._unused(name or op)
-        inputs = self._aligned(inputs) if op in PAIRS else inputs
+        if op in (*PAIRS, *BY_CONSTANT):
+            inputs = self._aligned(inputs, (tensors or {}).values())
         node = Node(name, op, tuple(inputs), (), attributes, dict(tensors or {}))
         if inputs and all(self[source].op == CONSTANT for source in inputs):
             values = [self[source].tensors["value"].unsqueeze(0) for source in inputs]
@@ -73,9 +77,10 @@ class Builder:
         shape = _checked(name, tuple(result.shape[1:]))
         return self._keep(Node(name, op, node.inputs, shape, attributes, node.tensors))
 
-    def _aligned(self, inputs: Sequence[str]) -> list[str]:
+    def _aligned(self, inputs: Sequence[str], tensors: Iterable[Tensor]) -> list[str]:
         """With as many axes each: else the batch of one would meet another axis of the other."""
-        most = max(len(self[source].shape) for source in inputs)
+        ranks = [len(self[source].shape) for source in inputs]
+        most = max([*ranks, *(tensor.ndim for tensor in tensors)])
         found = []
         for source in inputs:
             shape = self[source].shape

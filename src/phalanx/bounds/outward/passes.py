@@ -12,7 +12,15 @@ from phalanx.bounds.forms import worthwhile
 from phalanx.bounds.ops import Affine, Curve
 from phalanx.bounds.ops import rows as table
 from phalanx.bounds.outward import forms
-from phalanx.bounds.outward.affine import AFFINE, MOVES, image, lengths, magnitude, offset
+from phalanx.bounds.outward.affine import (
+    AFFINE,
+    MOVES,
+    image,
+    lengths,
+    magnitude,
+    offset,
+    roundings,
+)
 from phalanx.bounds.outward.curves import CURVES, STRAIGHT, corners, gaps
 from phalanx.bounds.outward.joints import JOINTS
 from phalanx.bounds.outward.rounding import UNDERFLOW, down, gamma, up
@@ -27,6 +35,8 @@ from phalanx.graph.run import execute
 COVERED = (INPUT, CONSTANT, *AFFINE, *CURVES, *JOINTS)
 BY_SIGN = ("relu", "leaky-relu", "abs")
 """Curves of which a known sign says all."""
+TURNED = ("reshape", "transpose")
+"""Operators that leave every number as it is, once."""
 LARGEST_ROWS = 1 << 19
 """Coefficients held at once."""
 
@@ -130,8 +140,7 @@ class Passes(Walk):
     def _moved_input(self, node: Node) -> Tensor | None:
         """The ball's centre in the form that the node reads it in; off by two units at most."""
         before = self.graph[node.inputs[0]]
-        shifted = before.op == "scale" and "weight" not in before.tensors
-        if len(node.inputs) != 1 or not (shifted or before.op in (INPUT, "reshape", "transpose")):
+        if len(node.inputs) != 1 or not (before.op in (INPUT, *TURNED) or _is_shift(before)):
             return None
         if before.op == INPUT:
             return self.region.centre
@@ -240,6 +249,12 @@ class Passes(Walk):
         self._forms[node.name] = form
         low, high = form.sides()
         self.sides[node.name] = Sides(side.lower.fmax(low), side.upper.fmin(high))
+
+
+def _is_shift(node: Node) -> bool:
+    """Whether it adds a constant to every number, none of which is there twice behind it."""
+    alone = prod(node.shape) == prod(node.attributes["inputs"][0])
+    return node.op == "scale" and "weight" not in node.tensors and alone and not roundings(node)
 
 
 def _known(low: Tensor, high: Tensor) -> Sides:
