@@ -76,7 +76,7 @@ def lipschitz_radius(
         raise ParameterError(
             f"the constants of {by!r} are of the l2 norm, not {norm}", repair="by='local'"
         )
-    graph = prepare(graph_of(model, tuple(x.shape[1:]))).to(torch.float64)
+    graph = prepare(graph_of(model, tuple(x.shape[1:])).to(torch.float64)).to(torch.float64)
     classes = graph[graph.output].shape[-1]
     wanted = margins(labels, classes, torch.float64)
     gaps = torch.einsum("bsc,bc->bs", wanted, run(graph, x.double()))
