@@ -92,6 +92,14 @@ def test_a_scale_that_changes_places_keeps_its_count() -> None:
     assert sum(count for _, count in told(graph)) > 0
 
 
+def test_numbers_whose_products_could_underflow_are_not_folded() -> None:
+    """A relative error counts nothing where a product is no normal number."""
+    tiny = {"weight": torch.tensor(2.0**-600, dtype=torch.float64)}
+    assert [op for op, _ in told(chain(("scale", tiny), DENSE))] == ["scale", "linear"]
+    huge = ("quotient", {"divisor": torch.tensor(1e308, dtype=torch.float64)})
+    assert [op for op, _ in told(chain(huge, DENSE))] == ["quotient", "linear"]
+
+
 def test_the_mean_of_nine_counts_and_that_of_four_does_not() -> None:
     def pool(size: int) -> Graph:
         kernel = {"kernel": (size, size), "stride": (1, 1), "padding": (0, 0)}

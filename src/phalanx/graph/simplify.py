@@ -209,7 +209,7 @@ def _folded(
     """The node with what two parts did: weights are products, the bias is a sum of two shifts.
 
     Returns:
-        None where exact folding would have to add numbers up.
+        None where exact folding would have to add numbers up, or a product could underflow.
     """
     if not state.exact:
         kinds = [t.dtype for part in parts for t in part.tensors.values()]
@@ -217,13 +217,19 @@ def _folded(
         bias = shifts[0] + shifts[1]
         return replace(node, tensors={"weight": weight.to(kind), "bias": bias.to(kind)})
     first, second = torch.broadcast_tensors(*shifts)
-    if bool(((first != 0) & (second != 0)).any()):
+    if bool(((first != 0) & (second != 0)).any()) or not all(map(_is_moderate, parts)):
         return None
     # Products of numbers of single precision are numbers of double precision.
     single = all(_is_single(tensor) for part in parts for tensor in part.tensors.values())
     before = sum(part.attributes.get("roundings", 0) for part in parts)
     attributes = {**node.attributes, "roundings": before + (0 if single else 1)}
     return replace(node, attributes=attributes, tensors={"weight": weight, "bias": first + second})
+
+
+def _is_moderate(node: Node) -> bool:
+    """Whether products and quotients of its constants have the relative error that is counted."""
+    sizes = [t.abs() for t in node.tensors.values() if t.is_floating_point()]
+    return all(bool(((n == 0) | ((n > 2.0**-500) & (n < 2.0**500))).all()) for n in sizes)
 
 
 def _is_single(tensor: Tensor) -> bool:
@@ -253,8 +259,10 @@ def _read_only_by_linear(state: _State, node: Node) -> bool:
     return len(readers) == 1 == state.uses[node.name] and readers[0].op == "linear"
 
 
-def _quotient_is_scale(state: _State, node: Node) -> Node:
+def _quotient_is_scale(state: _State, node: Node) -> Node | None:
     divisor = node.tensors["divisor"]
+    if state.exact and not _is_moderate(node):
+        return None
     weight = divisor.double().reciprocal()
     if not state.exact:
         return replace(node, op="scale", tensors={"weight": weight.to(divisor.dtype)})
@@ -270,7 +278,7 @@ BATCH_NORM_ROUNDINGS = 4
 def _batch_norm_is_scale(state: _State, node: Node) -> Node | None:
     """One scale; in exact folding two, of which the first takes the mean off."""
     name, tensors = f"{node.name}-centred", node.tensors
-    if name in state.nodes:
+    if name in state.nodes or (state.exact and not _is_moderate(node)):
         return None
     mean, variance, weight, bias = (
         tensors[key].double() for key in ("mean", "variance", "weight", "bias")

@@ -124,11 +124,11 @@ class Passes(Walk):
 
     def _in_ball(self, node: Node, box: Sides) -> Sides:
         """Cut with what a ball allows a layer that reads the input, moved or shifted at most."""
-        source, row = self._moved_input(node), table.get(node.op)
-        if self.region.norm == "linf" or source is None or not isinstance(row, Affine):
+        row = table.get(node.op)
+        if self.region.norm == "linf" or not isinstance(row, Affine):
             return box
-        norm = row.norm(node, DUAL[self.region.norm])
-        if norm is None:
+        norm, source = row.norm(node, DUAL[self.region.norm]), self._moved_input(node)
+        if norm is None or source is None:
             return box
         centre, terms = image(node, [source]), lengths(node)[0]
         size = magnitude(node, [source.abs()]) + offset(node, centre).abs()
