@@ -334,6 +334,19 @@ def test_nothing_inside_a_radius_changes_the_label(kind, by, norm):
     assert (wrong == 0).all()
 
 
+@pytest.mark.parametrize("by", ["product", "eclipse", "local", "recurjac"])
+def test_the_radius_of_the_identity_is_the_distance_of_its_boundary(by):
+    """Both scores move: their difference falls by the square root of two times the step."""
+    layer = nn.Linear(2, 2, bias=False)
+    layer.weight.data = torch.eye(2)
+    net = Model(nn.Sequential(layer).eval(), InputSpec(shape=(2,)), 2)
+    x = torch.tensor([[0.875, 0.25], [0.5, 0.75]])
+    radii = lipschitz_radius(net, x, torch.tensor([0, 1]), by=by, largest=1.0)
+    exact = torch.tensor([0.625, 0.25], dtype=torch.float64) / 2**0.5
+    assert bool((radii <= exact).all())
+    assert bool((radii >= 0.7 * exact).all())
+
+
 def test_tighter_constants_give_larger_radii():
     net = small("dense")
     x = torch.rand(12, 1, 6, 6, generator=torch.Generator().manual_seed(1))

@@ -177,8 +177,10 @@ def test_bounds_in_between_that_were_optimised_are_found_again(case: str, slopes
     assert found.lower.mean() > final.lower.mean() + (0 if case == "sigmoid" else 1e-4)
     for element in (0, 1):
         again = checked(graph, region, found.trace, element)
-        size = 1 + again.abs()
-        assert (again >= found.lower[element] - 1e-6 * size).all()
+        # Over the best boxes of all steps a sigmoid's line may lie a hair lower than over those of
+        # the step in which its slope was found.
+        loss = (1e-5 if case == "sigmoid" else 1e-6) * (1 + again.abs())
+        assert (again >= found.lower[element] - loss).all()
         assert (again <= torch.cat([values, -values], 2).amin(0)[element]).all()
 
 

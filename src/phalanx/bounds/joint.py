@@ -23,15 +23,15 @@ def joint(
 
     Args:
         graphs: of the members, prepared, on one shape of input.
-        weights: one a member.
+        weights: one a member; with ``exact``, within two roundings of the shares that are meant.
         kind: floating point type of its weights.
         softmax: the members' confidences are summed instead of their logits.
         exact: as in `prepare`; the members' graphs are prepared so, too.
     """
     first = graphs[0]
     shape = first[first.output].shape
-    # A third is no number of any type, and a share is a quotient of a sum.
-    rounded = {"roundings": 4} if exact else {}
+    # A third is no number of any type: a share is a quotient, of a sum that was rounded once.
+    rounded = {"roundings": 2} if exact else {}
     nodes, shares = [Node(INPUT, INPUT, (), first.input.shape)], []
     for number, graph in enumerate(graphs):
         nodes += _renamed(graph, number)

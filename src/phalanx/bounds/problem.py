@@ -40,8 +40,8 @@ class Options:
             it looks at a clock, answers depend on the machine.
     """
 
-    iterations: int = 20
-    step: float = 0.1
+    iterations: int = 16
+    step: float = 0.2
     layers: str = "none"
     slopes: str = "rows"
     enough: float | None = None

@@ -39,7 +39,7 @@ def alpha_crown(problem: Problem) -> Tensor:
         raise ParameterError(
             f"alpha-crown with layers={options.layers!r}, slopes={options.slopes!r},"
             f" {options.iterations} iterations",
-            repair="layers='none', 'layers' or 'full', slopes='rows' or 'shared', iterations=20",
+            repair="layers='none', 'layers' or 'full', slopes='rows' or 'shared', iterations=16",
         )
     problem.trace.backward = True
     kind = _Optimising if options.layers == "layers" else Engine

@@ -33,8 +33,6 @@ class Scale(Affine):
 
 def _times(node: Node, x: Tensor, weight: Tensor | None) -> Tensor:
     y = x if weight is None else x * weight
-    if y.ndim < len(node.shape) + 1:
-        y = y.reshape(len(y), *[1] * (len(node.shape) + 1 - y.ndim), *y.shape[1:])
     return y.expand(len(y), *node.shape)
 
 
