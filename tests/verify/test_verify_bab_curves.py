@@ -17,6 +17,7 @@ from phalanx.specs.property import Case
 from phalanx.verdicts import Verdict
 from phalanx.verify.bab import pieces
 from phalanx.verify.bab.curves import CurveOptions, split_curves
+from phalanx.verify.bab.inputs import InputOptions
 from phalanx.verify.bab.pieces import Parts, Pieces
 from phalanx.verify.bab.search import SearchOptions, search
 from phalanx.verify.outcome import EXHAUSTED, TIMEOUT, Clock
@@ -194,3 +195,13 @@ def test_the_clock_is_looked_at_in_every_pass() -> None:
     assert found.verdict is Verdict.UNKNOWN
     assert found.reason == TIMEOUT
     assert clock.spent() < 2.0
+
+
+@pytest.mark.parametrize("op", ["sigmoid", "relu"])
+@pytest.mark.parametrize("level", [0.05, -0.05])
+def test_what_boxes_leave_open_is_decided_by_the_search_after_them(op: str, level: float) -> None:
+    graph, rows = bent(3, op), [[1.0, -1.0]]
+    own = case(rows, [level - nearly_least(graph, case(rows, [0.0]))])
+    never_cut = SearchOptions(few=2, very_few=0, inputs=InputOptions(narrowest=4.0))
+    found = search(graph, own, Clock(60.0), never_cut)
+    assert found.verdict is (Verdict.VERIFIED if level > 0 else Verdict.FALSIFIED)

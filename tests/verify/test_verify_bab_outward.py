@@ -8,13 +8,14 @@ from itertools import product
 import pytest
 import torch
 from bab_nets import drawn
-from verify_nets import affine, case, double, exactly
+from verify_nets import affine, case, double, exactly, tent
 
 from phalanx.bounds.prepare import prepare
 from phalanx.graph.ir import Graph, Node
 from phalanx.specs.property import Case
 from phalanx.verdicts import Verdict
 from phalanx.verify.bab.ascent import Steps
+from phalanx.verify.bab.bent import bent
 from phalanx.verify.bab.outward import Counted, Decided
 from phalanx.verify.bab.relus import ReluOptions, split_relus
 from phalanx.verify.bab.splits import Units
@@ -118,3 +119,32 @@ def test_time_is_looked_at() -> None:
     graph = drawn(1, (4, 3))
     with pytest.raises(OutOfTime):
         Decided(ready(graph), case([[1.0, -1.0]], [50.0]), Clock(1e-9))
+
+
+def test_sums_of_many_rows_are_charged_for_each() -> None:
+    """The same sum of exact numbers, as one row and as a thousand: only the charges differ."""
+    graph, many = tent(kind=torch.float64), 1000
+    bounds = []
+    for count in (1, many):
+        own = case([[many / count, 0.0]] * count, [0.0] * count)
+        counted, units = closer(graph, own)
+        none = torch.zeros(1, len(units))
+        bounds.append(counted.least(none, none, none, torch.ones(1, count)).item())
+    assert bounds[0] <= 0
+    largest = 2.0
+    assert bounds[1] <= bounds[0] - 0.9 * many * 2**-53 * many * largest
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+def test_lines_of_relus_are_above_and_below_in_rational_arithmetic(kind: torch.dtype) -> None:
+    draw = torch.Generator().manual_seed(0)
+    size = 10 ** (6 * torch.rand(400, generator=draw) - 3)
+    lower = (-torch.rand(400, generator=draw) * size).to(kind)[None]
+    upper = (torch.rand(400, generator=draw) * size.flip(0)).to(kind)[None]
+    lines = bent(Node("", "relu", (), (400,)), lower, upper)
+    parts = (lines.low_slope, lines.high_slope, lines.high, lines.middle, lines.spread)
+    for at, ends in enumerate(zip(lower[0].tolist(), upper[0].tolist(), strict=True)):
+        low, slope, high, middle, spread = (Fraction(part[0, at].item()) for part in parts)
+        for x in (Fraction(ends[0]), Fraction(0), Fraction(ends[1])):
+            assert low * x <= max(x, 0) <= slope * x + high
+            assert abs(max(x, 0) - slope * x - middle) <= spread

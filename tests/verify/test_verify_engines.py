@@ -111,3 +111,15 @@ def test_no_time_is_no_verdict(name: str) -> None:
     with contextlib.suppress(OutOfTime):
         found = engines.get(name)(Task(small(0), case([[1, -1]], [5.0]), Clock(1e-6)))
         assert found.verdict is not Verdict.FALSIFIED
+
+
+def test_branch_and_bound_tells_where_it_stands() -> None:
+    told: list[dict[str, float]] = []
+    graph, rows = small(1, 6), [[1.0, -1.0]]
+    own = case(rows, [0.01 - least(graph, case(rows, [0.0]))])
+    task = Task(graph, own, Clock(60.0), told=lambda numbers: told.append(dict(numbers)))
+    assert engines.get("branch-and-bound")(task).verdict is Verdict.VERIFIED
+    assert told
+    assert all(set(numbers) == {"domains", "waiting", "bound"} for numbers in told)
+    assert [numbers["domains"] for numbers in told] == sorted(n["domains"] for n in told)
+    assert all(numbers["bound"] <= 0.01 for numbers in told[:-1])

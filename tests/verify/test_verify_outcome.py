@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 import pytest
 import torch
@@ -44,3 +45,13 @@ def test_a_clock_counts_down_and_lends() -> None:
     assert gone.expired()
     assert gone.share(0.5).expired()
     assert Clock().left() == math.inf
+
+
+def test_a_clock_has_expired_at_its_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    clock = Clock(8.0)
+    now[0] = 107.5
+    assert not clock.expired()
+    now[0] = 108.0
+    assert clock.expired()

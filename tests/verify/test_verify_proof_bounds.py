@@ -20,6 +20,7 @@ from phalanx.graph.ir import Graph, Node
 from phalanx.graph.run import execute, run
 from phalanx.verify.proof import operators
 from phalanx.verify.proof.passes import Passes, net_of
+from phalanx.verify.proof.rounding import above, below
 from phalanx.verify.proof.rows import Rows, weighed
 from phalanx.verify.proof.signs import Closer
 
@@ -152,3 +153,14 @@ def test_roundings_of_large_numbers_are_charged() -> None:
     side = Passes(net_of(graph), one, one).sides["y"]
     assert side.lower[0, 0] <= 1 <= side.upper[0, 0]
     assert run(graph, torch.ones(1, 1).double())[0, 0].item() in (0.0, 1.0, 2.0)
+
+
+def test_numbers_next_to_one_another() -> None:
+    x = np.array([-1.5, -0.0, 0.0, 1.0, 1e300])
+    assert (below(x) < x).all()
+    assert (above(x) > x).all()
+    assert (above(below(x)) == x).all()
+    made = Rows.of(case([[1.0, 0.0]], [0.5]), net_of(drawn(0, (2,))))
+    assert (made.lower < -1).all()
+    assert (made.upper > 1).all()
+    assert made.offset[0] < 0.5

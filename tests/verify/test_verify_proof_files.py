@@ -14,7 +14,7 @@ import pytest
 import torch
 from proof_nets import NOBODY, ROWS, answered, asked, onnx_file, proven, query_file, small
 from safetensors.numpy import load, save
-from verify_nets import case, tent
+from verify_nets import case, double, tent
 
 from phalanx.errors import DataError, GraphError, ParameterError, RunError
 from phalanx.graph.ir import Graph
@@ -263,6 +263,41 @@ def test_tampered_bounds_do_not_hold() -> None:
         assert not holds(replace(proof, bounds=other), graph, prop)
     far = Property((replace(prop.cases[0], offset=prop.cases[0].offset - 100.0),))
     assert not holds(proof, graph, far)
+
+
+def test_bounds_of_cases_and_rows_that_there_are_not_are_named() -> None:
+    graph, prop = asked(5, 3.0)
+    net = net_of(graph)
+    bounds = proven(graph, prop).bounds
+    assert bounds is not None
+    rows = [Rows.of(own, net) for own in prop.cases]
+    assert bounds.check(net, rows) == len(prop.cases)
+    for other, why in (
+        (replace(bounds, cases=bounds.cases + 1), "of a case that there is not"),
+        (replace(bounds, cases=bounds.cases - 1), "of a case that there is not"),
+        (replace(bounds, rows=bounds.rows + 7), "of a row that there is not"),
+        (replace(bounds, own=bounds.own + 5), "by slopes that there are not"),
+        (replace(bounds, own=bounds.own[:0]), "not every case has a row"),
+    ):
+        with pytest.raises(ProofBroken, match=why):
+            other.check(net, rows)
+
+
+def test_cases_on_boxes_with_one_side_in_common_are_bounded_on_their_own() -> None:
+    """Above on the small box; on the larger one, whose upper corner is the same, it is not."""
+    graph = tent(kind=torch.float64)
+    net = net_of(graph)
+    near = replace(case([[0.0, 1.0]], [0.75]), lower=double(-0.25, -0.25))
+    far = case([[0.0, 1.0]], [0.75])
+    slopes = np.zeros((0, 4), dtype=np.float16)
+    numbers, own = np.arange(2, dtype=np.int64), np.full(2, -1, dtype=np.int64)
+    bounds = Bounds(numbers, np.zeros(2, dtype=np.int64), own, slopes)
+    both = [Rows.of(one, net) for one in (near, far)]
+    assert len({rows.key for rows in both}) == 2
+    found = bounds.lower(net, both)
+    assert found[0] > 0 > found[1]
+    with pytest.raises(ProofBroken, match="case 1"):
+        bounds.check(net, both)
 
 
 def test_witnesses_are_judged_without_tolerance() -> None:

@@ -366,3 +366,13 @@ def test_boxes_are_those_of_the_graph_before_it_is_prepared() -> None:
     graph = drawn(1, (3, 3))
     x = torch.tensor([[0.25, -0.5]], dtype=torch.float64)
     assert torch.equal(run(laid_out(graph), x), run(prepared(graph, mixed=False), x))
+
+
+def test_a_question_that_is_too_hard_has_no_answer() -> None:
+    """Whether 42 is a sum of three cubes (it is, of numbers with 17 digits)."""
+    cubes = " ".join(f"(* {n} {n} {n})" for n in ("a", "b", "c"))
+    declared = "".join(f"(declare-const {n} Int)" for n in ("a", "b", "c"))
+    found = ask(Request(f"{declared} (assert (= (+ {cubes}) 42))", milliseconds=50))
+    assert found.status is Status.NEITHER
+    assert found.why
+    assert not found.values

@@ -14,11 +14,14 @@ from verify_nets import case, double, reaches, tent
 from phalanx.errors import DataError, ModelError, NonFiniteError, ParameterError
 from phalanx.graph.ir import Graph, Node
 from phalanx.specs.property import Case, Property
+from phalanx.verify import network
 from phalanx.verify.falsify import Effort, falsified
 from phalanx.verify.network import Network, network_of, speaking_of_inputs
 from phalanx.verify.outcome import Clock
 from phalanx.verify.runtimes import GraphRuntime
 from phalanx.verify.witness import admitted, replayed
+
+SOME = Effort(starts=3, steps=12)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -87,10 +90,10 @@ def test_descents_find_corners_and_do_not_depend_on_company() -> None:
     found = falsified(network, reaches(2.0), (0,), Clock(60.0), effort=Effort(2, 10))
     assert found is not None
     assert found.x.abs().tolist() == [1.0, 1.0]
-    assert falsified(network, reaches(2.25), (0,), Clock(60.0)) is None
+    assert falsified(network, reaches(2.25), (0,), Clock(60.0), effort=SOME) is None
     many = Property((*[case([[-1, 0]], [3.0])] * 5, case([[-1, 0]], [1.75])))
-    alone = falsified(network, many, (5,), Clock(60.0), seed=3)
-    beside = falsified(network, many, tuple(range(6)), Clock(60.0), seed=3)
+    alone = falsified(network, many, (5,), Clock(60.0), effort=SOME, seed=3)
+    beside = falsified(network, many, tuple(range(6)), Clock(60.0), effort=SOME, seed=3)
     assert alone is not None
     assert beside is not None
     assert beside.case == 5
@@ -98,7 +101,7 @@ def test_descents_find_corners_and_do_not_depend_on_company() -> None:
 
 
 def test_a_case_without_rows_is_unsafe_everywhere() -> None:
-    found = falsified(network_of(tent()), Property((case([], []),)), (0,), Clock(60.0))
+    found = falsified(network_of(tent()), Property((case([], []),)), (0,), Clock(60.0), effort=SOME)
     assert found is not None
     assert found.x.tolist() == [0.0, 0.0]
 
@@ -112,7 +115,7 @@ def test_rows_that_read_inputs() -> None:
         double(1.5),
         torch.tensor([[1.0, 0.0]], dtype=torch.float64),
     )
-    found = falsified(network_of(tent()), Property((own,)), (0,), Clock(60.0))
+    found = falsified(network_of(tent()), Property((own,)), (0,), Clock(60.0), effort=SOME)
     assert found is not None
     assert found.x[0] <= -0.75
     graph = speaking_of_inputs(tent())
@@ -162,8 +165,17 @@ def test_onnxruntime_answers_what_the_graph_does(tmp_path: Path) -> None:
     x = torch.tensor([0.25, -0.5], dtype=torch.float64)
     (answer,) = network.runtime(x)
     assert answer.tolist() == [0.75, 0.25]
-    found = falsified(network, reaches(1.9), (0,), Clock(60.0))
+    found = falsified(network, reaches(1.9), (0,), Clock(60.0), effort=SOME)
     assert found is not None
     assert found.runtime == "onnxruntime"
     broken = Network(network.graph, GraphRuntime(tent()), "other")
     assert broken.runtime(x)[0].tolist() == [0.75, 0.25]
+
+
+def test_answers_do_not_depend_on_how_many_rows_fit_into_a_pass(monkeypatch) -> None:
+    found = network_of(tent())
+    x = torch.linspace(-1, 1, 14).reshape(7, 2)
+    expected = torch.stack([x.abs().sum(1), x[:, 0]], 1)
+    for size in (1, 6, 9, 1 << 20):
+        monkeypatch.setattr(network, "PASS", size)
+        assert torch.equal(found.answers(x), expected)

@@ -38,8 +38,8 @@ class Effort:
         steps: of each descent.
     """
 
-    starts: int = 3
-    steps: int = 12
+    starts: int
+    steps: int
 
 
 def falsified(
@@ -48,7 +48,7 @@ def falsified(
     numbers: tuple[int, ...],
     clock: Clock,
     *,
-    effort: Effort = Effort(),
+    effort: Effort,
     seed: int = 0,
 ) -> Witness | None:
     """A replayed counterexample of one of the cases; None: none was found in time.

@@ -58,7 +58,7 @@ def bent(node: Node, lower: Tensor, upper: Tensor) -> Bent:
 
     >>> ends = torch.tensor([[-1.0]]), torch.tensor([[3.0]])
     >>> found = bent(Node("", "relu", (), (1,)), *ends)
-    >>> found.low_slope.item(), found.high_slope.item(), round(found.high.item(), 6)
+    >>> found.low_slope.item(), found.high_slope.item(), round(found.high.item(), 4)
     (1.0, 0.75, 0.75)
     """
     return _relu(lower, upper) if node.op == "relu" else _curve(node, lower, upper)
@@ -69,8 +69,9 @@ def _relu(lower: Tensor, upper: Tensor) -> Bent:
     width = above - below
     slope = (above / width.clamp_min(torch.finfo(width.dtype).tiny)).nan_to_num(0.0, 0.0, 0.0)
     low_slope = (above > -below).to(slope.dtype)
-    # The line of the rounded slope must be above zero at the lower end, above x at the upper one.
-    high = torch.maximum(-slope * below, above - slope * above)
+    # The line of the rounded slope must be above zero at the lower end, above x at the upper one,
+    # where a product is rounded that is larger than what is left.
+    high = torch.maximum(-slope * below, above * (1 + 4 * unit(width.dtype)) - slope * above)
     open_ = ((below < 0) & (above > 0)).to(slope.dtype)
     high = open_ * (high * (1 + 8 * unit(high.dtype)) + tiny(high.dtype))
     high = high.nan_to_num(torch.inf, torch.inf, -torch.inf)

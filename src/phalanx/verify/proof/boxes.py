@@ -151,8 +151,8 @@ def parsed(found: ByBoxes, count: int) -> _Tree:
     return _Tree(inputs, places, first, second)
 
 
-Open = Callable[[int, Array, Array, Seen, int], None]
-"""Told of a leaf that is not refuted: its number, its box, what was seen and where in that."""
+Open = Callable[[int, Seen, int], None]
+"""Told of a leaf that is not refuted: its number, what was seen and where in that."""
 
 
 def replayed(net: Net, rows: Rows, found: ByBoxes, told: Open | None = None) -> int:
@@ -185,7 +185,7 @@ def replayed(net: Net, rows: Rows, found: ByBoxes, told: Open | None = None) -> 
                     f"box {now[at]} of {len(tree.inputs)}",
                     f"no row is above zero on it: the best bound is {what.best[at]:.3g}",
                 )
-            told(int(now[at]), box[0][at], box[1][at], what, at)
+            told(int(now[at]), what, at)
         left = left[tree.inputs[now[left]] != LEAF]
         halves = _halves(tree, now[left], what.lower[left], what.upper[left])
         node = np.concatenate([node, halves[0]])
@@ -220,8 +220,8 @@ def extended(net: Net, rows: Rows, found: ByBoxes, expired: Callable[[], bool]) 
     grown: dict[int, ByBoxes] = {}
     width = rows.upper - rows.lower
 
-    def more(node: int, lower: Array, upper: Array, what: Seen, at: int) -> None:
-        grown[node] = _cut(net, rows, (lower, upper), (what, at), width, expired)
+    def more(node: int, what: Seen, at: int) -> None:
+        grown[node] = _cut(net, rows, (what, at), width, expired)
 
     replayed(net, rows, found, more)
     if not grown:
@@ -240,21 +240,15 @@ def extended(net: Net, rows: Rows, found: ByBoxes, expired: Callable[[], bool]) 
     return ByBoxes(np.concatenate(inputs), np.concatenate(places))
 
 
-def _cut(  # noqa: PLR0917 - of a search
-    net: Net,
-    rows: Rows,
-    box: tuple[Array, Array],
-    first: tuple[Seen, int],
-    width: Array,
-    expired: Callable[[], bool],
+def _cut(
+    net: Net, rows: Rows, first: tuple[Seen, int], width: Array, expired: Callable[[], bool]
 ) -> ByBoxes:
     """A tree for one box that was not refuted."""
     inputs: list[int] = []
     places: list[float] = []
-    waiting: list[tuple[Array, Array, tuple[Seen, int] | None]] = [(*box, first)]
+    waiting = [first]
     while waiting:
-        lower, upper, known = waiting.pop()
-        what, at = known or (seen(net, rows, lower[None], upper[None]), 0)
+        what, at = waiting.pop()
         if what.refuted[at]:
             inputs.append(LEAF)
             continue
@@ -268,5 +262,6 @@ def _cut(  # noqa: PLR0917 - of a search
         places.append(float(middle[place]))
         top, bottom = high.copy(), low.copy()
         top[place] = bottom[place] = middle[place]
-        waiting += [(bottom, high, None), (low, top, None)]
+        for half in ((bottom, high), (low, top)):
+            waiting.append((seen(net, rows, half[0][None], half[1][None]), 0))
     return ByBoxes(np.array(inputs, dtype=np.int64), np.array(places))
