@@ -16,7 +16,7 @@ from phalanx.bounds.lipschitz import recursive
 from phalanx.bounds.lipschitz.eclipse import chain_constant, eclipse
 from phalanx.bounds.lipschitz.local import KINDS, constant, jacobian, steepest
 from phalanx.bounds.lipschitz.norms import convolution_norm, spectral_norm
-from phalanx.bounds.lipschitz.product import constants, layer_norm, pairwise
+from phalanx.bounds.lipschitz.product import constants, layer_norm, rates
 from phalanx.bounds.lipschitz.radius import certified_radius, lipschitz_radius
 from phalanx.bounds.lipschitz.recursive import products
 from phalanx.bounds.lipschitz.slopes import SLOPES
@@ -29,6 +29,7 @@ from phalanx.graph.operators import OPERATORS
 from phalanx.graph.run import run
 from phalanx.models.model import InputSpec, Model
 
+INF = float("inf")
 RANDOM = torch.Generator().manual_seed(0)
 
 
@@ -127,18 +128,35 @@ def jacobians(graph: Graph, x: Tensor) -> Tensor:
     return torch.stack([torch.autograd.functional.jacobian(one, p).flatten(1) for p in x])
 
 
+@pytest.mark.parametrize(
+    ("norm", "order", "dual"), [("l2", 2, 2), ("linf", INF, 1), ("l1", 1, INF)]
+)
 @pytest.mark.parametrize("case", GLOBAL)
-def test_a_constant_is_above_every_gradient(case):
+def test_a_constant_is_above_every_gradient(case, norm, order, dual):
     graph = network(case, 3)
     prepared = prepare(graph)
     slopes = jacobians(graph, 2 * draw(40, *graph.input.shape))
-    steepest = torch.linalg.matrix_norm(slopes, ord=2).max().item()
-    found = constants(prepared)[prepared.output]
+    steepest = torch.linalg.matrix_norm(slopes, ord=order).max().item()
+    found = constants(prepared, norm)[prepared.output]
     assert steepest <= found
-    apart = pairwise(prepared)
-    for i, j in itertools.combinations(range(3), 2):
-        assert (slopes[:, i] - slopes[:, j]).norm(dim=1).max() <= apart[i, j]
-        assert apart[i, j] <= 2**0.5 * found * 1.001
+    labels = torch.arange(3)
+    wanted = margins(labels, 3, torch.float64)
+    apart = rates(prepared, wanted.transpose(0, 1), norm).T
+    length = torch.linalg.vector_norm(wanted, ord=dual, dim=2)
+    assert (apart <= length * found * 1.001).all()
+    found_slopes = torch.einsum("bsc,ncx->nbsx", wanted, slopes)
+    assert (torch.linalg.vector_norm(found_slopes, ord=dual, dim=3).amax(0) <= apart).all()
+
+
+@pytest.mark.parametrize(("norm", "dual"), [("l2", 2), ("linf", 1), ("l1", INF)])
+def test_the_rates_of_one_layer_are_exact(norm, dual):
+    net = Net(4, (6,)).dense(3)
+    graph = prepare(net.builder.graph(net.last))
+    rows = draw(5, 1, 3)
+    exact = torch.linalg.vector_norm(rows @ graph[graph.output].tensors["weight"], ord=dual, dim=2)
+    found = rates(graph, rows, norm)
+    assert (found >= exact).all()
+    assert (found <= exact * (1 + 1e-12)).all()
 
 
 @pytest.mark.parametrize("name", sorted(SLOPES))
@@ -308,7 +326,8 @@ def small(kind: str) -> Model:
     ("kind", "by", "norm"),
     [
         ("dense", "product", "l2"), ("dense", "eclipse", "l2"), ("dense", "local", "l2"),
-        ("conv", "product", "l2"), ("conv", "local", "linf"), ("conv", "local", "l1"),
+        ("conv", "product", "l2"), ("conv", "product", "linf"), ("conv", "product", "l1"),
+        ("conv", "local", "linf"), ("conv", "local", "l1"),
         ("dense", "recurjac", "l2"), ("conv", "recurjac", "linf"),
     ],
 )  # fmt: skip
@@ -366,6 +385,6 @@ def test_a_radius_of_nan_or_of_another_norm_is_none():
     assert certified_radius(torch.ones(1, 2), torch.tensor([nan, 1.0])).item() == 0
     net, x = small("dense"), torch.rand(1, 1, 6, 6)
     with pytest.raises(ParameterError, match="l2 norm"):
-        lipschitz_radius(net, x, torch.tensor([0]), norm="linf")
+        lipschitz_radius(net, x, torch.tensor([0]), by="eclipse", norm="linf")
     with pytest.raises(ParameterError, match="largest"):
         lipschitz_radius(net, x, torch.tensor([0]), by="local", largest=nan)

@@ -132,7 +132,10 @@ def test_the_upper_line_of_a_convex_curve_is_its_chord(op: str, pairs) -> None:
 def test_an_affine_layer_on_a_ball_is_bounded_by_the_dual_norm(norm: str, dual: float) -> None:
     builder = Builder((5,))
     tensors = {"weight": draw(3, 5), "bias": draw(3)}
-    graph = builder.graph(builder.add("linear", [builder.input], tensors=tensors))
+    # Far above zero a ReLU passes everything on, and its boxes are those of the layer before it.
+    tensors["bias"] = tensors["bias"] + 20
+    hidden = builder.add("relu", [builder.add("linear", [builder.input], tensors=tensors)])
+    graph = builder.graph(hidden)
     x = draw(2, 5)
     region = Region(x - 0.3, x + 0.3, x, norm, 0.3)
     found = compute(graph, region, method="interval", rows=torch.eye(3).double().expand(2, 3, 3))

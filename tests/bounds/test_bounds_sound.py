@@ -136,7 +136,11 @@ def test_an_affine_network_is_exact() -> None:
     middle, half = (region.lower + region.upper) / 2, (region.upper - region.lower) / 2
     exact = middle @ joint.T + shift - half @ joint.abs().T
     for method in METHODS:
-        torch.testing.assert_close(compute(graph, region, method=method).lower, exact)
+        found = compute(graph, region, method=method).lower
+        if method == "op-norm":  # of the longest side of the box, as if all were as long
+            assert (found <= exact + 1e-12).all()
+        else:
+            torch.testing.assert_close(found, exact)
 
 
 class TooTight(Curve):

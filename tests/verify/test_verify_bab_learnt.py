@@ -12,7 +12,7 @@ from verify_nets import case
 from phalanx.verdicts import Verdict
 from phalanx.verify.bab import learnt as module
 from phalanx.verify.bab import relus
-from phalanx.verify.bab.ascent import Ascent, Steps
+from phalanx.verify.bab.ascent import Ascent, Climbed, Steps
 from phalanx.verify.bab.learnt import Learnt, with_fewer_signs
 from phalanx.verify.bab.splits import Domains, root
 from phalanx.verify.bab.whole import on_whole_box
@@ -95,6 +95,34 @@ def test_fewer_signs_keep_the_bound_above_zero() -> None:
     lost = smaller.signs != now.signs
     assert bool((smaller.signs[lost] == 0).all())
     assert torch.equal(lost.any(1), fewer)
+
+
+def test_the_signs_that_cost_least_are_the_ones_left_out() -> None:
+    """Chords are ``-u l / (u - l) = 3/4, 1/2, 1, 1/2`` above; a multiplier costs its reach."""
+    sides = torch.tensor([[-1.0, -1.0, -2.0, -1.0], [3.0, 1.0, 2.0, 1.0]]).double()
+    kept = torch.tensor([[1, -1, 1, -1]], dtype=torch.int8)
+    nothing = torch.zeros(1, 4)
+    closed = Domains(kept, nothing.half(), nothing.half(), torch.zeros(1, 1), torch.ones(1))
+    met, beta = torch.tensor([[-1.0, -1.0, -1.0, 1.0]]), torch.tensor([[0.0, 0.0, 0.0, 0.25]])
+    found = Climbed(torch.ones(1), nothing, beta, torch.zeros(1, 1), met, nothing, nothing)
+
+    class Patient:
+        """Believes whatever keeps the signs it is told to keep."""
+
+        def __init__(self, needed: list[int]) -> None:
+            self.needed = needed
+
+        def once(self, domains: Domains) -> Tensor:
+            return (domains.signs[:, self.needed] != 0).all(1).double() - 0.5
+
+    # What each costs: 3/4, 1/2, 1 and the multiplier's 1/4.
+    for needed, left in (([2], [0, 0, 1, 0]), ([0], [1, 0, 1, 0]), ([1], [1, -1, 1, 0])):
+        smaller, fewer = with_fewer_signs(Patient(needed), closed, found, (sides[0], sides[1]))
+        assert smaller.signs.tolist() == [left]
+        assert fewer.tolist() == [True]
+    untouched, fewer = with_fewer_signs(Patient([3]), closed, found, (sides[0], sides[1]))
+    assert torch.equal(untouched.signs, kept)
+    assert not bool(fewer.any())
 
 
 def search_of(seed: int, slack: float) -> Verdict:

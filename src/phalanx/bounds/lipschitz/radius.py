@@ -12,7 +12,7 @@ from phalanx.bounds.engine import Engine, Settings
 from phalanx.bounds.lipschitz.eclipse import eclipse
 from phalanx.bounds.lipschitz.local import FASTLIP, RECURJAC, constant
 from phalanx.bounds.lipschitz.norms import UNIT
-from phalanx.bounds.lipschitz.product import pairwise
+from phalanx.bounds.lipschitz.product import rates
 from phalanx.bounds.prepare import prepare
 from phalanx.bounds.region import Region
 from phalanx.errors import DataError, ParameterError
@@ -62,9 +62,9 @@ def lipschitz_radius(
         model: in evaluation mode.
         x: inputs ``(B, *shape)``.
         labels: the right classes ``(B,)``; a wrong answer has radius 0.
-        by: ``product`` of the layers' norms (l2); ``eclipse``, tighter, of fully connected networks
-            (l2); ``local``: Jacobians in balls around each input, of every norm; ``recurjac``: the
-            same, tighter and dearer.
+        by: ``product`` of the layers' norms; ``eclipse``, tighter, of fully connected networks (l2
+            alone); ``local``: Jacobians in balls around each input; ``recurjac``: the same, tighter
+            and dearer.
         norm: what the radius is measured in.
         largest: of the balls that ``local`` and ``recurjac`` try.
 
@@ -72,7 +72,7 @@ def lipschitz_radius(
         GraphError: an operator or a graph that has no such constant.
         ParameterError: a norm that ``by`` does not speak of. DataError: labels that are none.
     """
-    if by not in _KINDS and norm != "l2":
+    if by == "eclipse" and norm != "l2":
         raise ParameterError(
             f"the constants of {by!r} are of the l2 norm, not {norm}", repair="by='local'"
         )
@@ -87,9 +87,7 @@ def lipschitz_radius(
         # A margin is a row of length sqrt(2) of the output.
         rate = torch.full_like(gaps, 2**0.5 * eclipse(graph) * (1 + 8 * UNIT))
         return certified_radius(gaps, rate)
-    rates = pairwise(graph)
-    others = wanted.argmin(2)
-    return certified_radius(gaps, rates[labels.unsqueeze(1), others])
+    return certified_radius(gaps, rates(graph, wanted.transpose(0, 1), norm).T)
 
 
 def _local(
@@ -106,6 +104,6 @@ def _local(
         region = Region(x - eps, x + eps, x, norm, 0.0 if norm == "linf" else eps)
         engine = Engine(graph, region, Settings())
         engine.bound_all()
-        rates = constant(engine, wanted.transpose(0, 1), norm, kind).T * (1 + 1e-9)
-        best = best.maximum(certified_radius(gaps, rates).clamp_max(eps * (1 - 1e-9)))
+        steep = constant(engine, wanted.transpose(0, 1), norm, kind).T * (1 + 1e-9)
+        best = best.maximum(certified_radius(gaps, steep).clamp_max(eps * (1 - 1e-9)))
     return best
