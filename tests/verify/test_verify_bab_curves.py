@@ -16,11 +16,11 @@ from phalanx.graph.run import execute, run
 from phalanx.specs.property import Case
 from phalanx.verdicts import Verdict
 from phalanx.verify.bab import pieces
+from phalanx.verify.bab import search as module
 from phalanx.verify.bab.curves import CurveOptions, split_curves
-from phalanx.verify.bab.inputs import InputOptions
 from phalanx.verify.bab.pieces import Parts, Pieces
 from phalanx.verify.bab.search import SearchOptions, search
-from phalanx.verify.outcome import EXHAUSTED, TIMEOUT, Clock
+from phalanx.verify.outcome import EXHAUSTED, TIMEOUT, Clock, Outcome
 
 OPS = ("sigmoid", "tanh", "gelu", "sin", "leaky-relu", "relu")
 CURVES_ALONE = SearchOptions(few=0, very_few=0)
@@ -197,11 +197,17 @@ def test_the_clock_is_looked_at_in_every_pass() -> None:
     assert clock.spent() < 2.0
 
 
-@pytest.mark.parametrize("op", ["sigmoid", "relu"])
-@pytest.mark.parametrize("level", [0.05, -0.05])
-def test_what_boxes_leave_open_is_decided_by_the_search_after_them(op: str, level: float) -> None:
+@pytest.mark.parametrize(("op", "after"), [("sigmoid", "_on_curves"), ("relu", "_on_relus")])
+def test_what_boxes_leave_open_is_decided_by_the_search_after_them(
+    op: str, after: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     graph, rows = bent(3, op), [[1.0, -1.0]]
-    own = case(rows, [level - nearly_least(graph, case(rows, [0.0]))])
-    never_cut = SearchOptions(few=2, very_few=0, inputs=InputOptions(narrowest=4.0))
-    found = search(graph, own, Clock(60.0), never_cut)
-    assert found.verdict is (Verdict.VERIFIED if level > 0 else Verdict.FALSIFIED)
+    own = case(rows, [0.05 - nearly_least(graph, case(rows, [0.0]))])
+    boxes_first = SearchOptions(few=2, very_few=0)
+    left = Outcome(Verdict.UNKNOWN, EXHAUSTED, lower=-3.0)
+    monkeypatch.setattr(module, "_on_inputs", lambda *_: left)
+    assert search(graph, own, Clock(60.0), boxes_first).verdict is Verdict.VERIFIED
+    nothing = Outcome(Verdict.UNKNOWN, TIMEOUT)
+    monkeypatch.setattr(module, after, lambda *_, **__: nothing)
+    assert search(graph, own, Clock(60.0), boxes_first) is left
+    assert search(graph, own, Clock(60.0), CURVES_ALONE) is nothing

@@ -19,6 +19,7 @@ from phalanx.errors import GraphError
 from phalanx.graph.ir import Graph, Node
 from phalanx.graph.run import execute, run
 from phalanx.verify.proof import operators
+from phalanx.verify.proof.boxes import clipped
 from phalanx.verify.proof.passes import Passes, net_of
 from phalanx.verify.proof.rounding import above, below
 from phalanx.verify.proof.rows import Rows, weighed
@@ -164,3 +165,17 @@ def test_numbers_next_to_one_another() -> None:
     assert (made.lower < -1).all()
     assert (made.upper > 1).all()
     assert made.offset[0] < 0.5
+
+
+def test_a_box_is_empty_where_any_row_is_above_zero_and_clipped_where_rows_are_below() -> None:
+    lower, upper = np.zeros((3, 2)), np.ones((3, 2))
+    slopes = np.zeros((3, 2, 2))
+    slopes[:, 1, 0] = 2.0
+    constant = np.array([[1.0, -5.0], [-1.0, 0.5], [-1.0, -1.0]])
+    low, high, empty = clipped(lower, upper, slopes, constant)
+    assert empty.tolist() == [True, True, False]
+    # What is left of the third is x_0 <= 1/2, and a little more.
+    assert low.tolist() == lower.tolist()
+    assert 0.5 <= high[2, 0] < 0.5 + 1e-9
+    assert high[2, 1] == 1
+    assert high[:2].tolist() == upper[:2].tolist()

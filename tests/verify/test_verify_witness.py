@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -179,3 +180,15 @@ def test_answers_do_not_depend_on_how_many_rows_fit_into_a_pass(monkeypatch) -> 
     for size in (1, 6, 9, 1 << 20):
         monkeypatch.setattr(network, "PASS", size)
         assert torch.equal(found.answers(x), expected)
+
+
+def test_the_centre_is_looked_at_without_any_step() -> None:
+    """Unsafe around (3/4, 3/4) alone."""
+    near = [[-1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, -1.0]]
+    own = replace(
+        case(near, [1.49, -1.51, -0.76, 0.74]), lower=double(0.5, 0.5), upper=double(1.0, 1.0)
+    )
+    nothing = Effort(starts=0, steps=0)
+    found = falsified(network_of(tent()), Property((own,)), (0,), Clock(60.0), effort=nothing)
+    assert found is not None
+    assert found.x.tolist() == [0.75, 0.75]
