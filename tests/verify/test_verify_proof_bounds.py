@@ -21,7 +21,7 @@ from phalanx.graph.run import execute, run
 from phalanx.verify.proof import operators
 from phalanx.verify.proof.boxes import clipped
 from phalanx.verify.proof.passes import Passes, net_of
-from phalanx.verify.proof.rounding import above, below
+from phalanx.verify.proof.rounding import above, below, charge
 from phalanx.verify.proof.rows import Rows, weighed
 from phalanx.verify.proof.signs import Closer
 
@@ -154,6 +154,13 @@ def test_roundings_of_large_numbers_are_charged() -> None:
     side = Passes(net_of(graph), one, one).sides["y"]
     assert side.lower[0, 0] <= 1 <= side.upper[0, 0]
     assert run(graph, torch.ones(1, 1).double())[0, 0].item() in (0.0, 1.0, 2.0)
+
+
+def test_charges_cover_sums_and_are_infinite_where_the_theory_ends() -> None:
+    for terms in (0, 1, 50, 10**6):
+        k = Fraction(terms + 1, 2**53)
+        assert k / (1 - k) <= Fraction(charge(terms)) <= Fraction(102, 100) * k / (1 - k)
+    assert charge(-1) == charge(2**50) == float("inf")
 
 
 def test_numbers_next_to_one_another() -> None:
