@@ -353,11 +353,12 @@ def test_nothing_inside_a_radius_changes_the_label(kind, by, norm):
     assert (wrong == 0).all()
 
 
+@pytest.mark.parametrize("scale", [1.0, 3.0])
 @pytest.mark.parametrize("by", ["product", "eclipse", "local", "recurjac"])
-def test_the_radius_of_the_identity_is_the_distance_of_its_boundary(by):
+def test_the_radius_of_the_identity_is_the_distance_of_its_boundary(by, scale):
     """Both scores move: their difference falls by the square root of two times the step."""
     layer = nn.Linear(2, 2, bias=False)
-    layer.weight.data = torch.eye(2)
+    layer.weight.data = scale * torch.eye(2)
     net = Model(nn.Sequential(layer).eval(), InputSpec(shape=(2,)), 2)
     x = torch.tensor([[0.875, 0.25], [0.5, 0.75]])
     radii = lipschitz_radius(net, x, torch.tensor([0, 1]), by=by, largest=1.0)

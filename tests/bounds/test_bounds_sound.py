@@ -75,6 +75,17 @@ def test_tighter_is_never_looser(case: str) -> None:
         tighter(graph, around(graph, 0.3, seed), pairs)
 
 
+def test_parallel_lines_are_those_of_zonotopes_and_adaptive_ones_are_others() -> None:
+    """Fast-Lin and DeepZ relax a ReLU to the same two lines (Salman et al. 2019, section 4)."""
+    graph = Net(1, (4,)).dense(9, 2.0).add("relu").graph()
+    region = around(graph, 0.5, 1)
+    parallel, other, adaptive = (
+        compute(graph, region, method=name).lower for name in ("fast-lin", "zonotope", "crown")
+    )
+    torch.testing.assert_close(parallel, other)
+    assert float((parallel - adaptive).abs().max()) > 1e-3
+
+
 def test_optimised_layers_help() -> None:
     graph = network("relu", 2)
     region = around(graph, 0.6, 2)
