@@ -128,6 +128,18 @@ def test_the_upper_line_of_a_convex_curve_is_its_chord(op: str, pairs) -> None:
         assert torch.allclose(above(lines, end), value, rtol=1e-9)
 
 
+@pytest.mark.parametrize(("norm", "dual"), [("linf", 1.0), ("l2", 2.0), ("l1", math.inf)])
+def test_operator_norms_are_exact_for_one_layer(norm: str, dual: float) -> None:
+    builder = Builder((5,))
+    tensors = {"weight": draw(3, 5), "bias": draw(3)}
+    graph = builder.graph(builder.add("linear", [builder.input], tensors=tensors))
+    x = draw(2, 5)
+    region = Region(x - 0.3, x + 0.3, x, norm, 0.0 if norm == "linf" else 0.3)
+    found = compute(graph, region, method="op-norm", rows=torch.eye(3).double().expand(2, 3, 3))
+    length = torch.linalg.vector_norm(tensors["weight"], ord=dual, dim=1)
+    assert torch.allclose(found.lower, x @ tensors["weight"].T + tensors["bias"] - 0.3 * length)
+
+
 @pytest.mark.parametrize(("norm", "dual"), [("l2", 2.0), ("l1", math.inf)])
 def test_an_affine_layer_on_a_ball_is_bounded_by_the_dual_norm(norm: str, dual: float) -> None:
     builder = Builder((5,))
