@@ -6,6 +6,7 @@ import gzip
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -133,8 +134,17 @@ def test_networks_are_files_models_and_graphs(tmp_path: Path) -> None:
         network_of(tmp_path / "absent.onnx")
 
 
-def test_onnxruntime_answers_what_the_graph_does(tmp_path: Path) -> None:
-    pytest.importorskip("onnxruntime")
+def test_onnxruntime_answers_what_the_graph_does_on_one_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    session, threads = runtime.InferenceSession, []
+
+    def started(content: bytes, options: Any, **more: Any) -> Any:
+        threads.append((options.intra_op_num_threads, options.inter_op_num_threads))
+        return session(content, options, **more)
+
+    monkeypatch.setattr(runtime, "InferenceSession", started)
     onnx = pytest.importorskip("onnx")
     helper, numbers = onnx.helper, onnx.numpy_helper
     graph = tent()
@@ -169,6 +179,7 @@ def test_onnxruntime_answers_what_the_graph_does(tmp_path: Path) -> None:
     found = falsified(network, reaches(1.9), (0,), Clock(60.0), effort=SOME)
     assert found is not None
     assert found.runtime == "onnxruntime"
+    assert threads == [(1, 1)]
     broken = Network(network.graph, GraphRuntime(tent()), "other")
     assert broken.runtime(x)[0].tolist() == [0.75, 0.25]
 
