@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from statistics import fmean, stdev
 
 ABSENT = "–"
 """What a table shows for a number that was not computed. It is not zero."""
@@ -41,6 +42,18 @@ def percent(rate: float | None, digits: int = 1) -> str:
     if rate is None:
         return ABSENT
     return _quantised(Decimal(repr(float(rate))) * 100, digits, ROUND_FLOOR)
+
+
+def percent_of_runs(rates: Sequence[float]) -> str:
+    """Their mean in percent, cut, with the standard deviation where there are several runs.
+
+    >>> percent_of_runs([0.5, 0.25]), percent_of_runs([]), percent_of_runs([0.57])
+    ('37.5±17.7', '', '57.0')
+    """
+    if not rates:
+        return ""
+    mean = percent(fmean(rates))
+    return mean if len(rates) == 1 else f"{mean}±{100 * stdev(rates):.1f}"
 
 
 def percent_interval(low: float, high: float, digits: int = 1) -> str:

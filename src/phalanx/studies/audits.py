@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
 from phalanx.reporting.audit import NOTE
-from phalanx.reporting.formatting import count, cut
+from phalanx.reporting.formatting import count, percent_of_runs
 from phalanx.reporting.table import Cell, Table
 from phalanx.runs.manifest import FILE_NAME
 from phalanx.runs.store import RunStore
@@ -110,8 +110,8 @@ def audit_table(setting: Setting, rows: list[AuditRow]) -> Table:
             (
                 Cell(row.method),
                 Cell(str(row.trained.get("epochs", ""))),
-                *(Cell(_mean(row.values(figure))) for figure in FIGURES),
-                Cell(_mean(row.transfer)),
+                *(Cell(percent_of_runs(row.values(figure))) for figure in FIGURES),
+                Cell(percent_of_runs(row.transfer)),
                 Cell(str(len(row.alarms))),
             )
             for row in rows
@@ -122,15 +122,3 @@ def audit_table(setting: Setting, rows: list[AuditRow]) -> Table:
             " attacks on one member that mislead another. Alarms: signs that gradients mislead."
         ),
     )
-
-
-def _mean(values: list[float]) -> str:
-    """Percent, rounded down, with the standard deviation where there are several.
-
-    >>> _mean([0.5, 0.25]), _mean([]), _mean([0.3333])
-    ('37.5±17.7', '', '33.3')
-    """
-    if not values:
-        return ""
-    mean = cut(100 * fmean(values), 1)
-    return mean if len(values) == 1 else f"{mean}±{100 * stdev(values):.1f}"

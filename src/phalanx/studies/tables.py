@@ -6,7 +6,14 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any
 
-from phalanx.reporting.formatting import count, cut, percent, signed, signed_interval
+from phalanx.reporting.formatting import (
+    count,
+    cut,
+    percent,
+    percent_of_runs,
+    signed,
+    signed_interval,
+)
 from phalanx.reporting.table import Cell, Table
 from phalanx.runs.query import radius_key
 from phalanx.studies.results import Envelope, Row
@@ -51,23 +58,23 @@ def _accuracy_row(row: Row, radii: Sequence[float]) -> tuple[Cell, ...]:
     curve = row.published
     acr = [summary.average_certified_radius or 0.0 for summary in row.summaries]
     cited = "" if curve is None or curve.acr is None else f"{curve.acr:.3f}"
-    cells = [Cell(_mean(acr, 3), cited)]
+    cells = [Cell(_mean(acr), cited)]
     for radius in radii:
-        values = [100 * summary.at(radius).value for summary in row.summaries]
+        rates = [summary.at(radius).value for summary in row.summaries]
         known = None if curve is None else curve.certified.get(radius)
-        cells.append(Cell(_mean(values, 1), "" if known is None else percent(known)))
+        cells.append(Cell(percent_of_runs(rates), "" if known is None else percent(known)))
     epochs = str(row.trained.get("epochs", ""))
     return (Cell(row.title, "published" if curve else ""), Cell(epochs), *cells)
 
 
-def _mean(values: Sequence[float], digits: int) -> str:
-    """The mean, rounded down, with the standard deviation where there are several.
+def _mean(values: Sequence[float]) -> str:
+    """The mean, cut to three digits, with the standard deviation where there are several.
 
-    >>> _mean([1.0, 3.0], 1), _mean([0.99999], 3)
-    ('2.0±1.4', '0.999')
+    >>> _mean([1.0, 3.0]), _mean([0.99999])
+    ('2.000±1.414', '0.999')
     """
-    mean = cut(fmean(values), digits)
-    return mean if len(values) == 1 else f"{mean}±{stdev(values):.{digits}f}"
+    mean = cut(fmean(values))
+    return mean if len(values) == 1 else f"{mean}±{stdev(values):.3f}"
 
 
 def _differences(setting: Setting, sigma: float, found: Sequence[Row]) -> Table:
@@ -127,7 +134,7 @@ def _mean_of(values: Sequence[Any]) -> str:
     ('0.250', '1.000', '')
     """
     numbers = [value["tight"] if isinstance(value, Mapping) else value for value in values]
-    return "" if None in numbers else _mean(numbers, 3)
+    return "" if None in numbers else _mean(numbers)
 
 
 def _envelopes(setting: Setting, found: Sequence[Envelope]) -> Table:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from phalanx.reporting.formatting import cut
+from phalanx.reporting.formatting import cut, percent
 from phalanx.reporting.published.deterministic import SOURCE, PublishedCell
 from phalanx.reporting.table import Cell, Table
 from phalanx.studies.grids.results import Best, Figure, best_of_kinds, published
@@ -185,7 +185,7 @@ def _best(setting: GridSetting, found: Sequence[Best]) -> Table:
 
 
 def _percent(value: float | None) -> str:
-    return "" if value is None else cut(100 * value, 1)
+    return "" if value is None else percent(value)
 
 
 def _times(value: float | None) -> float | None:
