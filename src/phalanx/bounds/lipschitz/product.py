@@ -55,7 +55,7 @@ def constants(graph: Graph, norm: str = "l2") -> dict[str, float]:
             copies = ((math.prod(node.shape) / math.prod(size), part) for size, part in parts)
             found[node.name] = sum(n ** REPEATED[norm] * part for n, part in copies) * ROOM
         elif node.op == "concat":
-            side_by_side = {"l2": math.hypot(*before), "l1": sum(before), "linf": max(before)}
+            side_by_side = {"l2": math.hypot(*before), "l1": math.fsum(before), "linf": max(before)}
             found[node.name] = side_by_side[norm] * ROOM
         else:
             found[node.name] = before[0] * layer_norm(node, norm) * ROOM
@@ -133,10 +133,11 @@ def rates(graph: Graph, rows: Tensor, norm: str = "l2") -> Tensor:
     Raises:
         GraphError: see `constants`.
     """
-    found, last, own, read = constants(graph, norm), graph[graph.output], rows.double(), ""
+    found, last, own = constants(graph, norm), graph[graph.output], rows.double()
+    read = last.name
     if last.op == "linear" and len(last.shape) == 1:
         weight, read = last.tensors["weight"].double(), last.inputs[0]
         own = (own @ weight).abs() + gamma(len(weight) + 2) * (own.abs() @ weight.abs())
     own = own.flatten(2)
     length = torch.linalg.vector_norm(own, ord=DUAL[norm], dim=2)
-    return outward(length, own.shape[2] + 2) * found[read or last.name] * ROOM
+    return outward(length, own.shape[2] + 2) * found[read] * ROOM

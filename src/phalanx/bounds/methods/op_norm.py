@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from phalanx.bounds.engine import Settings
 from phalanx.bounds.lipschitz.product import rates
+from phalanx.bounds.methods.interval import interval
 from phalanx.bounds.problem import Problem, methods
 from phalanx.errors import GraphError
 from phalanx.graph.run import run
@@ -20,14 +20,11 @@ def op_norm(problem: Problem) -> Tensor:
     cheaper, and little is looser. Where a layer has none, interval bounds are all there is.
     """
     graph, region = problem.graph, problem.region
-    engine = problem.engine(Settings())
     try:
         steep = rates(graph, problem.rows, region.norm)
     except GraphError:
-        engine.bound_all()
-        return problem.by_boxes(engine)
-    centre = region.centre
-    reach: Tensor | float = region.eps
+        return interval(problem)
+    centre, reach = region.centre, torch.as_tensor(region.eps)
     if region.norm == "linf":
         centre = (region.lower + region.upper) / 2
         reach = torch.maximum(region.upper - centre, centre - region.lower).flatten(1).amax(1)
