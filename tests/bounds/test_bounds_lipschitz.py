@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import random
 from dataclasses import replace
+from fractions import Fraction
 
 import pytest
 import torch
@@ -191,6 +193,24 @@ def test_eclipse_of_one_layer_and_of_zero():
     assert chain_constant([torch.zeros(4, 5), draw(2, 4)]) < 1e-6
     with pytest.raises(GraphError, match="fully connected"):
         eclipse(prepare(network("conv")))
+
+
+def closed_form(layers: list[list[int]]) -> Fraction:
+    """The square of `chain_constant` for diagonal weights, in rational numbers."""
+    x = [Fraction(1)] * len(layers[0])
+    for layer in layers:
+        m = [w * w / one for w, one in zip(layer, x, strict=True)]
+        scale = 2 / max(m)
+        x = [scale - (scale / 2) ** 2 * own for own in m]
+    return max(m)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_eclipse_is_not_below_its_closed_form_by_roundings(seed):
+    draws = random.Random(seed)
+    layers = [[draws.randint(1, 64) for _ in range(3)] for _ in range(2 + seed % 4)]
+    found = chain_constant([torch.diag(torch.tensor(layer).double()) for layer in layers])
+    assert 1 <= Fraction(found) ** 2 / closed_form(layers) < 1 + 1e-9
 
 
 LOCAL = ["relu", "leaky-relu falling", "sigmoid", "gelu", "exp", "square", "conv", "add", "sub"]

@@ -115,6 +115,22 @@ def test_multipliers_of_the_wrong_sign_are_noticed(monkeypatch: pytest.MonkeyPat
         sampled("tanh", 0)
 
 
+@pytest.mark.parametrize(("beyond", "empty"), [(1e-3, False), (1.0, True)])
+def test_sides_that_cross_by_roundings_of_large_numbers_are_not_empty(
+    beyond: float, empty: bool
+) -> None:
+    net = bent(1, "leaky-relu", (2,))
+    nodes = [replace(one, tensors={k: t * 1e8 for k, t in one.tensors.items()}) for one in net]
+    whole = Pieces(
+        prepare(Graph(tuple(nodes), net.output).to(torch.float64)), case([[1.0, -1.0]], [0.0]), None
+    )
+    root = whole.root()
+    assert float(root.upper.max()) > 1e7
+    past = Parts(root.upper + beyond, root.upper + beyond, root.bound)
+    found = whole.bounded(past, 0, 0.1)
+    assert bool(torch.isposinf(found.least).all()) is empty
+
+
 def test_multipliers_make_bounds_better() -> None:
     graph = prepare(bent(1, "tanh").to(torch.float64))
     whole = Pieces(graph, case([[1.0, -1.0]], [0.0]), None)
