@@ -16,7 +16,7 @@ from phalanx.studies.grids.grid import (
     load_grid,
     part_of,
 )
-from phalanx.studies.grids.results import grid_figures
+from phalanx.studies.grids.results import grid_figures, published
 from phalanx.studies.grids.steps import GridSetting, entries, grid_steps, recipe_changes
 from phalanx.studies.grids.tables import grid_tables
 from phalanx.studies.undertakings import of_grid
@@ -135,6 +135,21 @@ def test_the_benchmark_has_the_published_sizes_and_figures(grid, pixels):
                     for name in method.published
                 ]
                 assert None not in found
+
+
+def test_a_published_figure_stands_beside_its_own_radius_alone(grid, tmp_path):
+    setting = GridSetting(grid, grid.scales["full"], tmp_path)
+    beside = [
+        (entry, known)
+        for entry in entries(setting)
+        if (known := published(setting, entry, grid.methods[entry.method].published))
+    ]
+    assert all(e.eps is None or abs(e.eps - known.eps) < 1e-9 for e, known in beside)
+    # Every network that was certified elsewhere at the radius of one of ours stands beside it.
+    for name, training in grid.trainings.items():
+        radii = {e.eps for e, _ in beside if e.training == name}
+        asked = set(training.at.get("linf", ()))
+        assert not training.published or len(radii & asked) == 1
 
 
 def test_the_same_computation_is_run_once(tmp_path):

@@ -89,14 +89,20 @@ def _figure(setting: GridSetting, entry: Entry, run: RunStore) -> Figure:
 
 
 def published(setting: GridSetting, entry: Entry, methods: Sequence[str]) -> PublishedCell | None:
-    """The literature's figures for an entry, under the first of these names that has any."""
+    """The literature's figures for an entry, under the first of these names that has any.
+
+    A network of theirs was certified at the one radius that it was trained for.
+    """
     grid = setting.grid
     network = grid.networks[entry.network].published
     training = grid.trainings[entry.training].published
     if entry.norm != "linf":
         return None
     found = (cell(grid.data, network, training, method) for method in methods)
-    return next((one for one in found if one is not None), None)
+    known = next((one for one in found if one is not None), None)
+    if known is None or entry.eps is None or math.isclose(entry.eps, known.eps):
+        return known
+    return None
 
 
 @dataclass(frozen=True)

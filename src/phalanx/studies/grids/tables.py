@@ -147,7 +147,7 @@ def _radii(setting: GridSetting, where: str, found: Sequence[Figure]) -> Table:
         found,
         (
             ("", lambda one: cut(one.radius or 0.0, 4), lambda p: p.radius),
-            ("s", lambda one: f"{one.seconds:.3g}", lambda p: None),
+            ("s", lambda one: f"{one.seconds:.3g}", lambda p: p.radius_seconds),
         ),
     )
     return Table(
