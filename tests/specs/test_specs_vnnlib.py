@@ -304,3 +304,65 @@ def test_all_benchmark_files_are_read(shared: Path) -> None:
         assert query.version == "1.0"
     assert len(files) > 150
     assert sorted(seconds)[len(seconds) // 2] < 0.3
+
+
+ONE = "(declare-const X_0 Real)(declare-const Y_0 Real)(declare-const Y_1 Real)\n"
+
+
+def exactly(text: str, x: float, y: tuple[float, float]) -> bool:
+    (case,) = parse(ONE + text).property.cases
+    one = [torch.tensor(part, dtype=torch.float64) for part in ([x], y)]
+    return case.holds_exactly(*one)
+
+
+@pytest.mark.parametrize(
+    ("text", "y", "unsafe"),
+    [
+        ("(<= (+ Y_0 (* 1e16 Y_1)) 1e16)", (0.5, 1.0), False),  # 1e16 + .5 rounds to 1e16
+        ("(>= Y_0 1.00000000000000001)", (1.0, 0.0), False),
+        ("(>= Y_0 0.99999999999999999)", (1.0, 0.0), True),
+        ("(<= Y_0 0.1)", (0.1, 0.0), False),  # the float64 of .1 lies above .1
+        ("(<= (* 0.1 Y_0) (* 0.3 Y_1))", (3.0, 1.0), True),  # .1 * 3 is .3
+        ("(<= (* 0.1 Y_0) (* 0.3 Y_1))", (3.0000000000000004, 1.0), False),
+    ],
+)
+def test_rows_are_what_the_file_says_to_the_last_digit(text, y, unsafe):
+    box = "(assert (>= X_0 0))(assert (<= X_0 1))"
+    assert exactly(f"{box}(assert {text})", 0.5, y) is unsafe
+
+
+@pytest.mark.parametrize(
+    ("sides", "x", "inside"),
+    [
+        ("(>= X_0 0.1) (<= X_0 0.1)", 0.1, True),  # printed as 0.1
+        ("(>= X_0 0.10000000000000000001) (<= X_0 1)", 0.1, False),
+        ("(>= X_0 0) (<= X_0 0.10000000000000000001)", 0.1, True),
+        ("(>= X_0 0) (<= X_0 0.09999999999999999999)", 0.1, False),
+    ],
+)
+def test_an_input_is_in_the_box_as_it_is_printed(sides, x, inside):
+    text = f"(assert (and {sides} (>= Y_0 0)))"
+    assert exactly(text, x, (1.0, 0.0)) is inside
+
+
+def test_offsets_are_rounded_to_the_side_of_more_counterexamples():
+    for word in ("0.1", "0.3", "1.00000000000000001", "-0.7", "2.5"):
+        for relation, sign in (("<=", -1), (">=", 1)):
+            text = f"(assert (>= X_0 0))(assert (<= X_0 1))(assert ({relation} Y_0 {word}))"
+            (case,) = parse(ONE + text).property.cases
+            assert Fraction(case.offset.item()) <= sign * Fraction(word)
+
+
+def test_a_box_that_is_empty_by_less_than_float64_can_say_is_refused():
+    sides = "(assert (>= X_0 1.00000000000000001))(assert (<= X_0 1))(assert (>= Y_0 0))"
+    with pytest.raises(QueryError, match="empty set"):
+        parse(ONE + sides)
+
+
+def test_coefficients_that_float64_cannot_hold_are_multiplied_or_refused():
+    box = "(assert (>= X_0 0))(assert (<= X_0 1))"
+    (case,) = parse(f"{ONE}{box}(assert (<= (* 0.1 Y_0) 0.3))").property.cases
+    assert (case.outputs[0, 0].item(), case.offset.item()) == (1.0, -3.0)
+    long = "(assert (<= (+ (* 0.1234567890123456789 Y_0) Y_1) 0))"
+    with pytest.raises(QueryError, match="cannot hold"):
+        parse(ONE + box + long)

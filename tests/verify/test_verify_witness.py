@@ -174,8 +174,7 @@ def test_onnxruntime_answers_what_the_graph_does_on_one_thread(
     network = network_of(path)
     assert network.runtime.name == "onnxruntime"
     x = torch.tensor([0.25, -0.5], dtype=torch.float64)
-    (answer,) = network.runtime(x)
-    assert answer.tolist() == [0.75, 0.25]
+    assert [answer.tolist() for answer in network.runtime(x)] == [[0.75, 0.25]] * 2
     found = falsified(network, reaches(1.9), (0,), Clock(60.0), effort=SOME)
     assert found is not None
     assert found.runtime == "onnxruntime"
@@ -203,3 +202,24 @@ def test_the_centre_is_looked_at_without_any_step() -> None:
     found = falsified(network_of(tent()), Property((own,)), (0,), Clock(60.0), effort=nothing)
     assert found is not None
     assert found.x.tolist() == [0.75, 0.75]
+
+
+def test_what_single_precision_alone_finds_is_no_counterexample(tmp_path) -> None:
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    helper = onnx.helper
+    size, large = onnx.TensorProto.FLOAT, np.full(1, 2.0**25, np.float32)
+    body = helper.make_graph(
+        [helper.make_node("Add", ["x", "large"], ["up"]),
+         helper.make_node("Sub", ["up", "large"], ["y"])],
+        "lost",
+        [helper.make_tensor_value_info("x", size, [1, 1])],
+        [helper.make_tensor_value_info("y", size, [1, 1])],
+        [onnx.numpy_helper.from_array(large, "large")],
+    )  # fmt: skip
+    model = helper.make_model(body, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    (tmp_path / "lost.onnx").write_bytes(model.SerializeToString())
+    lost, one = network_of(tmp_path / "lost.onnx"), double(1.0)
+    assert [y.item() for y in lost.runtime(one)] == [0.0, 1.0]
+    small = Property((Case(0.5 * one, one, one[None], -0.25 * one),))  # y <= .25
+    assert replayed(lost, small, 0, one[None]) is None

@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
 
 import torch
 from torch import Tensor
 
 from phalanx.errors import DataError
+
+
+@dataclass(frozen=True)
+class Exact:
+    """Numbers of a case that float64 cannot hold, by their place.
+
+    Attributes:
+        lower, upper: sides whose shortest decimal form is another number.
+        offset: of rows; in the case they are rounded down, which makes more of the rows unsafe.
+    """
+
+    lower: Mapping[int, Fraction] = field(default_factory=dict)
+    upper: Mapping[int, Fraction] = field(default_factory=dict)
+    offset: Mapping[int, Fraction] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +40,7 @@ class Case:
         inputs: coefficients of its inputs, ``(J, n)``, or None where no row reads them.
         offset: ``(J,)``.
         strict: rows that must be below zero, not at it: bool ``(J,)``, or None where none must.
+        exact: what these numbers were before they were rounded.
 
     Raises:
         DataError: NaN, an infinite side of the box, an empty box, or shapes that do not fit.
@@ -35,6 +52,7 @@ class Case:
     offset: Tensor
     inputs: Tensor | None = None
     strict: Tensor | None = None
+    exact: Exact = Exact()
 
     def __post_init__(self) -> None:
         rows, n = len(self.offset), self.lower.numel()
@@ -78,8 +96,8 @@ class Case:
     def holds(self, x: Tensor, y: Tensor) -> Tensor:
         """Whether inputs ``(B, n)`` with outputs ``(B, m)`` are unsafe in this way: bool ``(B,)``.
 
-        Exactly: no tolerance, on the box or on the rows. NaN is never unsafe here; whoever runs
-        the network reports it as an error.
+        No tolerance, but rows are added up in float64: see `holds_exactly`. NaN is never unsafe
+        here; whoever runs the network reports it as an error.
         """
         flat = x.flatten(1).double()
         inside = ((flat >= self.lower) & (flat <= self.upper)).all(1)
@@ -90,6 +108,44 @@ class Case:
             else torch.where(self.strict, values < 0, values <= 0)
         )
         return inside & held.all(1)
+
+    def holds_exactly(self, x: Tensor, y: Tensor) -> bool:
+        """Whether one input ``(n,)``, as it is printed, is unsafe with outputs ``(m,)``.
+
+        Nothing is rounded: the numbers are those of the file, the outputs are what they are, and
+        the input is the shortest decimal number that is read as it.
+
+        >>> row = torch.tensor([[1.0, 1e16, -1e16]], dtype=torch.float64)
+        >>> zero = torch.zeros(1, dtype=torch.float64)
+        >>> case, y = Case(zero, zero, row, zero), torch.tensor([0.5, 1.0, 1.0]).double()
+        >>> bool(case.holds(zero[None], y[None])), case.holds_exactly(zero, y)
+        (True, False)
+        """
+        x = x.double()
+        inside = bool(((x >= self.lower) & (x <= self.upper)).all())
+        inside = inside and all(_printed(x[i]) >= side for i, side in self.exact.lower.items())
+        inside = inside and all(_printed(x[i]) <= side for i, side in self.exact.upper.items())
+        if not inside or not bool(torch.isfinite(y).all()):
+            return False
+        strict = [False] * len(self.offset) if self.strict is None else self.strict.tolist()
+        rows = zip(self._rows_exactly(x, y.double()), strict, strict=True)
+        return all(value < 0 or (value == 0 and not above) for value, above in rows)
+
+    def _rows_exactly(self, x: Tensor, y: Tensor) -> Iterator[Fraction]:
+        """The rows at one input and its outputs."""
+        for row, offset in enumerate(self.offset.tolist()):
+            total = self.exact.offset.get(row, Fraction(offset))
+            for at in self.outputs[row].nonzero().flatten().tolist():
+                total += Fraction(self.outputs[row, at].item()) * Fraction(y[at].item())
+            if self.inputs is not None:
+                for at in self.inputs[row].nonzero().flatten().tolist():
+                    total += Fraction(self.inputs[row, at].item()) * _printed(x[at])
+            yield total
+
+
+def _printed(number: Tensor) -> Fraction:
+    """The shortest decimal number that is read as this one."""
+    return Fraction(repr(number.item()))
 
 
 def _finite(tensor: Tensor) -> bool:

@@ -66,7 +66,7 @@ class ModuleRuntime:
 
 
 class OnnxRuntime:
-    """onnxruntime on one thread of the CPU, started when it is first asked.
+    """onnxruntime on one thread of the CPU, started when it is first asked; the graph in float64.
 
     Args:
         content: of the ONNX file, unfolded.
@@ -88,10 +88,11 @@ class OnnxRuntime:
             )
         self._content, self._graph, self._source = content, graph, name
         self._session: Any = None
+        self._wide: Graph | None = None
         self.dtype = type_of(graph)
 
     def __call__(self, x: Tensor) -> list[Tensor]:
-        """As the file has it.
+        """As the file has it, and in float64: single precision alone may find what is not there.
 
         Raises:
             ModelError: onnxruntime does not take the file.
@@ -103,7 +104,10 @@ class OnnxRuntime:
             raise ModelError(f"{self._source} reads {entry.type} of shape {entry.shape}")
         given = x.to(TYPES[entry.type]).reshape(shape).numpy()
         (answer,) = session.run([session.get_outputs()[0].name], {entry.name: given})
-        return [torch.from_numpy(answer).flatten().double()]
+        self._wide = self._wide or self._graph.to(torch.float64)
+        with torch.no_grad():
+            wide = run(self._wide, x.double().reshape(1, *self._graph.input.shape)).flatten()
+        return [torch.from_numpy(answer).flatten().double(), wide]
 
     def _started(self) -> Any:
         if self._session is None:

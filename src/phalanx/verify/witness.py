@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -68,17 +67,6 @@ def replayed(network: Network, prop: Property, case: int, points: Tensor) -> Wit
                     f"{network.name} answers an input of the box with NaN or infinity",
                     why="such an answer is neither safe nor unsafe",
                 )
-        if all(bool(own.holds(x[None], y[None])) for y in answers):
+        if all(own.holds_exactly(x, y) for y in answers):
             return Witness(x, answers[0], case, network.runtime.name)
-    return None
-
-
-def first_witness(
-    network: Network, prop: Property, found: Sequence[tuple[int, Tensor]]
-) -> Witness | None:
-    """The first witness among points of cases."""
-    for case, points in found:
-        witness = replayed(network, prop, case, points)
-        if witness is not None:
-            return witness
     return None

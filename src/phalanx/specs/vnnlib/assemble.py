@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from itertools import accumulate
+from operator import gt
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from phalanx.errors import QueryError
-from phalanx.specs.property import Case, Property
+from phalanx.specs.property import Case, Exact, Property
 from phalanx.specs.vnnlib.formula import Conjunction, Row, Side
 
 Namer = Callable[[int], str]
@@ -21,16 +24,50 @@ MOST_NUMBERS = 1 << 28
 """Sides of boxes and coefficients of one property."""
 
 
+class _Box(NamedTuple):
+    """Sides, and those of them that are other numbers than they look."""
+
+    lower: list[float]
+    upper: list[float]
+    low: dict[int, Fraction]
+    high: dict[int, Fraction]
+
+    def cut(self, conjunction: Conjunction) -> _Box:
+        """With the sides of a conjunction too."""
+        box = _Box([*self.lower], [*self.upper], {**self.low}, {**self.high})
+        for at, above, value, exact in (a for a in conjunction if isinstance(a, Side)):
+            sides, places, nearer = (
+                (box.upper, box.high, min) if above else (box.lower, box.low, max)
+            )
+            sides[at] = nearer(sides[at], value)
+            if exact is not None:
+                places[at] = nearer(places.get(at, exact), exact)
+        return box
+
+    def empty_at(self) -> int | None:
+        """An input that no number is allowed for."""
+        near = (i for i, low in enumerate(self.lower) if low >= self.upper[i])
+        return next((i for i in near if gt(*self.exactly(i))), None)
+
+    def exactly(self, at: int) -> tuple[float | Fraction, float | Fraction]:
+        """The sides of an input."""
+        if at not in self.low and at not in self.high:
+            return self.lower[at], self.upper[at]
+        sides = (self.low, self.lower), (self.high, self.upper)
+        low, high = (exact.get(at, Fraction(repr(near[at]))) for exact, near in sides)
+        return low, high
+
+
 @dataclass
 class _Draft:
     """Cases as lists, of which tensors are made all at once.
 
     Attributes:
-        boxes: lower and upper sides.
+        boxes: of the inputs.
         cases: number of the box, and rows.
     """
 
-    boxes: list[tuple[list[float], list[float]]] = field(default_factory=list)
+    boxes: list[_Box] = field(default_factory=list)
     cases: list[tuple[int, list[Row]]] = field(default_factory=list)
 
 
@@ -52,21 +89,21 @@ def assemble(
             that are not constrained, or too many numbers.
     """
     draft, empty, numbers = _Draft(), "", 0
-    sides = _box(common, ([-math.inf] * sizes[0], [math.inf] * sizes[0]))
+    sides = _Box([-math.inf] * sizes[0], [math.inf] * sizes[0], {}, {}).cut(common)
     always = _rows(common)
     shared: int | None = None
     for number, extra in enumerate(extras):
         own = any(isinstance(atom, Side) for atom in extra)
-        lower, upper = _box(extra, sides) if own else sides
+        box = sides.cut(extra) if own else sides
         if own or shared is None:
             where = f" in case {number}" if number else ""
-            _check_bounded(lower, upper, source, where, namer)
-            wrong = next((i for i in range(sizes[0]) if lower[i] > upper[i]), None)
+            _check_bounded(box.lower, box.upper, source, where, namer)
+            wrong = box.empty_at()
             if wrong is not None:
-                between = f"between {lower[wrong]!r} and {upper[wrong]!r}"
-                empty = f"{source}: {namer(wrong)} must lie {between}"
+                low, high = (str(side) for side in box.exactly(wrong))
+                empty = f"{source}: {namer(wrong)} must lie between {low} and {high}"
                 continue
-            draft.boxes.append((lower, upper))
+            draft.boxes.append(box)
             numbers += 2 * sizes[0]
         at = len(draft.boxes) - 1
         if not own:
@@ -102,22 +139,9 @@ def _rows(conjunction: Conjunction) -> list[Row]:
     return [atom for atom in conjunction if isinstance(atom, Row)]
 
 
-def _box(
-    conjunction: Conjunction, sides: tuple[list[float], list[float]]
-) -> tuple[list[float], list[float]]:
-    """The sides, cut with those of a conjunction."""
-    lower, upper = list(sides[0]), list(sides[1])
-    for atom in conjunction:
-        if isinstance(atom, Side):
-            if atom.above:
-                upper[atom.at] = min(upper[atom.at], atom.value)
-            else:
-                lower[atom.at] = max(lower[atom.at], atom.value)
-    return lower, upper
-
-
 def _built(draft: _Draft, sizes: tuple[int, int]) -> Iterator[Case]:
-    boxes = torch.tensor(draft.boxes, dtype=torch.float64).unbind()
+    sides = [(box.lower, box.upper) for box in draft.boxes]
+    boxes = torch.tensor(sides, dtype=torch.float64).unbind()
     rows = [row for _, own in draft.cases for row in own]
     outputs, inputs = _dense([r.outputs for r in rows], sizes[1]), None
     if any(row.inputs for row in rows):
@@ -131,7 +155,9 @@ def _built(draft: _Draft, sizes: tuple[int, int]) -> Iterator[Case]:
         strict = torch.tensor([row.strict for row in own]) if any(r.strict for r in own) else None
         lower, upper = boxes[box].unbind()
         own_inputs = inputs[at] if inputs is not None and mixed else None
-        yield Case(lower, upper, outputs[at], offset[at], own_inputs, strict)
+        offsets = {i: row.exact for i, row in enumerate(own) if row.exact is not None}
+        exact = Exact(draft.boxes[box].low, draft.boxes[box].high, offsets)
+        yield Case(lower, upper, outputs[at], offset[at], own_inputs, strict, exact)
 
 
 def _dense(rows: Sequence[tuple[tuple[int, float], ...]], width: int) -> Tensor:

@@ -2,34 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from fractions import Fraction
 from itertools import product
-from math import prod
+from math import gcd, inf, lcm, nextafter, prod
 from typing import NamedTuple
 
 from phalanx.specs.vnnlib.terms import NUMBER, Linear, Terms
 from phalanx.specs.vnnlib.tokens import Form, Script
 
+Factors = Mapping[int, Fraction]
+"""Coefficients by what they multiply."""
+
 MOST_CASES = 1 << 17
 
 
 class Side(NamedTuple):
-    """``X_at <= value``, or ``>=`` where ``above`` is false."""
+    """``X_at <= value``, or ``>=`` where ``above`` is false.
+
+    Attributes:
+        exact: the number, where the shortest decimal form of ``value`` is another one.
+    """
 
     at: int
     above: bool
     value: float
+    exact: Fraction | None = None
 
 
 class Row(NamedTuple):
-    """``sum outputs Y + sum inputs X + offset <= 0``, or ``< 0`` where it is strict."""
+    """``sum outputs Y + sum inputs X + offset <= 0``, or ``< 0`` where it is strict.
+
+    Attributes:
+        exact: the offset, where ``offset`` lies below it.
+    """
 
     outputs: tuple[tuple[int, float], ...]
     inputs: tuple[tuple[int, float], ...]
     offset: float
     strict: bool = False
+    exact: Fraction | None = None
 
 
 Atom = Side | Row
@@ -134,13 +148,10 @@ class Formulas:
             return None
         is_input, index = found
         sign = 1.0 if relation == "<=" else -1.0
-        number = _plain(right)
-        if number is not None:
-            if is_input:
-                return Side(index, relation == "<=", number)
-            return Row(((index, sign),), (), -sign * number)
         other = self.terms.lookup(right)
-        if is_input or other is None or other[0] or other[1] == index:
+        if other is None:
+            return _of_number(right, index, sign, is_input=is_input)
+        if is_input or other[0] or other[1] == index:
             return None
         return Row(((index, sign), (other[1], -sign)), (), 0.0)
 
@@ -150,21 +161,73 @@ class Formulas:
         outputs = {j: c for j, c in term.outputs.items() if c}
         if not inputs and not outputs:
             raise self.script.wrong(form, "a comparison in which no variable is left")
-        rounded = self.terms.rounded
         atoms: Conjunction = []
         if len(inputs) == 1 and not outputs:
             ((index, factor),) = inputs.items()
-            side = Side(index, factor > 0, rounded(-term.constant / factor, form))
+            side = self._side(index, -term.constant / factor, form, above=factor > 0)
             if not strict:
                 return [side]
             atoms.append(side)
-        row = Row(
-            tuple((j, rounded(c, form)) for j, c in outputs.items()),
-            tuple((i, rounded(c, form)) for i, c in inputs.items()),
-            rounded(term.constant, form),
+        return [*atoms, self._row(outputs, inputs, term.constant, form, strict=strict)]
+
+    def _side(self, index: int, value: Fraction, form: Form, *, above: bool) -> Side:
+        nearest = self.terms.rounded(value, form)
+        return Side(index, above, nearest, None if Fraction(repr(nearest)) == value else value)
+
+    def _row(
+        self, outputs: Factors, inputs: Factors, constant: Fraction, form: Form, *, strict: bool
+    ) -> Row:
+        """Coefficients as they are: where float64 cannot hold them, the row is multiplied."""
+        scale = _scale([*outputs.values(), *inputs.values()])
+        if scale is None:
+            raise self.script.wrong(
+                form, "coefficients that float64 cannot hold", why="no row is rounded"
+            )
+        rounded, exact = self.terms.rounded, constant * scale
+        offset = rounded(exact, form, down=True)
+        return Row(
+            tuple((j, rounded(c * scale, form)) for j, c in outputs.items()),
+            tuple((i, rounded(c * scale, form)) for i, c in inputs.items()),
+            offset,
             strict,
+            None if Fraction(offset) == exact else exact,
         )
-        return [*atoms, row]
+
+
+def _scale(numbers: Sequence[Fraction]) -> Fraction | None:
+    """By what rational numbers are multiplied so that float64 holds them; None: by nothing.
+
+    >>> _scale([Fraction(1, 2), Fraction(3)]), _scale([Fraction(1, 10), Fraction(-3, 10)])
+    (Fraction(1, 1), Fraction(10, 1))
+    """
+    if all(_held(number) for number in numbers):
+        return Fraction(1)
+    least = Fraction(lcm(*(n.denominator for n in numbers)), gcd(*(n.numerator for n in numbers)))
+    return least if all(_held(number * least) for number in numbers) else None
+
+
+def _held(number: Fraction) -> bool:
+    """Whether float64 has it."""
+    try:
+        return Fraction(float(number)) == number
+    except OverflowError:
+        return False
+
+
+def _of_number(word: str, index: int, sign: float, *, is_input: bool) -> Atom | None:
+    """A variable against a plain number."""
+    number = _plain(word)
+    if number is None:
+        return None
+    if is_input:
+        same = Decimal(repr(number)) == Decimal(word)
+        return Side(index, sign > 0, number, None if same else Fraction(word))
+    if Decimal(number) == Decimal(word):
+        return Row(((index, sign),), (), -sign * number)
+    exact, offset = -Fraction(word) * int(sign), -sign * number
+    if offset > exact:
+        offset = nextafter(offset, -inf)
+    return Row(((index, sign),), (), offset, exact=exact)
 
 
 def _plain(word: str) -> float | None:

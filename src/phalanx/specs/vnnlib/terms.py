@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -109,8 +110,8 @@ class Terms:
             raise self.script.wrong(inside, f"the number {word[:20]}... is out of range")
         return Fraction(word)
 
-    def rounded(self, value: Fraction, inside: Form) -> float:
-        """The nearest float64.
+    def rounded(self, value: Fraction, inside: Form, *, down: bool = False) -> float:
+        """The nearest float64, or the next one that is not above.
 
         Raises:
             QueryError: it is infinite, or zero though the number is not.
@@ -121,4 +122,4 @@ class Terms:
             found = 0.0
         if found == 0.0 and value != 0:
             raise self.script.wrong(inside, "a number that float64 cannot hold")
-        return found
+        return math.nextafter(found, -math.inf) if down and found > value else found

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from phalanx.bounds.outward.rounding import down, up
 from phalanx.errors import DataError
 from phalanx.specs.property import Case
 
@@ -98,4 +99,14 @@ def side_by_side(cases: Sequence[Case]) -> Cases:
         torch.stack([getattr(group[0], side) for group in groups.values()])
         for side in ("lower", "upper")
     )
-    return Cases(lower, upper, outputs, inputs, offset, real)
+    return Cases(*_around(lower, upper), outputs, inputs, offset, real)
+
+
+def _around(lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+    """Boxes one unit in the last place wider, where sides may be decimals that were rounded.
+
+    Not where an input is fixed, nor where float64 has the decimal: few digits in both bases.
+    """
+    fixed = lower == upper
+    keep = [fixed | ((side.abs() < 1e6) & (side * 1024 % 1 == 0)) for side in (lower, upper)]
+    return torch.where(keep[0], lower, down(lower)), torch.where(keep[1], upper, up(upper))
