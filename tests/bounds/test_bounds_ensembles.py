@@ -86,7 +86,7 @@ def apart(net: Ensemble, inputs: Region, method: str, rows: Tensor) -> Tensor:
 
 
 # Norms say nothing of what members have in common: a sum of networks is bounded by sums of them.
-@pytest.mark.parametrize("method", [name for name in methods.names() if name != "op-norm"])
+@pytest.mark.parametrize("method", sorted({*methods.names()} - {"op-norm", "eclipse"}))
 def test_the_mean_is_at_least_as_tight_as_members_apart(method):
     rows = margins(torch.tensor([0, 1, 2]), CLASSES, torch.float64)
     gained = 0.0

@@ -25,6 +25,7 @@ from phalanx.bounds.lipschitz.slopes import SLOPES
 from phalanx.bounds.ops import Affine, Box, rows
 from phalanx.bounds.prepare import prepare
 from phalanx.bounds.problem import Options
+from phalanx.bounds.region import Region
 from phalanx.errors import GraphError, ParameterError
 from phalanx.graph.ir import Graph, Node
 from phalanx.graph.operators import OPERATORS
@@ -211,6 +212,22 @@ def test_eclipse_is_not_below_its_closed_form_by_roundings(seed):
     layers = [[draws.randint(1, 64) for _ in range(3)] for _ in range(2 + seed % 4)]
     found = chain_constant([torch.diag(torch.tensor(layer).double()) for layer in layers])
     assert 1 <= Fraction(found) ** 2 / closed_form(layers) < 1 + 1e-9
+
+
+@pytest.mark.parametrize("norm", ["l2", "l1", "linf"])
+def test_the_method_eclipse_is_above_no_output_and_below_no_operator_norm(norm):
+    for seed in range(4):
+        net = Net(seed, (6,)).dense(12).add("relu").dense(9).add("tanh").dense(3)
+        graph = net.builder.graph(net.last)
+        x = draw(2, 6)
+        region = Region(x - 0.3, x + 0.3, x, norm, 0.0 if norm == "linf" else 0.3)
+        rows = margins(torch.tensor([0, 2]), 3, torch.float64)
+        found = compute(graph, region, method="eclipse", rows=rows).lower
+        inside = points(region, 200, 0)
+        values = torch.einsum("bsc,pbc->pbs", rows, torch.stack([run(graph, p) for p in inside]))
+        assert (values >= found).all()
+        if norm == "l2":
+            assert (found > compute(graph, region, method="op-norm", rows=rows).lower).all()
 
 
 LOCAL = ["relu", "leaky-relu falling", "sigmoid", "gelu", "exp", "square", "conv", "add", "sub"]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from phalanx.bounds.lipschitz.norms import UNIT, spectral_norm
+from phalanx.bounds.outward.rounding import gamma
 from phalanx.errors import GraphError
 from phalanx.graph.ir import INPUT, Graph
 
@@ -18,36 +19,47 @@ GENTLE = ("relu", "sigmoid", "tanh", "clip")
 def chain_constant(weights: list[Tensor]) -> float:
     """Lipschitz constant of ``W_L s(W_{L-1} ... s(W_1 x))`` for slopes of s in [0, 1], from above.
 
-    A feasible point of the semidefinite program of LipSDP in closed form, layer by layer: with
-    ``M_i = W_i X_{i-1}^-1 W_i^T``, ``X_i = l_i I - (l_i / 2)^2 M_i``, ``l_i = 2 / |M_i|``,
-    ``X_0 = I``, the square of the constant is ``|M_L|``. Never above the product of the norms, up
-    to roundings: ``X_i >= I / |M_i|``.
-
-    Roundings: the eigenvalues of X_i lie in ``[l_i / 2, l_i]``, so that solving with it is
-    harmless; M_i is replaced by ``M_i + e I`` with e above its error, which only raises what
-    follows.
+    The square root of `chain_form`'s norm.
 
     >>> one, other = torch.diag(torch.tensor([2.0, 0.0])), torch.tensor([[0.0, 3.0]])
     >>> round(chain_constant([one, other]), 4), 2 * 3
     (4.2426, 6)
     """
-    x, inverse = None, 1.0
+    form, error = chain_form(weights)
+    return math.sqrt(float(spectral_norm(form)) + error) * (1 + 8 * UNIT)
+
+
+def chain_form(weights: list[Tensor]) -> tuple[Tensor, float]:
+    """M with ``(r f(x) - r f(y))^2 <= r^T M r |x - y|^2`` for every row r, and M's own error.
+
+    A feasible point of the semidefinite program of LipSDP in closed form, layer by layer: with
+    ``M_i = W_i X_{i-1}^-1 W_i^T``, ``X_i = l_i I - (l_i / 2)^2 M_i``, ``l_i = 2 / |M_i|``,
+    ``X_0 = I``, it is ``M_L``. Its norm is never above the square of the product of the norms, up
+    to roundings: ``X_i >= I / |M_i|``.
+
+    Roundings: the eigenvalues of X_i lie in ``[l_i / 2, l_i]``, so that solving with it is
+    harmless; M_i is replaced by ``M_i + e I`` with e above its error, which only raises what
+    follows.
+    """
+    x, inverse, error = None, 1.0, 0.0
+    m = torch.zeros(len(weights[-1]), len(weights[-1]), dtype=torch.float64)
     for index, weight in enumerate(weights):
         w = weight.double()
         solved = w.T if x is None else torch.cholesky_solve(w.T, torch.linalg.cholesky(x))
-        m = w @ solved
-        m = (m + m.T) / 2
-        size = max(w.shape)
-        error = 64 * size**2 * UNIT * inverse * float(w.square().sum())
-        unit = torch.eye(len(m), dtype=torch.float64)
-        m = m + error * unit
-        norm = float(spectral_norm(m)) + error
-        if index == len(weights) - 1 or norm == 0:
-            return math.sqrt(norm) * (1 + 8 * UNIT)
+        found = w @ solved
+        found = (found + found.T) / 2
+        error = 64 * max(w.shape) ** 2 * UNIT * inverse * float(w.square().sum())
+        unit = torch.eye(len(found), dtype=torch.float64)
+        found = found + error * unit
+        if index == len(weights) - 1:
+            return found, error
+        norm = float(spectral_norm(found)) + error
+        if norm == 0:  # nothing passes this layer
+            break
         scale = 2 / norm
-        x = scale * unit - (scale / 2) ** 2 * m
+        x = scale * unit - (scale / 2) ** 2 * found
         inverse = 2 / scale
-    return 1.0
+    return m, 0.0
 
 
 def eclipse(graph: Graph) -> float:
@@ -56,8 +68,22 @@ def eclipse(graph: Graph) -> float:
     Raises:
         GraphError: it is another graph; names the first node that does not fit.
     """
-    weights = chain(graph)
-    return chain_constant(weights)
+    return chain_constant(chain(graph))
+
+
+def eclipse_rates(graph: Graph, rows: Tensor) -> Tensor:
+    """How fast rows ``(S, B, C)`` of such a graph's output can change, in l2: float64 ``(S, B)``.
+
+    ``sqrt(r^T M r)``, rounded upward: a row counts within the last layer's form.
+
+    Raises:
+        GraphError: see `eclipse`.
+    """
+    form, error = chain_form(chain(graph))
+    rows = rows.double()
+    square = ((rows @ form) * rows).sum(2)
+    loss = gamma(2 * len(form) + 4) * ((rows.abs() @ form.abs()) * rows.abs()).sum(2)
+    return (square + loss + error * rows.square().sum(2)).sqrt() * (1 + 8 * UNIT)
 
 
 def chain(graph: Graph) -> list[Tensor]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from phalanx.bounds.compute import margins
 from phalanx.bounds.engine import Engine, Settings
-from phalanx.bounds.lipschitz.eclipse import eclipse
+from phalanx.bounds.lipschitz.eclipse import eclipse_rates
 from phalanx.bounds.lipschitz.local import FASTLIP, RECURJAC, constant
 from phalanx.bounds.lipschitz.norms import UNIT
 from phalanx.bounds.lipschitz.product import rates
@@ -84,9 +84,7 @@ def lipschitz_radius(
         kind = _KINDS[by]
         return _local(graph, x.double(), wanted, gaps, norm=norm, largest=largest, kind=kind)
     if by == "eclipse":
-        # A margin is a row of length sqrt(2) of the output.
-        rate = torch.full_like(gaps, 2**0.5 * eclipse(graph) * (1 + 8 * UNIT))
-        return certified_radius(gaps, rate)
+        return certified_radius(gaps, eclipse_rates(graph, wanted.transpose(0, 1)).T)
     return certified_radius(gaps, rates(graph, wanted.transpose(0, 1), norm).T)
 
 
