@@ -26,11 +26,11 @@ DEFAULTS = {option.name: option.default for option in fields(Options)}
 
 REFUSED = [
     ("crown", "iterations", "abc", "crown does not read the option 'iterations'"),
-    ("crown", "cuts", 1.5, "lp do, and crown reads none"),
-    ("crown", "layers", "nonsense", "alpha-crown do"),
-    ("crown", "group", 9, "kpoly do"),
-    ("crown", "seconds", 9, "kpoly, lp, branch-and-bound,"),
-    ("fastlip", "jacobians", "recurjac", "lipschitz do"),
+    ("crown", "cuts", 1.5, "it is for kpoly, lp; crown reads none"),
+    ("crown", "layers", "nonsense", "it is for alpha-crown; crown reads none"),
+    ("crown", "group", 9, "it is for kpoly;"),
+    ("crown", "seconds", 9, "it is for kpoly, lp, branch-and-bound,"),
+    ("fastlip", "jacobians", "recurjac", "it is for lipschitz; fastlip reads none"),
     ("alpha-crown-full", "layers", "none", "does not read the option 'layers'"),
     ("milp", "iterations", 9, "milp reads seconds"),
     ("auto", "cuts", 1, "auto reads iterations, step, slopes, enough, layers"),

@@ -55,7 +55,7 @@ def options_of(method: str, asked: Mapping[str, Any]) -> Options:
             readers += engines.names() if name in READS else []
             raise ParameterError(
                 f"{method} does not read the option {name!r}",
-                why=f"{', '.join(readers)} do, and {method} reads {', '.join(read) or 'none'}",
+                why=f"it is for {', '.join(readers)}; {method} reads {', '.join(read) or 'none'}",
                 repair="leave it out, or another --method",
             )
     return Options(**asked)
