@@ -27,8 +27,8 @@ import torch
 from torch import Tensor
 
 from phalanx.bounds.compute import compute, margins
+from phalanx.bounds.options import Options
 from phalanx.bounds.prepare import prepare
-from phalanx.bounds.problem import Options
 from phalanx.bounds.region import box
 from phalanx.data.locate import load
 from phalanx.graph.from_onnx import from_onnx

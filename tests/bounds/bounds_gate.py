@@ -12,10 +12,11 @@ from bounds_nets import CASES, around, network
 from torch import Tensor
 
 from phalanx.bounds.compute import compute
+from phalanx.bounds.options import Options
 from phalanx.bounds.outward.passes import Passes
 from phalanx.bounds.outward.recheck import recheck
 from phalanx.bounds.prepare import prepare
-from phalanx.bounds.problem import Options, Trace
+from phalanx.bounds.problem import Trace
 from phalanx.bounds.region import Region, box
 from phalanx.graph.ir import Graph
 

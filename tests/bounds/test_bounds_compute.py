@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from phalanx.bounds.compute import compute, margins
-from phalanx.bounds.problem import Options
+from phalanx.bounds.options import Options
 from phalanx.bounds.region import Region, ball, box
 from phalanx.bounds.sparse import Cuts
 from phalanx.errors import DataError, GraphError, NonFiniteError, ParameterError, PhalanxError
@@ -96,12 +96,6 @@ NAN = float("nan")
         (ParameterError, lambda: compute(model(), threat())),
         (ParameterError, lambda: compute(model(), ball(threat(), X), X)),
         (ParameterError, lambda: Region(X, X, X, "l2", NAN)),
-        (
-            ParameterError,
-            lambda: compute(
-                model(), threat(), X, method="alpha-crown", options=Options(iterations=0)
-            ),
-        ),
         (DataError, lambda: compute(model(), threat(), X * NAN)),
         (DataError, lambda: compute(model(), threat(), X + 1)),
         (DataError, lambda: box(X, X - 0.1)),

@@ -11,7 +11,8 @@ from bounds_nets import Net, around, points
 from torch import Tensor, nn
 
 from phalanx.bounds.compute import compute, margins
-from phalanx.bounds.problem import Options, methods
+from phalanx.bounds.options import Options
+from phalanx.bounds.problem import methods
 from phalanx.bounds.reductions import reductions
 from phalanx.bounds.reductions._confidence import differences, least_confidence
 from phalanx.bounds.region import Region

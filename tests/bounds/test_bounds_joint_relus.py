@@ -13,16 +13,15 @@ from scipy.optimize import linprog
 
 from phalanx.bounds.compute import compute
 from phalanx.bounds.engine import Engine, Settings
+from phalanx.bounds.options import Options
 from phalanx.bounds.outward.octahedra import corners, directions
 from phalanx.bounds.outward.recheck import recheck
 from phalanx.bounds.planes import GroupPlanes, SumPlanes
 from phalanx.bounds.prepare import prepare
-from phalanx.bounds.problem import Options
 from phalanx.bounds.programs.groups import Sides, hull, together
 from phalanx.bounds.programs.matrices import Matrices
 from phalanx.bounds.programs.strengthened import strongest, sums
-from phalanx.bounds.region import Region, box
-from phalanx.errors import ParameterError
+from phalanx.bounds.region import Region
 from phalanx.graph.ir import Graph
 from phalanx.graph.run import execute
 
@@ -269,18 +268,3 @@ def test_company_changes_nothing(method: str) -> None:
     together_ = compute(graph, region, method=method).lower
     alone = [compute(graph, region.element(i), method=method).lower for i in range(len(region))]
     torch.testing.assert_close(together_, torch.cat(alone), rtol=1e-6, atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("method", "options"),
-    [
-        ("lp", Options(cuts=-1)),
-        ("kpoly", Options(cuts=-1)),
-        ("kpoly", Options(group=1)),
-        ("kpoly", Options(group=4)),
-    ],
-)
-def test_options_that_mean_nothing_are_refused(method: str, options: Options) -> None:
-    graph = shared(0)
-    with pytest.raises(ParameterError, match="repair"):
-        compute(graph, box(-torch.ones(1, 2), torch.ones(1, 2)), method=method, options=options)

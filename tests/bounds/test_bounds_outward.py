@@ -11,10 +11,11 @@ from bounds_nets import CASES, Net, around, network, points
 from torch import Tensor
 
 from phalanx.bounds.compute import compute
+from phalanx.bounds.options import Options
 from phalanx.bounds.outward.passes import uncovered
 from phalanx.bounds.outward.recheck import all_positive, outward_ball, recheck
 from phalanx.bounds.prepare import prepare
-from phalanx.bounds.problem import Options, Trace
+from phalanx.bounds.problem import Trace
 from phalanx.bounds.region import Region, box
 from phalanx.errors import DataError, GraphError
 from phalanx.graph.build import Builder

@@ -16,9 +16,9 @@ from torch import Tensor
 from phalanx.bounds.compute import compute
 from phalanx.bounds.engine import Engine, Settings
 from phalanx.bounds.ops import Affine, Box, rows
+from phalanx.bounds.options import Options
 from phalanx.bounds.outward.recheck import recheck
 from phalanx.bounds.prepare import prepare
-from phalanx.bounds.problem import Options
 from phalanx.bounds.programs.encode import Encoding, Sheet, encode, encodings
 from phalanx.bounds.programs.exact import least_exactly
 from phalanx.bounds.programs.lines import family

@@ -9,7 +9,8 @@ from bounds_nets import CASES, CURVES, LAYERS, Net, around, network, untested
 
 from phalanx.bounds.compute import compute
 from phalanx.bounds.ops import Box, Curve, Lines, rows
-from phalanx.bounds.problem import Options, methods
+from phalanx.bounds.options import Options
+from phalanx.bounds.problem import methods
 from phalanx.bounds.region import Region, box
 
 METHODS = methods.names()

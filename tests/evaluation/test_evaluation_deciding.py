@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from phalanx.bounds.problem import Options
+from phalanx.bounds.options import Options
 from phalanx.ensembles.ensemble import Ensemble
 from phalanx.errors import ParameterError
 from phalanx.evaluation.deciding import Decider, EngineFailed, prover_of

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from phalanx.bounds.options import Options
 from phalanx.bounds.prepare import prepare
-from phalanx.bounds.problem import Options, Problem, Trace, methods
+from phalanx.bounds.problem import Problem, Trace, methods
 from phalanx.bounds.reductions import Members, reductions
 from phalanx.bounds.region import Ball, Region, ball
 from phalanx.ensembles.ensemble import Ensemble
@@ -57,7 +58,7 @@ def compute(
         rows: coefficients ``(B, S, *output shape)`` or ``(S, *output shape)`` of functions of the
             output that are bounded below; None: the outputs, below and above.
         offset: what is added to them, ``(B, S)`` or ``(S,)``.
-        options: see `Options`.
+        options: see `Options`; those that the method does not read change nothing.
 
     Raises:
         ParameterError: no such method, a radius that is none, or a reducer that is not bounded.

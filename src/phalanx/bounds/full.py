@@ -33,7 +33,7 @@ class Full:
     """
 
     def __init__(self, problem: Problem, engine: Engine, at: int) -> None:
-        self.graph, self.options = problem.graph, problem.options
+        self.graph, self.options, self.go_on = problem.graph, problem.options, problem.go_on
         self.base = engine.part(at)
         self.rows = problem.rows[:, at : at + 1]
         self.enough: Tensor | float | None = self.options.enough
@@ -99,7 +99,7 @@ class Full:
                 break
             with torch.enable_grad():
                 ascent.climb((torch.where(torch.isfinite(found), found, 0.0) * asked).sum())
-            if self.options.go_on is not None and not self.options.go_on():
+            if self.go_on is not None and not self.go_on():
                 break
         if every:
             with torch.no_grad():

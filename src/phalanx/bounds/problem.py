@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from phalanx.bounds.engine import BLOCK, Engine, Settings
 from phalanx.bounds.ops import Box
+from phalanx.bounds.options import Options
 from phalanx.bounds.planes import Plane
 from phalanx.bounds.region import Region
 from phalanx.graph.ir import Graph
@@ -17,39 +18,6 @@ from phalanx.registry import Registry
 
 LEAST_PART = 64
 """Elements of a batch that are bounded together, however large they are."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a method may be told.
-
-    Attributes:
-        iterations: steps of those that optimise.
-        step: their step size.
-        layers: what becomes of the bounds in between under alpha-CROWN: ``none``: they are CROWN's;
-            ``layers``: each is optimised for itself before; ``full``: all for the output's sake.
-        slopes: with ``full``, whether each entry in between has slopes of its own (``rows``) or
-            those of a layer share them (``shared``).
-        enough: rows whose bound is above it are not optimised further; None: all are.
-        cuts: rounds in which ``lp`` and ``kpoly`` add the cuts of Tjandraatmadja et al. (2020).
-        group: how many ReLUs ``kpoly`` takes together: 2 or 3.
-        jacobians: how ``lipschitz`` bounds them: ``fastlip`` or ``recurjac``.
-        seconds: of each linear program; None: as long as it takes. With a limit, answers depend on
-            the machine.
-        go_on: asked before every step of ``layers="full"`` but the first; None: always yes. Where
-            it looks at a clock, answers depend on the machine.
-    """
-
-    iterations: int = 16
-    step: float = 0.2
-    layers: str = "none"
-    slopes: str = "rows"
-    enough: float | None = None
-    cuts: int = 0
-    group: int = 2
-    jacobians: str = "fastlip"
-    seconds: float | None = None
-    go_on: Callable[[], bool] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,15 +79,18 @@ class Problem:
         boxes: of all nodes, where they have been found before: methods whose boxes are CROWN's
             take these in their place.
         enough: likewise ``(S, B)``, in place of the options' one for all rows.
+        go_on: asked before every step of ``layers="full"`` but the first; None: always yes. Where
+            it looks at a clock, answers depend on the machine.
     """
 
     graph: Graph
     region: Region
     rows: Tensor
-    options: Options = Options()
+    options: Options = field(default_factory=Options)
     trace: Trace = field(default_factory=Trace)
     boxes: Mapping[str, Box] = field(default_factory=dict)
     enough: Tensor | None = None
+    go_on: Callable[[], bool] | None = None
 
     def parts(self) -> Iterator[Problem]:
         """The problem for fewer elements at a time, so that their boxes stay in the cache."""
@@ -151,15 +122,38 @@ class Problem:
 Method = Callable[[Problem], Tensor]
 """Lower bounds ``(S, B)`` of the problem's rows."""
 
-methods: Registry[Method] = Registry(
-    "bounding",
-    "phalanx.bounds.methods",
-    noun="bounding method",
-    aliases={
-        **{"ibp": "interval", "deeppoly": "crown", "deepz": "zonotope"},
-        **{"k-relu": "kpoly", "krelu": "kpoly"},
-    },
-)
+
+class Methods(Registry[Method]):
+    """The registry of methods, which also knows the `Options` that each of them reads."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "bounding",
+            "phalanx.bounds.methods",
+            noun="bounding method",
+            aliases={
+                **{"ibp": "interval", "deeppoly": "crown", "deepz": "zonotope"},
+                **{"k-relu": "kpoly", "krelu": "kpoly"},
+            },
+        )
+        self._reads: dict[str, tuple[str, ...]] = {}
+
+    def register(self, name: str, *, reads: Sequence[str] = ()) -> Callable[[Method], Method]:
+        """Decorator: offer a method under ``name``; ``reads`` are names of its options."""
+        self._reads[name] = tuple(reads)
+        return super().register(name)
+
+    def reads(self, name: str) -> tuple[str, ...]:
+        """Names of the options that a method reads; none where it did not say.
+
+        Raises:
+            ParameterError: nothing has that name.
+        """
+        self.get(name)
+        return self._reads.get(self.aliases.get(name, name), ())
+
+
+methods = Methods()
 
 
 def least_on_boxes(engine: Engine, rows: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -87,6 +88,10 @@ def merged(
     for name in ("sigma", "alpha"):
         if isinstance(found.get(name), str):
             found[name] = number(found[name])
+    for name in ("step", "enough", "seconds"):  # 1e-3 and 1/8 are texts to YAML
+        if isinstance(text := found.get(name), str):
+            with suppress(ParameterError):  # whoever reads the option says what it may be
+                found[name] = number(text)
     if isinstance(found.get("batch"), str):
         found["batch"] = None if found["batch"] == "auto" else _whole("--batch", found["batch"])
     return found

@@ -18,11 +18,10 @@ from phalanx.attacks import build_attack
 from phalanx.attacks.core import attack_points
 from phalanx.attacks.defences import Settings, target_of
 from phalanx.attacks.target import Target
-from phalanx.bounds.problem import Options
 from phalanx.data.dataset import Dataset
 from phalanx.ensembles.ensemble import Ensemble, choose_reducer
 from phalanx.errors import ModelError, NonFiniteError, ParameterError
-from phalanx.evaluation.deciding import EngineFailed, prover_of
+from phalanx.evaluation.deciding import EngineFailed, options_of, prover_of
 from phalanx.evaluation.points import PointSweep, Progress, open_points
 from phalanx.evaluation.proving import AUTO, Proof, Prover
 from phalanx.evaluation.request import check_models
@@ -81,7 +80,7 @@ def request_bounds(
         eps, norm: the radius in input units; in a search the largest that is looked at.
         search: the largest certified radius of each image.
         arithmetic: see `Prover`.
-        options: of the bounding method, see `phalanx.bounds.problem.Options`.
+        options: of the method, see `phalanx.bounds.options.Options`; only those that it reads.
         falsify: look for a counterexample where nothing is proven.
         indices: which images; all by default.
         seed: of that attack.
@@ -102,7 +101,7 @@ def request_bounds(
     threat = Threat(norm, eps, low, high)
     chosen = list(range(len(dataset)) if indices is None else indices)
     check_models(models, dataset, chosen)
-    built = _options(options or {})
+    built = options_of(method, options or {})
     prover = prover_of(
         model, tuple(dataset.card.shape), method=method, arithmetic=arithmetic, options=built
     )
@@ -114,7 +113,7 @@ def request_bounds(
         **{"arithmetic": prover.arithmetic, "seed": seed, "box": [low, high]},
         "radii": None if search else [threat.eps],
         "falsify": FALSIFIER if falsify else None,
-        "options": vars(built),
+        "options": {**vars(built), "go_on": None},  # runs from before it was none go on
     }
     record = _record(model, models)
     return BoundRequest(prover, target, threat, search, dataset, chosen, seed, config, record)
@@ -146,15 +145,6 @@ def _record(model: Model | Ensemble, models: Sequence[Model]) -> ClassifierRecor
         identity, name = {"members": [model_identity(model)]}, "model"
     identity |= {"sources": [one.card.name for one in models], "dtype": "fp32"}
     return ClassifierRecord(name, identity, digest_of(identity), primary=True)
-
-
-def _options(options: Mapping[str, Any]) -> Options:
-    known = Options.__dataclass_fields__
-    if unknown := sorted(set(options) - set(known)):
-        raise ParameterError(
-            f"a bounding method has no option {unknown[0]!r}", repair=f"one of {', '.join(known)}"
-        )
-    return Options(**options)
 
 
 def open_bound_run(request: BoundRequest, out: Path | None, *, command: str) -> RunStore:

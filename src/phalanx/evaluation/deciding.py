@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import fields
 from math import inf
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from phalanx.bounds.options import Options
 from phalanx.bounds.outward.recheck import outward_ball
-from phalanx.bounds.problem import Options
+from phalanx.bounds.problem import methods
 from phalanx.ensembles.ensemble import Ensemble
 from phalanx.errors import NonFiniteError, ParameterError, PhalanxError
-from phalanx.evaluation.proving import REAL, Proof, Prover
+from phalanx.evaluation.proving import REAL, Proof, Prover, ladder
 from phalanx.models.imported import graph_of
 from phalanx.models.model import Model
 from phalanx.specs.robustness import robust_in_box
@@ -25,10 +29,43 @@ from phalanx.verify.runtimes import ModuleRuntime
 
 SECONDS = 60.0
 """An image, where no limit is said; as in the benchmark of Li, Xie & Li (2023)."""
+READS = ("seconds",)
+"""Options that engines read."""
 
 
 class EngineFailed(PhalanxError):
     """A complete method failed on an input; nothing is known of it."""
+
+
+def options_of(method: str, asked: Mapping[str, Any]) -> Options:
+    """Options that were asked for, of a bounding method, of ``auto`` or of an engine.
+
+    Raises:
+        ParameterError: no such method; an option that there is not, that the method does not
+            read, or whose value means nothing.
+    """
+    read = _read_by(method)
+    for name in asked:
+        if name not in (known := [option.name for option in fields(Options)]):
+            raise ParameterError(
+                f"a bounding method has no option {name!r}", repair=f"one of {', '.join(known)}"
+            )
+        if name not in read:
+            readers = [one for one in methods.names() if name in methods.reads(one)]
+            readers += engines.names() if name in READS else []
+            raise ParameterError(
+                f"{method} does not read the option {name!r}",
+                why=f"it is for {', '.join(readers)}; {method} reads {', '.join(read) or 'none'}",
+                repair="leave it out, or another --method",
+            )
+    return Options(**asked)
+
+
+def _read_by(method: str) -> tuple[str, ...]:
+    """Names of options; of ``auto`` those that any of its methods reads."""
+    if method in engines.names():
+        return READS
+    return tuple(dict.fromkeys(name for one in ladder(method) for name in methods.reads(one)))
 
 
 def prover_of(

@@ -15,10 +15,11 @@ from torch import Tensor
 
 from phalanx.bounds.compute import compute, margins
 from phalanx.bounds.joint import joint
+from phalanx.bounds.options import Options
 from phalanx.bounds.outward.passes import uncovered
 from phalanx.bounds.outward.recheck import all_positive, outward_ball, recheck
 from phalanx.bounds.prepare import prepare
-from phalanx.bounds.problem import Options, Trace, methods
+from phalanx.bounds.problem import Trace, methods
 from phalanx.ensembles.ensemble import Ensemble
 from phalanx.errors import GraphError, NonFiniteError, ParameterError
 from phalanx.graph.ir import Graph
@@ -100,9 +101,7 @@ class Prover:
         if arithmetic not in (None, OUTWARD, REAL):
             raise ParameterError(f"there is no arithmetic {arithmetic!r}", repair="outward or real")
         self.model, self.classes = model, model.classes
-        self.methods = LADDER if method == AUTO else (methods.aliases.get(method, method),)
-        for name in self.methods:
-            methods.get(name)
+        self.methods = ladder(method)
         self.options = options or Options()
         self.bounded: Graph | Model | Ensemble = _whole_graph(model, shape, torch.float32) or model
         self.exact: Graph | None = None
@@ -183,6 +182,18 @@ class Prover:
             else:
                 high = middle
         return low, best if low > 0 else proof
+
+
+def ladder(method: str) -> tuple[str, ...]:
+    """The methods behind a name: one, or all that ``auto`` tries, cheapest first.
+
+    Raises:
+        ParameterError: no such method.
+    """
+    names = LADDER if method == AUTO else (methods.aliases.get(method, method),)
+    for name in names:
+        methods.get(name)
+    return names
 
 
 def _whole_graph(

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 from phalanx.errors import RunError
@@ -23,13 +24,44 @@ MEANS = {
     "real": "bounds hold in real arithmetic: roundings were not counted",
 }
 
+AUTO, FULL = "auto", "alpha-crown-full"
+BOUNDING = (("alpha-crown", "lp"), (FULL,), ("kpoly",))
+"""Methods in the order in which they are worth a try behind all others; of those in one place,
+which come to about the same over the same boxes, the first is named."""
+ENGINES = ("branch-and-bound", "milp")
+"""Complete methods in that order."""
+COMPLETE = (*ENGINES, "branch-and-bound-cuts", "branch-and-bound-lp", "smt")
+PROGRAMS = ("kpoly", "milp")
+"""Those of them that need HiGHS."""
+JOINED = ("mean", "softmax", "weighted")
+"""Reducers under which an ensemble is one network, as complete methods need it."""
+
 
 def bounded_note(store: RunStore) -> str:
-    """The verdicts of a run in a sentence, and the arithmetic they hold in."""
-    counts = Counter(record.verdict for record in store.certificates())
-    said = ", ".join(f"{count} {verdict.value}" for verdict, count in sorted(counts.items()))
+    """The verdicts of a run in a sentence, and the arithmetic they hold in.
+
+    Where several methods took turns, by which of them images were decided.
+    """
+    records, config = store.certificates(), store.manifest.config
+    counts = Counter(record.verdict for record in records)
+    by = _deciders(records, config) if config.get("method") == AUTO else {}
+    said = ", ".join(
+        f"{count} {verdict.value}{by.get(verdict, '')}" for verdict, count in sorted(counts.items())
+    )
     arithmetic = MEANS.get(str(store.manifest.config.get("arithmetic")), "")
     return f"Deterministic bounds: {said}; {arithmetic}."
+
+
+def _deciders(
+    records: Sequence[CertificateRecord], config: Mapping[str, Any]
+) -> dict[Verdict, str]:
+    """In brackets, who decided; an image is falsified by the attack that bounds leave it to."""
+    proven = [record for record in records if record.verdict is Verdict.VERIFIED]
+    # What a method tried before it is what is cheaper.
+    proven.sort(key=lambda record: len(record.details.get("tried", ())))
+    counts = Counter(record.details.get("method", "?") for record in proven)
+    said = ", ".join(f"{count} by {method}" for method, count in counts.items())
+    return {Verdict.VERIFIED: f" ({said})", Verdict.FALSIFIED: f" (by {config.get('falsify')})"}
 
 
 def contradictions(record: CertificateRecord, config: Mapping[str, Any]) -> list[str]:
@@ -81,5 +113,45 @@ def explain_bounded(run: RunStore, classifier: str, image: int) -> list[str]:
         lines.append(MEANS.get(said["arithmetic"], said["arithmetic"]))
     elif record.verdict is Verdict.UNKNOWN:
         lines.append(f"tried: {', '.join(said['tried'])}")
-        lines.append("a tighter method (--method alpha-crown), or a smaller radius, may decide it")
+        lines.append(_advice(record, run))
     return lines
+
+
+def next_method(tried: Collection[str], *, complete: bool, programs: bool) -> str | None:
+    """What to try behind these methods; None: nothing is left.
+
+    Args:
+        tried: names.
+        complete: whether complete methods can be asked.
+        programs: whether HiGHS is installed.
+
+    >>> next_method(["interval", "crown"], complete=True, programs=True)
+    'alpha-crown'
+    >>> next_method(["alpha-crown", "alpha-crown-full"], complete=True, programs=False)
+    'branch-and-bound'
+    """
+    left = [name for name in ENGINES if complete and name not in tried]
+    if not any(name in COMPLETE for name in tried):
+        last = max((at for at, names in enumerate(BOUNDING) if set(names) & set(tried)), default=-1)
+        left = [names[0] for names in BOUNDING[last + 1 :]] + left
+    return next((name for name in left if programs or name not in PROGRAMS), None)
+
+
+def _advice(record: CertificateRecord, run: RunStore) -> str:
+    """What may decide an image that is open."""
+    config, tried = run.manifest.config, set(record.details["tried"])
+    if config.get("options", {}).get("layers") == "full":
+        tried.add(FULL)
+    identity = next(c.identity for c in run.manifest.classifiers if c.name == record.classifier)
+    joined = identity.get("reducer", JOINED[0]) in JOINED
+    complete = config["norm"] == "linf" and joined
+    name = next_method(tried, complete=complete, programs=find_spec("highspy") is not None)
+    ways = ["a smaller radius"]
+    if name is not None:
+        ways.insert(
+            0, f"--method {name}{' (complete, real arithmetic)' if name in COMPLETE else ''}"
+        )
+    if record.reason.endswith(": timeout"):
+        ways.insert(0, "more time (--set seconds=...)")
+    said = f"{' or '.join(filter(None, [', '.join(ways[:-1]), ways[-1]]))} may decide it"
+    return said if name is not None else f"no tighter method is left here: {said}"

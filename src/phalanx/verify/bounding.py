@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from phalanx.bounds.ops import Box, Which
+from phalanx.bounds.options import Options
 from phalanx.bounds.prepare import prepare
-from phalanx.bounds.problem import Between, Options, Problem, Trace, methods
+from phalanx.bounds.problem import Between, Problem, Trace, methods
 from phalanx.bounds.region import Region
 from phalanx.graph.ir import Graph
 from phalanx.specs.property import Case, Property
@@ -161,16 +162,30 @@ def full_rows(case: Case) -> Tensor:
 
 
 def bounded(
-    graph: Graph, parts: Sequence[Field], method: str, clock: Clock, options: Options | None = None
+    graph: Graph,
+    parts: Sequence[Field],
+    method: str,
+    clock: Clock,
+    *,
+    options: Options | None = None,
+    end: Clock | None = None,
 ) -> Iterator[tuple[int, Found]]:
     """Numbers of cases and what a bounding method says of them, batch by batch.
+
+    Args:
+        graph: from `prepared`.
+        parts: what is asked.
+        method: a registered one.
+        clock: looked at before every backward pass.
+        options: of the method.
+        end: asked in place of `Problem.go_on`; None: nothing is.
 
     Raises:
         OutOfTime: the clock ran out; what was yielded before stands.
     """
     parts = [part for part in parts if len(part.offset)]
     for batch in _batches(graph, parts):
-        yield from _of_batch(graph, batch, method, clock, options or Options())
+        yield from _of_batch(graph, batch, method, clock, options=options or Options(), end=end)
 
 
 def _batches(graph: Graph, parts: Sequence[Field]) -> Iterator[list[Field]]:
@@ -188,7 +203,13 @@ def _batches(graph: Graph, parts: Sequence[Field]) -> Iterator[list[Field]]:
 
 
 def _of_batch(
-    graph: Graph, batch: list[Field], method: str, clock: Clock, options: Options
+    graph: Graph,
+    batch: list[Field],
+    method: str,
+    clock: Clock,
+    *,
+    options: Options,
+    end: Clock | None,
 ) -> Iterator[tuple[int, Found]]:
     shape, most = graph.input.shape, max(len(part.offset) for part in batch)
     lower = torch.stack([part.lower for part in batch]).reshape(-1, *shape)
@@ -197,7 +218,8 @@ def _of_batch(
     rows = torch.stack([_padded(part.rows, most) for part in batch], 1)
     rows = rows.reshape(most, len(batch), *graph[graph.output].shape)
     enough = torch.stack([_padded(-part.offset[:, None], most)[:, 0] for part in batch], 1)
-    problem = Problem(graph, region, rows, options, boxes=_boxes(batch), enough=enough)
+    go_on = None if end is None else lambda: not end.expired()
+    problem = Problem(graph, region, rows, options, boxes=_boxes(batch), enough=enough, go_on=go_on)
     with torch.no_grad():
         found = methods.get(method)(problem).detach()
     for element, part in enumerate(batch):

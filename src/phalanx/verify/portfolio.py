@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from phalanx.bounds.problem import Options
+from phalanx.bounds.options import Options
 from phalanx.errors import (
     MissingDependencyError,
     NonFiniteError,
@@ -189,20 +189,19 @@ class _Run:
         graph = prepared(self.network.graph, mixed=is_mixed(self.prop))
         refuted: list[tuple[int, Found]] = []
         parts = fields(self.prop, self.open)
-        options = Options()
+        options, end = Options(), self.clock
         if method == FULL:
             if max(int((part.lower < part.upper).sum()) for part in parts) <= FEW_INPUTS:
                 return
             # A step that is begun may use what it needs; no other is begun when its share is over.
-            end, clock = clock, self.clock
-            options = Options(iterations=LONG, go_on=lambda: not end.expired())
+            end, clock, options = clock, self.clock, Options(iterations=LONG)
         known = self.inside
         parts = [
             replace(part, boxes=known[part.key].boxes) if part.key in known else part
             for part in parts
         ]
         try:
-            for number, found in bounded(graph, parts, method, clock, options):
+            for number, found in bounded(graph, parts, method, clock, options=options, end=end):
                 self._remember(number, found)
                 self.best[number] = max(found.lower, self.best.get(number, -math.inf))
                 if found.lower > 0:

@@ -16,13 +16,13 @@ from phalanx.bounds.lipschitz.product import magnitude_adjoint
 from phalanx.bounds.lipschitz.recursive import Recursion
 from phalanx.bounds.lipschitz.slopes import SLOPES
 from phalanx.bounds.ops import Affine, Box
+from phalanx.bounds.options import JACOBIANS
 from phalanx.bounds.region import DUAL
 from phalanx.errors import GraphError, ParameterError
 from phalanx.graph.ir import CONSTANT, INPUT
 from phalanx.graph.run import run
 
-FASTLIP, RECURJAC = "fastlip", "recurjac"
-KINDS = (FASTLIP, RECURJAC)
+FASTLIP, RECURJAC = KINDS = JACOBIANS
 """Layer by layer, or several layers at once: never looser, and as much dearer as CROWN is than
 intervals."""
 

@@ -12,17 +12,17 @@ from phalanx.bounds.ascent import Ascent
 from phalanx.bounds.engine import Engine, Settings
 from phalanx.bounds.full import Full
 from phalanx.bounds.ops import Box, Curve, Which, taken
-from phalanx.bounds.problem import Options, Problem, methods
-from phalanx.errors import ParameterError
+from phalanx.bounds.options import Options
+from phalanx.bounds.problem import Problem, methods
 from phalanx.graph.ir import Node
 
-LAYERS = ("none", "layers", "full")
-SLOPES = ("rows", "shared")
+READS = ("iterations", "step", "slopes", "enough")
+"""Options of all that move lines."""
 LARGEST = 1 << 28
 """Coefficients of one step of ``full``; what has more is bounded by CROWN."""
 
 
-@methods.register("alpha-crown")
+@methods.register("alpha-crown", reads=(*READS, "layers"))
 def alpha_crown(problem: Problem) -> Tensor:
     """Every row of the output has lines of its own, moved along the bound's gradient.
 
@@ -30,17 +30,8 @@ def alpha_crown(problem: Problem) -> Tensor:
     With ``layers="layers"`` the bounds in between are optimised in the same way before, layer by
     layer, for the entries whose relaxation is not exact; with ``layers="full"`` together with the
     output's, see `phalanx.bounds.full`.
-
-    Raises:
-        ParameterError: no steps, or no such choice of layers or slopes.
     """
     options = problem.options
-    if options.layers not in LAYERS or options.iterations < 1 or options.slopes not in SLOPES:
-        raise ParameterError(
-            f"alpha-crown with layers={options.layers!r}, slopes={options.slopes!r},"
-            f" {options.iterations} iterations",
-            repair="layers='none', 'layers' or 'full', slopes='rows' or 'shared', iterations=16",
-        )
     problem.trace.backward = True
     kind = _Optimising if options.layers == "layers" else Engine
     given = {} if options.layers == "layers" else problem.boxes

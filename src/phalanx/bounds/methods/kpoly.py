@@ -9,23 +9,19 @@ from phalanx.bounds.methods.lp import cutting
 from phalanx.bounds.problem import Problem, methods
 from phalanx.bounds.programs.group_cuts import group_cuts
 from phalanx.bounds.programs.relax import Separator, relaxed
-from phalanx.errors import ParameterError
 
 ROUNDS = 6
 """In which the most violated side of every group's hull is added."""
 
 
-@methods.register("kpoly")
+@methods.register("kpoly", reads=("group", "cuts", "seconds"))
 def kpoly(problem: Problem) -> Tensor:
     """As `lp`, and sides of hulls of ``group`` ReLUs where the program's point violates them.
 
     Raises:
-        MissingDependencyError, GraphError, ParameterError: as `lp`, and groups of another size.
+        MissingDependencyError, GraphError: as `lp`.
     """
-    count = problem.options.group
-    if count not in (2, 3):
-        raise ParameterError(f"groups of {count} ReLUs", repair="group=2 or 3")
-    others = cutting(problem)
+    count, others = problem.options.group, cutting(problem)
 
     def separators(engine: Engine, element: int) -> list[tuple[Separator, int]]:
         more = others(engine, element) if others is not None else ()

@@ -8,10 +8,9 @@ from phalanx.bounds.problem import Problem, methods
 from phalanx.bounds.programs.matrices import Matrices
 from phalanx.bounds.programs.relax import Separators, relaxed
 from phalanx.bounds.programs.sum_cuts import sum_cuts
-from phalanx.errors import ParameterError
 
 
-@methods.register("lp")
+@methods.register("lp", reads=("cuts", "seconds"))
 def lp(problem: Problem) -> Tensor:
     """The best that lines on CROWN's boxes can prove; each bound is computed from multipliers.
 
@@ -20,7 +19,6 @@ def lp(problem: Problem) -> Tensor:
 
     Raises:
         MissingDependencyError: highspy is not installed. GraphError: a network that is too large.
-        ParameterError: fewer than no rounds of cuts.
     """
     return relaxed(problem, cutting(problem))
 
@@ -28,8 +26,6 @@ def lp(problem: Problem) -> Tensor:
 def cutting(problem: Problem) -> Separators | None:
     """The separators that the problem's options ask for."""
     rounds, matrices = problem.options.cuts, Matrices()
-    if rounds < 0:
-        raise ParameterError(f"{rounds} rounds of cuts", repair="cuts=0 or more")
     if not rounds:
         return None
     return lambda engine, element: [(sum_cuts(engine, matrices, element), rounds)]

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from phalanx.bounds.problem import Between, Options, Problem, methods
+from phalanx.bounds.options import Options
+from phalanx.bounds.problem import Between, Problem, methods
 from phalanx.graph.ir import Graph
 from phalanx.specs.property import Case
 from phalanx.verify.bab.compact import Compact, compact
@@ -90,8 +91,7 @@ def on_whole_box(graph: Graph, cases: Case | Sequence[Case], clock: Clock) -> Wh
     rows = torch.cat([case.outputs for case in every])
     rows = rows.reshape(-1, 1, *graph[graph.output].shape)
     part = clock.share(ROOT)
-    options = Options(layers="full", go_on=lambda: not part.expired())
-    problem = Problem(graph, region, rows, options)
+    problem = Problem(graph, region, rows, Options(layers="full"), go_on=lambda: not part.expired())
     with torch.no_grad():
         methods.get("alpha-crown")(problem)
     inside = inside_of(problem.trace)
