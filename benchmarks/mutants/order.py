@@ -20,19 +20,22 @@ TIERS = (0.3, 2.0)
 def ranked(modules: dict[str, list[Mutant]], seed: int) -> list[Mutant]:
     """The order in which mutants are tried; the first N are the sample of size N.
 
-    Modules take turns, and within a module operators; which mutant of an operator comes first
-    depends on its id and the seed, so an edit moves few others.
+    Modules take turns, and within a module operators; which module comes first, and which mutant
+    of an operator, depends on their names and the seed, so an edit moves few others.
     """
 
+    def drawn(name: str) -> str:
+        return blake2b(f"{seed} {name}".encode(), digest_size=8).hexdigest()
+
     def key(mutant: Mutant) -> str:
-        return blake2b(f"{seed} {mutant.id}".encode(), digest_size=8).hexdigest()
+        return drawn(mutant.id)
 
     def turns(groups: Sequence[Sequence[Mutant]]) -> Iterator[Mutant]:
         rounds = chain.from_iterable(zip_longest(*groups))
         return (mutant for mutant in rounds if mutant is not None)
 
     columns = []
-    for mutants in modules.values():
+    for _, mutants in sorted(modules.items(), key=lambda pair: drawn(pair[0])):
         operators: dict[str, list[Mutant]] = defaultdict(list)
         for mutant in sorted(mutants, key=key):
             operators[mutant.edit.operator].append(mutant)

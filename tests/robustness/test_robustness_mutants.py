@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import operators
@@ -169,3 +170,11 @@ def test_a_smaller_sample_begins_a_larger_one(tmp_path):
     kept = [m for m in first if m.edit.operator != "constant"]
     assert order.ranked(fewer, 0) == kept
     assert order.ranked(modules, 1) != first
+
+
+def test_which_modules_a_small_sample_sees_is_drawn(tmp_path):
+    modules = {name: found_in(tmp_path, SOURCE) for name in "abcdefgh"}
+    named = {name: [replace(m, file=name) for m in own] for name, own in modules.items()}
+    firsts = {tuple(m.file for m in order.ranked(named, seed)[:3]) for seed in range(20)}
+    assert len(firsts) > 10
+    assert all(len(set(first)) == 3 for first in firsts)
