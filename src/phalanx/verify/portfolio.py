@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.util import find_spec
@@ -37,15 +38,18 @@ from phalanx.verify.falsify import Effort, falsified
 from phalanx.verify.network import Network
 from phalanx.verify.outcome import CLOSING, EXHAUSTED, TIMEOUT, Clock, OutOfTime
 from phalanx.verify.proof.evidence import Evidence
-from phalanx.verify.proving import Prover
-from phalanx.verify.rechecking import recheck_cases
+from phalanx.verify.proving import CheckerBounds
+from phalanx.verify.rechecking import Refuted, recheck_cases, rechecks
 from phalanx.verify.result import OUTWARD, REAL, Result, Watch
 from phalanx.verify.witness import Witness, replayed
 
 UNCONFIRMED = "a counterexample was not confirmed when it was replayed"
-FAILURES = (PhalanxError, RuntimeError, MemoryError, ArithmeticError, ValueError, LookupError)
-"""What a step may fail with; other steps are still believed, and the property may not be."""
-
+FAILURES = (
+    *(PhalanxError, RuntimeError, MemoryError, ArithmeticError, ValueError, LookupError),
+    *(TypeError, AttributeError, AssertionError, ImportError, OSError),
+)
+"""What a step may fail with; other steps are still believed, and the property may not be. Anything
+else ends it all, and is raised."""
 
 PROVING = ("branch-and-bound",)
 """Engines that tell evidence."""
@@ -129,7 +133,8 @@ SHARES = {
 
 
 RECHECK = 0.25
-"""Of the time left, for rechecks of one method."""
+"""Of the time left at least, for rechecks of one method, and the share of open cases that it has
+refuted."""
 
 
 class _Run:
@@ -152,7 +157,7 @@ class _Run:
         self.stats: dict[str, object] = {}
         self.rechecked = 0.0
         self.evidence: dict[int, Evidence] = {}
-        self.prover = Prover(network.graph, prop) if plan.proof else None
+        self.checker = CheckerBounds(network.graph, prop) if plan.proof else None
         watch.cases = len(prop.cases)
 
     # steps
@@ -160,6 +165,11 @@ class _Run:
     def decided(self) -> bool:
         """Whether nothing is left to do."""
         return self.witness is not None or not self.open
+
+    def proven(self) -> bool:
+        """Whether every case is refuted, by whoever counts; and the network answers numbers."""
+        broken = any(isinstance(failure, NonFiniteError) for failure in self.failures)
+        return not self.open and not broken
 
     def attempt(self, name: str, step: Callable[[Clock], None]) -> None:
         """A step within its share of the time; what it fails with is kept."""
@@ -176,7 +186,7 @@ class _Run:
             self.failures.append(failure)
         finally:
             self.watch.refuted = len(self.refuted)
-            self.watch.proven = not self.open
+            self.watch.proven = self.proven()
 
     def attack(self, effort: Effort, clock: Clock) -> None:
         """Look for a counterexample of any open case."""
@@ -187,7 +197,7 @@ class _Run:
     def bound(self, method: str, clock: Clock) -> None:
         """Refute open cases by a bounding method."""
         graph = prepared(self.network.graph, mixed=is_mixed(self.prop))
-        refuted: list[tuple[int, Found]] = []
+        refuted: list[Refuted] = []
         parts = fields(self.prop, self.open)
         options = Options()
         if method == FULL:
@@ -207,16 +217,12 @@ class _Run:
                 self.best[number] = max(found.lower, self.best.get(number, -math.inf))
                 if found.lower > 0:
                     refuted.append((number, found))
-                    if self.prover is None:
-                        self.refuted[number] = (method, REAL)
-        except OutOfTime:
-            if self.prover is None:
-                raise
-        finally:
-            self.open = [number for number in self.open if number not in self.refuted]
-            self.watch.proven = not self.open
-        if refuted and (self.plan.recheck or self.prover is not None):
+        except OutOfTime:  # what was found before stands
+            pass
+        if refuted and (self.checker is not None or (self.plan.recheck and rechecks(graph))):
             self.recheck(method, graph, refuted)
+        else:
+            self.refute(method, REAL, [number for number, _ in refuted])
 
     def _remember(self, number: int, found: Found) -> None:
         """What a method found out about the values in between."""
@@ -226,22 +232,32 @@ class _Run:
         if inside is not None and (key in self.inside or len(self.inside) < MOST_BOXES):
             self.inside[key] = inside
 
-    def recheck(self, method: str, graph: Graph, refuted: list[tuple[int, Found]]) -> None:
-        """Count roundings; a case whose refutation does not stand is open again."""
-        part, begun = self.clock.share(RECHECK), self.clock.spent()
-        if self.prover is not None:
-            rechecked = self.prover.recheck(refuted, self.evidence)
+    def recheck(self, method: str, graph: Graph, refuted: list[Refuted]) -> None:
+        """Count roundings; only cases whose refutation stands are refuted.
+
+        Those that it denies or does not reach in time stay open, and all do where it fails.
+        """
+        begun, stand = self.clock.spent(), []
+        # Where nothing else is open, all the time that is left is for this.
+        clock = self.clock.share(max(RECHECK, len(refuted) / len(self.open)))
+        if self.checker is not None:
+            rechecked = self.checker.recheck(refuted, self.evidence)
         else:
-            rechecked = recheck_cases(graph, self.prop, refuted, part)
-        for number, stands in rechecked:
-            if stands:
-                self.refuted[number] = (method, OUTWARD)
-            elif self.refuted.pop(number, None) is not None:
-                self.open.append(number)
-                self.watch.proven = False
+            rechecked = recheck_cases(graph, self.prop, refuted, clock)
+        try:
+            for number, stands in rechecked:
+                if stands:
+                    stand.append(number)
+        except OutOfTime:
+            pass
+        finally:
+            self.rechecked += self.clock.spent() - begun
+        self.refute(method, OUTWARD, stand)
+
+    def refute(self, method: str, arithmetic: str, numbers: Collection[int]) -> None:
+        """Cases that are no longer open."""
+        self.refuted.update(dict.fromkeys(numbers, (method, arithmetic)))
         self.open = [number for number in self.open if number not in self.refuted]
-        self.watch.proven = not self.open
-        self.rechecked += self.clock.spent() - begun
 
     def search(self, name: str, number: int, end: Clock, part: float, _: Clock) -> None:
         """Let an engine decide a case in its part of the time that is left."""
@@ -254,7 +270,7 @@ class _Run:
             self.watch.numbers = numbers
 
         known = None if is_mixed(self.prop) else self.inside.get(key_of(case.lower, case.upper))
-        proof = self.prover is not None
+        proof = self.checker is not None
         task = Task(self.network.graph, case, clock, self.plan.seed, confirm, told, proof, known)
         try:
             outcome = engines.get(name)(task)
@@ -270,8 +286,7 @@ class _Run:
         elif outcome.verdict is Verdict.VERIFIED:
             if outcome.evidence is not None:
                 self.evidence[number] = outcome.evidence
-            self.refuted[number] = (name, str(outcome.stats.get("arithmetic", REAL)))
-            self.open.remove(number)
+            self.refute(name, str(outcome.stats.get("arithmetic", REAL)), [number])
         elif outcome.witness is not None:
             self.witness = replayed(self.network, self.prop, number, outcome.witness[None])
             if self.witness is None:
@@ -306,9 +321,7 @@ class _Run:
     def result(self) -> Result:
         """The answer."""
         verdict, reason, arithmetic = self._judged()
-        by: dict[str, int] = {}
-        for method, _ in self.refuted.values():
-            by[method] = by.get(method, 0) + 1
+        by = Counter(method for method, _ in self.refuted.values())
         lower = min((self.best.get(n, -math.inf) for n in self.open), default=-math.inf)
         return Result(
             verdict,
@@ -323,18 +336,21 @@ class _Run:
             stats=self.stats,
             rechecked=self.rechecked,
             evidence=self.evidence,
+            failures=tuple(f"{type(failure).__name__}: {failure}" for failure in self.failures),
         )
 
     def _judged(self) -> tuple[Verdict, str, str | None]:
         if self.witness is not None:
             return Verdict.FALSIFIED, f"replayed in {self.witness.runtime}", None
-        broken = next((f for f in self.failures if isinstance(f, NonFiniteError)), None)
-        if not self.open and broken is None:
+        if self.proven():
             counted = all(arithmetic == OUTWARD for _, arithmetic in self.refuted.values())
             methods = list(dict.fromkeys(method for method, _ in self.refuted.values()))
             return Verdict.VERIFIED, ", ".join(methods), OUTWARD if counted else REAL
         if self.failures:
-            failure = broken or self.failures[0]
+            # An answer that is no number is none that the other steps could stand for.
+            failure = min(
+                self.failures, key=lambda failure: not isinstance(failure, NonFiniteError)
+            )
             return Verdict.ERROR, f"{type(failure).__name__}: {failure}", None
         if self.clock.expired():
             return Verdict.UNKNOWN, TIMEOUT, None

@@ -25,7 +25,7 @@ from phalanx.verify.proof.signs import SignTree
 from phalanx.verify.result import Result
 
 
-class Prover:
+class CheckerBounds:
     """Bounds, once more as the checker of a proof will see them.
 
     Args:
