@@ -5,20 +5,14 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
-from importlib.util import find_spec
 from typing import Any
 
 from torch import Tensor
 
 from phalanx.bounds.problem import Options
-from phalanx.errors import (
-    MissingDependencyError,
-    NonFiniteError,
-    ParameterError,
-    PhalanxError,
-)
+from phalanx.errors import MissingDependencyError, NonFiniteError, PhalanxError
 from phalanx.graph.ir import Graph
 from phalanx.specs.property import Property
 from phalanx.verdicts import Verdict
@@ -37,6 +31,7 @@ from phalanx.verify.engine import Task, engines
 from phalanx.verify.falsify import Effort, falsified
 from phalanx.verify.network import Network
 from phalanx.verify.outcome import CLOSING, EXHAUSTED, TIMEOUT, Clock, OutOfTime
+from phalanx.verify.plans import FLAT, FULL, Portfolio, require_methods, suited
 from phalanx.verify.proof.evidence import Evidence
 from phalanx.verify.proving import CheckerBounds
 from phalanx.verify.rechecking import Refuted, recheck_cases, rechecks
@@ -51,74 +46,11 @@ FAILURES = (
 """What a step may fail with; other steps are still believed, and the property may not be. Anything
 else ends it all, and is raised."""
 
-PROVING = ("branch-and-bound",)
-"""Engines that tell evidence."""
-
-FLAT = "branch-and-bound-cuts"
-"""Where none is asked for, this one is for networks with one layer of ReLUs, as its cuts are all
-there is to know of each of them; it leaves half of the time to the others."""
-
-PREFERRED = (FLAT, "branch-and-bound", "milp")
-"""Engines that are used where none is asked for: each where those before it gave up in time."""
-
-PROGRAMS = (FLAT, "milp")
-"""Of them those that need a solver of programs."""
-
-
-def default_engines(*, proof: bool = False) -> tuple[str, ...]:
-    """The preferred engines that are there; of those that tell evidence, for a proof."""
-    names = engines.names()
-    if proof:
-        return tuple(name for name in PROVING if name in names)
-    if not find_spec("highspy"):
-        names = [name for name in names if name not in PROGRAMS]
-    return tuple(name for name in PREFERRED if name in names)
-
-
-def _suited(names: tuple[str, ...], graph: Graph) -> tuple[str, ...]:
-    """The engines of a plan; of those that nobody asked for, the ones that suit a network."""
-    flat = sum(node.op == "relu" for node in graph) == 1
-    return names if flat or names != default_engines() else tuple(n for n in names if n != FLAT)
-
-
-QUICK, FULL = ("interval", "crown", "alpha-crown"), "alpha-crown-full"
-"""Bounding methods in the order of their cost; the last one is for networks of many inputs."""
-
 LONG = 60
-"""Steps of the last one."""
+"""Steps of alpha-CROWN in full."""
 
 MOST_BOXES = 16
 """Of so many boxes of inputs at most, what is known of the values in between is kept."""
-
-
-@dataclass(frozen=True)
-class Portfolio:
-    """What is tried, in this order.
-
-    Attributes:
-        attack: before bounds.
-        bounds: registered bounding methods; ``alpha-crown-full`` where more inputs move than
-            branch and bound splits.
-        pursuit: of cases that bounds leave open.
-        engines: complete methods, registered; each gets its share of the time left.
-        recheck: prove refuted cases again with every rounding counted.
-        seed: of everything that is drawn.
-        proof: refute cases only in ways that can be written down and checked; the result has them
-            as evidence, and engines that tell none are left out of the default.
-    """
-
-    attack: Effort = field(default_factory=lambda: Effort(starts=2, steps=8))
-    bounds: tuple[str, ...] = (*QUICK, FULL)
-    pursuit: Effort = field(default_factory=lambda: Effort(starts=50, steps=60))
-    engines: tuple[str, ...] = field(default_factory=default_engines)
-    recheck: bool = True
-    seed: int = 0
-    proof: bool = False
-
-    def __post_init__(self) -> None:
-        if self.proof and self.engines == default_engines():
-            object.__setattr__(self, "engines", default_engines(proof=True))
-
 
 SHARES = {
     "attack": 0.1,
@@ -145,7 +77,7 @@ class _Run:
     ) -> None:
         self.network, self.prop, self.clock = network, prop, clock
         self.plan, self.watch = plan, watch
-        self.engines = _suited(plan.engines, network.graph)
+        self.engines = suited(plan.engines, network.graph)
         self.open = list(range(len(prop.cases)))
         self.refuted: dict[int, tuple[str, str]] = {}
         self.best: dict[int, float] = {}
@@ -386,22 +318,5 @@ def decide(
     """
     network.check(prop)
     plan = plan or Portfolio()
-    _check(plan)
+    require_methods(plan)
     return _Run(network, prop, clock or Clock(timeout), plan, watch or Watch()).run()
-
-
-def _check(plan: Portfolio) -> None:
-    from phalanx.bounds.problem import methods
-
-    for name in plan.bounds:
-        methods.get(name)
-    known = engines.names()
-    if plan.proof and (silent := [name for name in plan.engines if name not in PROVING]):
-        raise ParameterError(
-            f"a proof by {silent[0]}", why="it tells no evidence", repair=f"{', '.join(PROVING)}"
-        )
-    for name in plan.engines:
-        if name not in known:
-            engines.get(name)  # says which there are; those that are there load when they are used
-    if not plan.bounds and not plan.engines:
-        raise ParameterError("no method that could prove anything", repair="bounds=('crown',)")
