@@ -39,6 +39,7 @@ from phalanx.verify.result import OUTWARD, REAL, Result, Watch
 from phalanx.verify.witness import Witness, replayed
 
 UNCONFIRMED = "a counterexample was not confirmed when it was replayed"
+UNCHECKED = "there was no time to count the roundings of a proof"
 FAILURES = (
     *(PhalanxError, RuntimeError, MemoryError, ArithmeticError, ValueError, LookupError),
     *(TypeError, AttributeError, AssertionError, ImportError, OSError),
@@ -181,7 +182,7 @@ class _Run:
                 if stands:
                     stand.append(number)
         except OutOfTime:
-            pass
+            self.undecided = UNCHECKED
         finally:
             self.rechecked += self.clock.spent() - begun
         self.refute(method, OUTWARD, stand)

@@ -69,13 +69,13 @@ def recheck_cases(
     Raises:
         OutOfTime: it ran out; what was yielded before stands, of the others nothing is known.
     """
-    groups = _by_box(refuted)
+    groups, known = _by_box(refuted), set()
     if len(groups) > 1:
-        stand = set()
-        for number in _side_by_side(graph, prop, refuted, clock):
-            stand.add(number)
-            yield number, True
-        groups = _by_box([pair for pair in refuted if pair[0] not in stand])
+        for found, stands in _side_by_side(graph, prop, refuted, clock):
+            if stands or _by_intervals(found[1].trace):  # else a closer look may bear it out
+                known.add(found[0])
+                yield found[0], stands
+        groups = _by_box([pair for pair in refuted if pair[0] not in known])
     for group in groups:
         if clock.expired():
             raise OutOfTime
@@ -89,8 +89,8 @@ def _by_box(refuted: Sequence[Refuted]) -> list[list[Refuted]]:
 
 def _side_by_side(
     graph: Graph, prop: Property, refuted: Sequence[Refuted], clock: Clock
-) -> Iterator[int]:
-    """Numbers of the cases that intervals refute."""
+) -> Iterator[tuple[Refuted, bool]]:
+    """Which cases intervals refute; of none where they cannot be asked."""
     size = max(1, NUMBERS_AT_ONCE // max(prod(node.shape) for node in graph))
     for start in range(0, len(refuted), size):
         if clock.expired():
@@ -101,8 +101,14 @@ def _side_by_side(
         lowest = recheck_side_by_side(graph, region, rows)
         if lowest is None:
             return
-        stands = _stands(prop, part, lowest)
-        yield from (number for (number, _), ok in zip(part, stands, strict=True) if ok)
+        yield from zip(part, _stands(prop, part, lowest), strict=True)
+
+
+def _by_intervals(trace: Trace | None) -> bool:
+    """Whether a method had nothing but intervals and usual lines, as they have side by side."""
+    if trace is None or trace.backward or trace.parallel:
+        return False
+    return not (trace.places or trace.planes or trace.between)
 
 
 def _rechecked(
