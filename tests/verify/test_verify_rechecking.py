@@ -184,3 +184,14 @@ def test_a_recheck_that_runs_out_of_its_share_says_so(monkeypatch: pytest.Monkey
     prop = Property(tuple(case([[-1, 0]], [level]) for level in (4.5, 3.6, 3.7)))
     found = decide(network_of(tent()), prop, 60.0, plan=ONE_BOUND)
     assert (found.word, found.reason) == ("unknown", portfolio.UNCHECKED)
+
+
+@pytest.mark.parametrize("value", [torch.inf, torch.nan])
+def test_a_recheck_that_is_no_number_bears_nothing_out(
+    value: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        rechecking, "recheck", lambda *given: torch.full((len(given[2]),), value).double()
+    )
+    found = decide(network_of(tent()), reaches(4.5), 60.0, plan=ONE_BOUND)
+    assert (found.word, found.refuted) == ("unknown", 0)
