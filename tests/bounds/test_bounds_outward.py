@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 from fractions import Fraction
 
 import pytest
 import torch
 from bounds_checks import outputs
+from bounds_exact import Exact
 from bounds_nets import CASES, Net, around, network, points
 from torch import Tensor
 
 from phalanx.bounds.compute import compute
 from phalanx.bounds.options import Options
 from phalanx.bounds.outward.passes import uncovered
-from phalanx.bounds.outward.recheck import all_positive, outward_ball, recheck
+from phalanx.bounds.outward.recheck import (
+    ALONE,
+    all_positive,
+    outward_ball,
+    recheck,
+    recheck_side_by_side,
+)
 from phalanx.bounds.prepare import prepare
 from phalanx.bounds.problem import Trace
 from phalanx.bounds.region import Region, box
@@ -251,3 +259,53 @@ def test_regions_leave_nothing_out() -> None:
         outward_ball(Threat("linf", 0.1), torch.tensor([[float("nan")]]))
     with pytest.raises(DataError):
         recheck(prepare(network("relu")), around(network("relu"), 0.1), torch.ones(1, 3))
+
+
+@pytest.mark.parametrize("case", COVERED)
+def test_boxes_side_by_side_are_bounded_as_each_is_alone(case: str) -> None:
+    """Each has a row of its own; boxes of different sizes and rows do not touch one another."""
+    for seed in range(3):
+        graph = prepare(network(case, seed)).to(torch.float64)
+        near, far = around(graph, 0.02, seed, batch=3), around(graph, 0.3, seed + 9, batch=3)
+        region = box(torch.cat([near.lower, far.lower]), torch.cat([near.upper, far.upper]))
+        draw = torch.Generator().manual_seed(seed)
+        size = (len(region), *graph[graph.output].shape)
+        rows = torch.randn(size, generator=draw, dtype=torch.float64)
+        found = recheck_side_by_side(graph, region, rows)
+        if found is None:
+            assert not all(node.op in ALONE for node in graph)
+            continue
+        for at, row in enumerate(rows):
+            own = region.element(at)
+            alone = recheck(graph, own, row[None], Trace(backward=False))[0]
+            apart = 0.01 if case == "exp" else 1e-12  # its largest value is e to the e to the ...
+            assert abs(found[at] - alone) <= apart * (1 + alone.abs())
+            values = outputs(graph, points(own, 100))[0] @ row.flatten()
+            assert found[at] <= values.min()
+
+
+def test_boxes_side_by_side_are_below_rationals() -> None:
+    """An affine network: its least values in rational numbers, at every scale."""
+    for seed in range(30):
+        graph = prepare(Net(seed, (3,)).dense(4).graph()).to(torch.float64)
+        exact, draw = Exact(graph), torch.Generator().manual_seed(seed)
+        centre = torch.randn(5, 3, generator=draw, dtype=torch.float64) * 10.0 ** (seed % 9 - 4)
+        region = box(centre, centre + torch.rand(5, 3, generator=draw, dtype=torch.float64))
+        rows = torch.randn(5, 3, generator=draw, dtype=torch.float64)
+        found = recheck_side_by_side(graph, region, rows)
+        assert found is not None
+        for at, bound in enumerate(found.tolist()):
+            pairs = zip(region.lower[at].tolist(), region.upper[at].tolist(), strict=True)
+            corners = [torch.tensor(x, dtype=torch.float64) for x in itertools.product(*pairs)]
+            ys = [exact.values(x)[graph.output] for x in corners]
+            row = [Fraction(w) for w in rows[at].tolist()]
+            least = min(sum(w * y for w, y in zip(row, y, strict=True)) for y in ys)
+            assert Fraction(bound) <= least
+            assert float(least) - bound < 1e-9 * (1 + abs(float(least)))
+
+
+def test_boxes_side_by_side_need_a_row_each() -> None:
+    graph = prepare(network("relu")).to(torch.float64)
+    region = around(graph, 0.1, batch=3)
+    with pytest.raises(DataError, match="2 rows over 3 regions"):
+        recheck_side_by_side(graph, region, both_sides(graph)[:2])

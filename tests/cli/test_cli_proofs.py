@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -82,3 +85,66 @@ def test_what_cannot_be_proven_is_refused(tmp_path: Path, command: Callable[...,
     assert (code, out) == (3, "")
     assert "(tanh) is not checked" in err
     assert not (tmp_path / "p").exists()
+
+
+def test_a_proof_has_the_time_that_is_left(
+    tmp_path: Path, command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer stands, and it is said that there is no proof; the file is not begun."""
+    from phalanx.cli import verify
+    from phalanx.verify import proving
+    from phalanx.verify.proof.broken import ProofBroken
+
+    def slow(*given: Any) -> None:
+        while not given[4]():
+            time.sleep(0.01)
+        raise ProofBroken("a tree of boxes", "planted")
+
+    monkeypatch.setattr(verify, "LONGEST_START", 0.0)
+    monkeypatch.setattr(proving, "proof_for", slow)
+    files, proof = (net(tmp_path), query(tmp_path, 2.6)), tmp_path / "p.safetensors"
+    code, out, err = command("verify", *files, "--timeout", 4, "--proof", proof)
+    assert (code, out, proof.exists()) == (5, "unsat\n", False)
+    assert "no proof is written" in err
+    assert "there was no time left" in err
+
+
+def test_a_proof_that_looks_at_no_clock_is_ended() -> None:
+    """From the process beside it, or by a thread; the answer was printed before."""
+    text = """
+import time
+from phalanx.cli.deadline import Known, keep_time
+known = keep_time(0.5, str.upper, str)
+known.tell(Known.ANSWERING)
+print("unsat", flush=True)
+known.tell(Known.ANSWERED)
+known.tell(Known.ANSWERING, False)
+time.sleep(60)
+"""
+    threads = text.replace("import time", "import time, threading")
+    beside = "threading.Thread(target=time.sleep, args=(9,), daemon=True).start();known ="
+    for code in (text, threads.replace("known =", beside)):
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=50, check=False
+        )
+        assert (done.returncode, done.stdout) == (5, "unsat\n"), done.stderr
+        assert "no proof is written" in done.stderr
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, TypeError, AttributeError, MemoryError, Exception])
+def test_a_proof_that_fails_leaves_the_answer(
+    kind: type[Exception],
+    tmp_path: Path,
+    command: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from phalanx.verify import proving
+
+    def fail(*_: object) -> None:
+        raise kind("planted")
+
+    monkeypatch.setattr(proving, "proof_for", fail)
+    files, proof = (net(tmp_path), query(tmp_path, 2.6)), tmp_path / "p.safetensors"
+    code, out, err = command("verify", *files, "--timeout", 60, "--proof", proof)
+    assert (code, out, proof.exists()) == (1, "unsat\n", False)
+    assert "planted" in err

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,8 @@ def test_version_two(net: Path, tmp_path: Path, command: Callable[..., Any]) -> 
         (["NET", "QUERY", "--timeout", "0"], 2, "--timeout"),
         (["NET", "QUERY", "--timeout", "nan"], 2, "--timeout"),
         (["NET", "--table", "QUERY"], 2, "beside --table"),
+        (["--table", "QUERY", "--proof", "p"], 2, "--proof beside --table"),
+        (["--table", "QUERY", "--timeout", "9"], 2, "--timeout or --proof beside --table"),
     ],
 )
 def test_what_cannot_be_read_is_a_typed_error_and_no_answer(
@@ -306,6 +309,36 @@ def test_a_table_from_the_command_line(tmp_path: Path, net: Path, command: Any) 
     assert again[1] == text
     assert len(again[2].splitlines()) == 1
     assert command("verify", "--table", tmp_path / "absent.csv")[0] == 3
+
+
+def test_options_beside_a_table_are_passed_on(
+    tmp_path: Path, net: Path, command: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And an instance that was solved with other options is another one."""
+    from phalanx.cli import verify_table  # noqa: F401 - the room below it is imported
+    from phalanx.evaluation import instances as room
+
+    asked: list[list[str]] = []
+
+    def solved(instance: Instance, base: list[str]) -> Record:
+        asked.append(list(instance.options))
+        return Record(instance.key, instance.benchmark, "unsat", "", 0.1, 0.1, "")
+
+    monkeypatch.setattr(room, "_solved", solved)
+    path = table(tmp_path / "bench", net)
+    words = ["--engine", "milp", "--engine", "smt", "--seed", "3", "--no-recheck", "--idealised"]
+    every = ("verify", "--table", path, "--limit", 1, "--out", tmp_path / "run")
+    for options in ([], words, words, []):
+        assert command(*every, *options)[0] == 0
+    assert asked == [[], words]
+
+
+def test_options_reach_the_process_of_an_instance(tmp_path: Path, net: Path) -> None:
+    (first, *_) = read_tables([table(tmp_path / "bench", net)])
+    telling = [sys.executable, "-c", "import sys; print(' '.join(sys.argv[5:]))"]
+    own = replace(first, timeout=30.0, options=("--seed", "3"))
+    (record,) = solve([own], Ledger(tmp_path / "run"), lambda _: None, telling)
+    assert record.answer == "30.0 --seed 3"
 
 
 def test_wrong_answers_are_an_unmet_requirement(tmp_path: Path, net: Path, command: Any) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from bab_nets import drawn, least
 from torch import Tensor
-from verify_nets import case, double
+from verify_nets import case, double, tent
 
 from phalanx.bounds.prepare import prepare
 from phalanx.errors import DataError
@@ -170,10 +170,11 @@ def test_planted_faults_are_caught(fault: str, monkeypatch: pytest.MonkeyPatch) 
         against_patterns(range(30), WIDTHS)
 
 
-def test_nan_is_no_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_what_is_no_number_is_no_bound(value: float, monkeypatch: pytest.MonkeyPatch) -> None:
     def blank(self: DenseBounder, *args: Tensor) -> Linear:
         found = honest(self, *args)
-        parts = {p.name: torch.full_like(getattr(found, p.name), torch.nan) for p in fields(Linear)}
+        parts = {p.name: torch.full_like(getattr(found, p.name), value) for p in fields(Linear)}
         return Linear(**parts)
 
     honest = DenseBounder.least
@@ -189,6 +190,19 @@ def test_exceptions_are_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(DenseBounder, "least", broken)
     with pytest.raises(MemoryError):
         search(drawn(1, (3,)), case([[1.0, 0.0]], [50.0]), Clock(5.0))
+
+
+def test_a_strict_row_must_be_below_zero() -> None:
+    """``y_0 > 2`` never happens, ``y_0 >= 2`` does, in the corners; nobody is asked to confirm."""
+    edge = case([[-1.0, 0.0]], [2.0])
+    strict = replace(edge, strict=torch.tensor([True]))
+    assert search(tent(), edge, Clock(20.0)).verdict is Verdict.FALSIFIED
+    assert search(tent(), strict, Clock(1.0)).verdict is not Verdict.FALSIFIED
+    above = replace(strict, offset=double(1.75))
+    assert search(tent(), above, Clock(20.0)).verdict is Verdict.FALSIFIED
+    together = side_by_side([edge, replace(strict, lower=double(-1.0, 0.0))])
+    x, y = double(1.0, 1.0).expand(2, -1), double(2.0, 1.0).expand(2, -1)
+    assert together.unsafe(torch.tensor([0, 1]), x, y).tolist() == [True, False]
 
 
 def test_no_time_is_unknown() -> None:

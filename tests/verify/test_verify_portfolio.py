@@ -120,17 +120,18 @@ def test_a_failure_is_an_error_unless_something_else_decides(
     assert found.verdict is Verdict.FALSIFIED
 
 
-@pytest.mark.parametrize("value", [math.nan, -math.inf, -2.5])
+@pytest.mark.parametrize("value", [math.nan, -math.inf, -2.5, math.inf])
 def test_bounds_that_are_no_bounds_prove_nothing(value: float) -> None:
     methods.register("useless")(
         lambda problem: problem.rows.new_full(problem.rows.shape[:2], value)
     )
     try:
-        plan = Portfolio(bounds=("useless",), engines=())
-        found = decide(network_of(tent()), reaches(2.5), plan=plan)
+        for recheck in (True, False):
+            plan = Portfolio(bounds=("useless",), engines=(), recheck=recheck)
+            found = decide(network_of(tent()), reaches(2.5), plan=plan)
+            assert (found.verdict, found.refuted) == (Verdict.UNKNOWN, 0)
     finally:
         methods.unregister("useless")
-    assert found.verdict is Verdict.UNKNOWN
 
 
 def test_time_is_kept_and_a_timeout_is_no_verdict(planted: Callable[[Engine], Portfolio]) -> None:
@@ -249,11 +250,11 @@ def test_a_watcher_sees_what_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def recheck(*_: object) -> Iterator[tuple[int, bool]]:
         known.append(watch.proven)
-        return iter(())
+        yield 0, True
 
     monkeypatch.setattr(portfolio, "recheck_cases", recheck)
     decide(network_of(tent()), reaches(2.5), plan=BOUNDS, watch=watch)
-    assert known == [True]
+    assert (known, watch.proven) == ([False], True)
     assert (watch.refuted, watch.cases) == (1, 1)
 
 

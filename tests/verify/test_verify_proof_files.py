@@ -94,6 +94,20 @@ def test_no_proof_of_what_is_false_is_accepted(kind: str, seed: int) -> None:
             extended(net, rows, ByBoxes(np.array([-1]), np.zeros(0)), out_of(40))
 
 
+def test_a_proof_is_not_made_when_time_is_over() -> None:
+    """Walking a tree of boxes and cutting it further takes as long as the search."""
+    graph, prop = asked(3, 0.02)
+    net, rows = net_of(graph), Rows.of(prop.cases[0], net_of(graph))
+    boxes = proven(graph, prop, "boxes").boxes[0]
+    assert len(extended(net, rows, boxes, lambda: False).inputs) == len(boxes.inputs)
+    with pytest.raises(ProofBroken, match="time was over"):
+        extended(net, rows, boxes, lambda: True)
+    result = replace(answered(graph, prop), evidence={0: boxes})
+    assert proof_of(result, graph, prop, NOBODY).boxes
+    with pytest.raises(ProofBroken, match="time was over"):
+        proof_of(result, graph, prop, NOBODY, lambda: True)
+
+
 def out_of(steps: int) -> Callable[[], bool]:
     left = [steps]
 

@@ -27,9 +27,14 @@ def answer(text: str) -> None:
     print(text, flush=True)
 
 
+def as_json(value: Any) -> str:
+    """A JSON object; NaN is refused, absent numbers are null."""
+    return json.dumps(value, indent=1, allow_nan=False, default=str)
+
+
 def answer_json(value: Any) -> None:
-    """One JSON object on stdout; NaN is refused, absent numbers are null."""
-    print(json.dumps(value, indent=1, allow_nan=False, default=str), flush=True)
+    """One JSON object on stdout, see `as_json`."""
+    print(as_json(value), flush=True)
 
 
 def answer_table(title: str, columns: list[str], rows: list[list[str]]) -> None:

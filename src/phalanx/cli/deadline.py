@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 
 from phalanx.cli.console import log
-from phalanx.errors import SampleErrors
+from phalanx.errors import RequirementUnmet, SampleErrors
 
 GRACE = 0.4
 """Seconds behind the deadline, for whoever is about to finish."""
@@ -30,12 +30,14 @@ class Known:
     """What the work has found so far, where its watcher can read it.
 
     Attributes:
-        PROVEN: the property is verified, whatever else would still be done.
+        PROVEN: the property is verified, and nothing that could deny it is still to be done.
         TWO: the query is of version 2.0, which has other words.
-        ANSWERING: the answer is being written; nobody else may write one.
+        ANSWERING: the answer, or the file of its proof, is being written; nobody ends that.
+        ANSWERED: the answer was written; nobody else writes one, and what comes behind it may be
+            ended.
     """
 
-    PROVEN, TWO, ANSWERING = 1, 2, 4
+    PROVEN, TWO, ANSWERING, ANSWERED = 1, 2, 4, 8
 
     def __init__(self) -> None:
         self._bytes = mmap.mmap(-1, 1)
@@ -46,11 +48,11 @@ class Known:
         self._bytes[0] = now | flag if value else now & ~flag
 
     def has(self, flag: int) -> bool:
-        """Whether a flag is raised."""
+        """Whether one of these flags is raised."""
         return bool(self._bytes[0] & flag)
 
     def last_word(self) -> str:
-        """The answer so far: a proof whose roundings were not counted again is one."""
+        """The answer so far."""
         if self.has(self.PROVEN):
             return "unsat"
         return "timed-out" if self.has(self.TWO) else "timeout"
@@ -88,6 +90,14 @@ def _watched(child: int, end: float, known: Known, written: Callable[[str], str]
         time.sleep(LOOK)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
+    return _at_the_end(known, written)
+
+
+def _at_the_end(known: Known, written: Callable[[str], str]) -> int:
+    """The answer for want of time, or what is to be said where there is one; the exit code."""
+    if known.has(Known.ANSWERED):
+        log("error: no proof is written: the answer stands; there was no time left")
+        return RequirementUnmet.exit_code
     print(written(known.last_word()), flush=True)
     return 0
 
@@ -95,7 +105,7 @@ def _watched(child: int, end: float, known: Known, written: Callable[[str], str]
 def _ended(code: int, known: Known) -> int:
     if code >= 0:
         return code
-    if not known.has(Known.ANSWERING):
+    if not known.has(Known.ANSWERING | Known.ANSWERED):
         print("error", flush=True)
     log(f"error: the work was ended by signal {-code}, for example for want of memory")
     return SampleErrors.exit_code
@@ -121,5 +131,4 @@ def _end_here(end: float, known: Known, written: Callable[[str], str]) -> None:
     time.sleep(max(end + GRACE - time.monotonic(), 0))
     if not known.has(Known.ANSWERING):
         known.tell(Known.ANSWERING)
-        print(written(known.last_word()), flush=True)
-        os._exit(0)
+        os._exit(_at_the_end(known, written))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,27 +30,45 @@ def require_files(network: str, out: Path) -> None:
 
 
 def keep(
-    result: Result, network: Network, prop: Property, files: tuple[str, str], out: Path
+    result: Result,
+    network: Network,
+    prop: Property,
+    files: tuple[str, str],
+    out: Path,
+    *,
+    expired: Callable[[], bool],
+    writing: Callable[[], None],
 ) -> None:
     """Write the proof of an answer that was printed; of other answers than sat and unsat say so.
 
+    Args:
+        result, network, prop, files: what the proof is about.
+        out: where it is written.
+        expired: whether time is over.
+        writing: called when the file is begun, which nobody should interrupt.
+
     Raises:
-        RequirementUnmet: the answer stands, but its checker does not accept what was found.
+        RequirementUnmet: the answer stands, but its checker does not accept what was found, or
+            there was no time for it.
     """
     from phalanx.verify.proof.broken import ProofBroken
-    from phalanx.verify.proving import write_proof
+    from phalanx.verify.proof.file import write
+    from phalanx.verify.proving import proof_for
 
     if result.word not in ("sat", "unsat"):
         log(f"no proof is written: the answer is {result.word}")
         return
     paths = Path(files[0]), Path(files[1])
     try:
-        size = write_proof(result, network.graph, prop, paths, out)
+        proof = proof_for(result, network.graph, prop, paths, expired)
     except ProofBroken as broken:
+        late = "there was no time left" if expired() else "the checker does not accept it"
         raise RequirementUnmet(
             f"no proof is written: {broken.where}: {broken.reason}",
-            why="the answer stands; the checker does not accept what was found for it",
+            why=f"the answer stands; {late}",
         ) from broken
+    writing()
+    size = write(proof, out)
     log(f"{out}: proof of {result.word}, {size} bytes")
 
 

@@ -9,15 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from phalanx.cli import options as opt
-from phalanx.cli.console import answer, answer_json, log
+from phalanx.cli.console import answer, as_json, log
 from phalanx.cli.deadline import Known, keep_time
-from phalanx.errors import ParameterError, SampleErrors
+from phalanx.errors import ParameterError, PhalanxError, SampleErrors
+from phalanx.verdicts import Verdict
 
 if TYPE_CHECKING:
+    from phalanx.specs.property import Property
     from phalanx.specs.vnnlib.query import Query
     from phalanx.verify.network import Network
     from phalanx.verify.result import Result, Watch
 
+SECONDS = 120.0
+"""Where nobody says how long."""
 LONGEST_START = 5.0
 """Processor seconds before the command that are its start, and count; a process that has used more
 did something else before.
@@ -59,7 +63,7 @@ def register(app: typer.Typer) -> None:
 
 def verify(
     files: Files = None,
-    timeout: Timeout = 120.0,
+    timeout: Timeout = SECONDS,
     network: Networks = None,
     table: Tables = None,
     cap: Cap = None,
@@ -80,11 +84,16 @@ def verify(
     used = time.process_time()
     began = time.monotonic() - (used if used < LONGEST_START else 0.0)
     if table:
-        if files or network or proof:
-            raise ParameterError("files beside --table", repair="phalanx verify --table FILE")
+        if files or network or proof or timeout != SECONDS:
+            raise ParameterError(
+                "files, --network, --timeout or --proof beside --table",
+                why="a table names the files of each instance and its time limit",
+                repair="phalanx verify --table FILE --cap SECONDS",
+            )
         from phalanx.cli.verify_table import solve_tables
 
-        solve_tables(table, out, cap=cap, every=every, limit=limit, json=json)
+        words = _words(seed=seed, recheck=recheck, engines=engine or [], idealised=idealised)
+        solve_tables(table, out, words, cap=cap, every=every, limit=limit, json=json)
         return
     net, query = _files(files or [], network or [])
     if not timeout > 0:
@@ -97,6 +106,14 @@ def verify(
     if engine:
         plan["engines"] = () if engine == ["none"] else tuple(engine)
     _solve(net, query, began + timeout, plan=plan, idealised=idealised, proof=proof, json=json)
+
+
+def _words(*, seed: int, recheck: bool, engines: list[str], idealised: bool) -> tuple[str, ...]:
+    """What is passed on to the process of every instance of a table."""
+    words = [word for name in engines for word in ("--engine", name)]
+    words += ["--seed", str(seed)] if seed else []
+    words += [] if recheck else ["--no-recheck"]
+    return (*words, "--idealised") if idealised else tuple(words)
 
 
 def _files(files: list[str], networks: list[str]) -> tuple[tuple[str, str], str]:
@@ -132,13 +149,54 @@ def _solve(
         result, found, network = _decided(
             net, query, end, state, known, plan=plan, idealised=idealised
         )
+        text = _answer(result, found, json=json)
+    except PhalanxError:
+        raise
+    except Exception:
+        known.tell(Known.ANSWERING)
+        answer(_written("error", json=json))
+        raise
     finally:
         known.tell(Known.ANSWERING)
-    _report(result, found, json=json)
+    answer(text)
+    log(repr(result))
+    if result.verdict is Verdict.ERROR:
+        raise SampleErrors(f"nothing was decided: {result.reason}")
     if proof is not None:
-        from phalanx.cli.proofs import keep
+        _prove(result, network, found.property, (net[1], query), proof, end=end, known=known)
 
-        keep(result, network, found.property, (net[1], query), proof)
+
+def _prove(
+    result: Result,
+    network: Network,
+    prop: Property,
+    files: tuple[str, str],
+    out: Path,
+    *,
+    end: float,
+    known: Known,
+) -> None:
+    """A proof of what was answered, in the time that is left."""
+    from phalanx.cli.proofs import keep
+
+    def writing() -> None:
+        known.tell(Known.ANSWERING)
+
+    if result.word in ("sat", "unsat"):  # else nothing is to be done that could take long
+        known.tell(Known.ANSWERED)
+        known.tell(Known.ANSWERING, False)
+    try:
+        keep(
+            result,
+            network,
+            prop,
+            files,
+            out,
+            expired=lambda: time.monotonic() > end,
+            writing=writing,
+        )
+    finally:
+        known.tell(Known.ANSWERING)
 
 
 def _decided(
@@ -155,7 +213,8 @@ def _decided(
     from phalanx.verify.answers import require_consent
     from phalanx.verify.network import network_of
     from phalanx.verify.outcome import Clock
-    from phalanx.verify.portfolio import Portfolio, decide
+    from phalanx.verify.plans import Portfolio
+    from phalanx.verify.portfolio import decide
     from phalanx.verify.result import Watch
 
     found = read(query)
@@ -194,17 +253,12 @@ def _written(word: str, *, json: bool) -> str:
     return f'{{"answer": "{word}"}}' if json else word
 
 
-def _report(result: Result, query: Query, *, json: bool) -> None:
-    from phalanx.verdicts import Verdict
+def _answer(result: Result, query: Query, *, json: bool) -> str:
     from phalanx.verify.answers import answer_lines
 
     if json:
-        answer_json(_as_json(result, query))
-    else:
-        answer("\n".join(answer_lines(result, query)))
-    log(repr(result))
-    if result.verdict is Verdict.ERROR:
-        raise SampleErrors(f"nothing was decided: {result.reason}")
+        return as_json(_as_json(result, query))
+    return "\n".join(answer_lines(result, query))
 
 
 def _as_json(result: Result, query: Query) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import typer
@@ -14,6 +14,7 @@ from phalanx.errors import DataError, RequirementUnmet, SampleErrors
 def solve_tables(
     tables: list[Path],
     out: Path | None,
+    words: tuple[str, ...] = (),
     *,
     cap: float | None,
     every: int,
@@ -22,6 +23,12 @@ def solve_tables(
 ) -> None:
     """Solve, then print a summary and, last of all, where the records are.
 
+    Args:
+        tables, out: see `read_tables`, `Ledger`.
+        words: options of ``phalanx verify`` for every instance.
+        cap, every, limit: which instances, and for how long at most.
+        json: as JSON.
+
     Raises:
         RequirementUnmet: an answer is not the one the table expects. SampleErrors: some ended in
             an error.
@@ -29,7 +36,8 @@ def solve_tables(
     from phalanx.evaluation.instances import FAILED, Ledger, Record, read_tables, solve, summaries
     from phalanx.runs.provenance import new_run_folder
 
-    instances = read_tables(tables, cap)[:: max(1, every)][:limit]
+    listed = read_tables(tables, cap)[:: max(1, every)][:limit]
+    instances = [replace(instance, options=words) for instance in listed]
     if not instances:
         raise DataError(f"{tables[0]} has no instances")
     ledger = Ledger(out or new_run_folder("verify"))

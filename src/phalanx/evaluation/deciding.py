@@ -24,7 +24,8 @@ from phalanx.verdicts import Verdict
 from phalanx.verify.engine import engines
 from phalanx.verify.falsify import Effort
 from phalanx.verify.network import Network, network_of
-from phalanx.verify.portfolio import Portfolio, decide
+from phalanx.verify.plans import Portfolio
+from phalanx.verify.portfolio import decide
 from phalanx.verify.runtimes import ModuleRuntime
 
 SECONDS = 60.0

@@ -33,6 +33,7 @@ class Instance:
         network, query: files.
         timeout: seconds.
         expected: ``sat`` or ``unsat`` where the table says so, else empty.
+        options: further words of the command that solves it.
     """
 
     benchmark: str
@@ -40,11 +41,13 @@ class Instance:
     query: Path
     timeout: float
     expected: str = ""
+    options: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
-        """What a record is found again by."""
-        return f"{self.benchmark}|{self.network.name}|{self.query.name}|{self.timeout:g}"
+        """What a record is found again by; with other options it is another one."""
+        own = f"{self.benchmark}|{self.network.name}|{self.query.name}|{self.timeout:g}"
+        return "|".join([own, *self.options])
 
 
 @dataclass(frozen=True)
@@ -177,6 +180,7 @@ def solve(
 
 def _solved(instance: Instance, base: list[str]) -> Record:
     words = [*base, str(instance.network), str(instance.query), "--timeout", str(instance.timeout)]
+    words += instance.options
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     with subprocess.Popen(
         words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True

@@ -227,8 +227,8 @@ def _of_batch(
         for number, where in part.cases:
             if where.start == where.stop:
                 continue
-            # A bound that is NaN is none.
-            best = own[where].nan_to_num(-torch.inf, torch.inf, -torch.inf)
+            # A bound that is NaN is none; neither is infinity, as it came of an overflow.
+            best = own[where].nan_to_num(-torch.inf, -torch.inf, -torch.inf)
             row = int(best.argmax())
             place = (where.start + row, element)
             yield number, Found(float(best[row]), row, problem.trace, place)

@@ -13,7 +13,8 @@ from phalanx.specs.vnnlib import read
 from phalanx.specs.vnnlib.query import Query
 from phalanx.verify.network import Network, network_of
 from phalanx.verify.outcome import Clock
-from phalanx.verify.portfolio import Portfolio, decide
+from phalanx.verify.plans import Portfolio
+from phalanx.verify.portfolio import decide
 from phalanx.verify.result import Result, Watch
 
 if TYPE_CHECKING:

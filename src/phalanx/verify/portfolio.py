@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from functools import partial
-from importlib.util import find_spec
 from typing import Any
 
 from torch import Tensor
 
 from phalanx.bounds.options import Options
-from phalanx.errors import (
-    MissingDependencyError,
-    NonFiniteError,
-    ParameterError,
-    PhalanxError,
-)
+from phalanx.errors import MissingDependencyError, NonFiniteError, PhalanxError
 from phalanx.graph.ir import Graph
 from phalanx.specs.property import Property
 from phalanx.verdicts import Verdict
@@ -36,85 +31,27 @@ from phalanx.verify.engine import Task, engines
 from phalanx.verify.falsify import Effort, falsified
 from phalanx.verify.network import Network
 from phalanx.verify.outcome import CLOSING, EXHAUSTED, TIMEOUT, Clock, OutOfTime
+from phalanx.verify.plans import FLAT, FULL, Portfolio, require_methods, suited
 from phalanx.verify.proof.evidence import Evidence
-from phalanx.verify.proving import Prover
-from phalanx.verify.rechecking import recheck_cases
+from phalanx.verify.proving import CheckerBounds
+from phalanx.verify.rechecking import Refuted, recheck_cases, rechecks
 from phalanx.verify.result import OUTWARD, REAL, Result, Watch
 from phalanx.verify.witness import Witness, replayed
 
 UNCONFIRMED = "a counterexample was not confirmed when it was replayed"
-FAILURES = (PhalanxError, RuntimeError, MemoryError, ArithmeticError, ValueError, LookupError)
-"""What a step may fail with; other steps are still believed, and the property may not be."""
-
-
-PROVING = ("branch-and-bound",)
-"""Engines that tell evidence."""
-
-FLAT = "branch-and-bound-cuts"
-"""Where none is asked for, this one is for networks with one layer of ReLUs, as its cuts are all
-there is to know of each of them; it leaves half of the time to the others."""
-
-PREFERRED = (FLAT, "branch-and-bound", "milp")
-"""Engines that are used where none is asked for: each where those before it gave up in time."""
-
-PROGRAMS = (FLAT, "milp")
-"""Of them those that need a solver of programs."""
-
-
-def default_engines(*, proof: bool = False) -> tuple[str, ...]:
-    """The preferred engines that are there; of those that tell evidence, for a proof."""
-    names = engines.names()
-    if proof:
-        return tuple(name for name in PROVING if name in names)
-    if not find_spec("highspy"):
-        names = [name for name in names if name not in PROGRAMS]
-    return tuple(name for name in PREFERRED if name in names)
-
-
-def _suited(names: tuple[str, ...], graph: Graph) -> tuple[str, ...]:
-    """The engines of a plan; of those that nobody asked for, the ones that suit a network."""
-    flat = sum(node.op == "relu" for node in graph) == 1
-    return names if flat or names != default_engines() else tuple(n for n in names if n != FLAT)
-
-
-QUICK, FULL = ("interval", "crown", "alpha-crown"), "alpha-crown-full"
-"""Bounding methods in the order of their cost; the last one is for networks of many inputs."""
+UNCHECKED = "there was no time to count the roundings of a proof"
+FAILURES = (
+    *(PhalanxError, RuntimeError, MemoryError, ArithmeticError, ValueError, LookupError),
+    *(TypeError, AttributeError, AssertionError, ImportError, OSError),
+)
+"""What a step may fail with; other steps are still believed, and the property may not be. Anything
+else ends it all, and is raised."""
 
 LONG = 60
-"""Steps of the last one."""
+"""Steps of alpha-CROWN in full."""
 
 MOST_BOXES = 16
 """Of so many boxes of inputs at most, what is known of the values in between is kept."""
-
-
-@dataclass(frozen=True)
-class Portfolio:
-    """What is tried, in this order.
-
-    Attributes:
-        attack: before bounds.
-        bounds: registered bounding methods; ``alpha-crown-full`` where more inputs move than
-            branch and bound splits.
-        pursuit: of cases that bounds leave open.
-        engines: complete methods, registered; each gets its share of the time left.
-        recheck: prove refuted cases again with every rounding counted.
-        seed: of everything that is drawn.
-        proof: refute cases only in ways that can be written down and checked; the result has them
-            as evidence, and engines that tell none are left out of the default.
-    """
-
-    attack: Effort = field(default_factory=lambda: Effort(starts=2, steps=8))
-    bounds: tuple[str, ...] = (*QUICK, FULL)
-    pursuit: Effort = field(default_factory=lambda: Effort(starts=50, steps=60))
-    engines: tuple[str, ...] = field(default_factory=default_engines)
-    recheck: bool = True
-    seed: int = 0
-    proof: bool = False
-
-    def __post_init__(self) -> None:
-        if self.proof and self.engines == default_engines():
-            object.__setattr__(self, "engines", default_engines(proof=True))
-
 
 SHARES = {
     "attack": 0.1,
@@ -129,7 +66,8 @@ SHARES = {
 
 
 RECHECK = 0.25
-"""Of the time left, for rechecks of one method."""
+"""Of the time left at least, for rechecks of one method, and the share of open cases that it has
+refuted."""
 
 
 class _Run:
@@ -140,7 +78,7 @@ class _Run:
     ) -> None:
         self.network, self.prop, self.clock = network, prop, clock
         self.plan, self.watch = plan, watch
-        self.engines = _suited(plan.engines, network.graph)
+        self.engines = suited(plan.engines, network.graph)
         self.open = list(range(len(prop.cases)))
         self.refuted: dict[int, tuple[str, str]] = {}
         self.best: dict[int, float] = {}
@@ -152,7 +90,7 @@ class _Run:
         self.stats: dict[str, object] = {}
         self.rechecked = 0.0
         self.evidence: dict[int, Evidence] = {}
-        self.prover = Prover(network.graph, prop) if plan.proof else None
+        self.checker = CheckerBounds(network.graph, prop) if plan.proof else None
         watch.cases = len(prop.cases)
 
     # steps
@@ -160,6 +98,11 @@ class _Run:
     def decided(self) -> bool:
         """Whether nothing is left to do."""
         return self.witness is not None or not self.open
+
+    def proven(self) -> bool:
+        """Whether every case is refuted, by whoever counts; and the network answers numbers."""
+        broken = any(isinstance(failure, NonFiniteError) for failure in self.failures)
+        return not self.open and not broken
 
     def attempt(self, name: str, step: Callable[[Clock], None]) -> None:
         """A step within its share of the time; what it fails with is kept."""
@@ -176,7 +119,7 @@ class _Run:
             self.failures.append(failure)
         finally:
             self.watch.refuted = len(self.refuted)
-            self.watch.proven = not self.open
+            self.watch.proven = self.proven()
 
     def attack(self, effort: Effort, clock: Clock) -> None:
         """Look for a counterexample of any open case."""
@@ -187,7 +130,7 @@ class _Run:
     def bound(self, method: str, clock: Clock) -> None:
         """Refute open cases by a bounding method."""
         graph = prepared(self.network.graph, mixed=is_mixed(self.prop))
-        refuted: list[tuple[int, Found]] = []
+        refuted: list[Refuted] = []
         parts = fields(self.prop, self.open)
         options, end = Options(), self.clock
         if method == FULL:
@@ -206,16 +149,12 @@ class _Run:
                 self.best[number] = max(found.lower, self.best.get(number, -math.inf))
                 if found.lower > 0:
                     refuted.append((number, found))
-                    if self.prover is None:
-                        self.refuted[number] = (method, REAL)
-        except OutOfTime:
-            if self.prover is None:
-                raise
-        finally:
-            self.open = [number for number in self.open if number not in self.refuted]
-            self.watch.proven = not self.open
-        if refuted and (self.plan.recheck or self.prover is not None):
+        except OutOfTime:  # what was found before stands
+            pass
+        if refuted and (self.checker is not None or (self.plan.recheck and rechecks(graph))):
             self.recheck(method, graph, refuted)
+        else:
+            self.refute(method, REAL, [number for number, _ in refuted])
 
     def _remember(self, number: int, found: Found) -> None:
         """What a method found out about the values in between."""
@@ -225,22 +164,32 @@ class _Run:
         if inside is not None and (key in self.inside or len(self.inside) < MOST_BOXES):
             self.inside[key] = inside
 
-    def recheck(self, method: str, graph: Graph, refuted: list[tuple[int, Found]]) -> None:
-        """Count roundings; a case whose refutation does not stand is open again."""
-        part, begun = self.clock.share(RECHECK), self.clock.spent()
-        if self.prover is not None:
-            rechecked = self.prover.recheck(refuted, self.evidence)
+    def recheck(self, method: str, graph: Graph, refuted: list[Refuted]) -> None:
+        """Count roundings; only cases whose refutation stands are refuted.
+
+        Those that it denies or does not reach in time stay open, and all do where it fails.
+        """
+        begun, stand = self.clock.spent(), []
+        # Where nothing else is open, all the time that is left is for this.
+        clock = self.clock.share(max(RECHECK, len(refuted) / len(self.open)))
+        if self.checker is not None:
+            rechecked = self.checker.recheck(refuted, self.evidence)
         else:
-            rechecked = recheck_cases(graph, self.prop, refuted, part)
-        for number, stands in rechecked:
-            if stands:
-                self.refuted[number] = (method, OUTWARD)
-            elif self.refuted.pop(number, None) is not None:
-                self.open.append(number)
-                self.watch.proven = False
+            rechecked = recheck_cases(graph, self.prop, refuted, clock)
+        try:
+            for number, stands in rechecked:
+                if stands:
+                    stand.append(number)
+        except OutOfTime:
+            self.undecided = UNCHECKED
+        finally:
+            self.rechecked += self.clock.spent() - begun
+        self.refute(method, OUTWARD, stand)
+
+    def refute(self, method: str, arithmetic: str, numbers: Collection[int]) -> None:
+        """Cases that are no longer open."""
+        self.refuted.update(dict.fromkeys(numbers, (method, arithmetic)))
         self.open = [number for number in self.open if number not in self.refuted]
-        self.watch.proven = not self.open
-        self.rechecked += self.clock.spent() - begun
 
     def search(self, name: str, number: int, end: Clock, part: float, _: Clock) -> None:
         """Let an engine decide a case in its part of the time that is left."""
@@ -253,7 +202,7 @@ class _Run:
             self.watch.numbers = numbers
 
         known = None if is_mixed(self.prop) else self.inside.get(key_of(case.lower, case.upper))
-        proof = self.prover is not None
+        proof = self.checker is not None
         task = Task(self.network.graph, case, clock, self.plan.seed, confirm, told, proof, known)
         try:
             outcome = engines.get(name)(task)
@@ -269,8 +218,7 @@ class _Run:
         elif outcome.verdict is Verdict.VERIFIED:
             if outcome.evidence is not None:
                 self.evidence[number] = outcome.evidence
-            self.refuted[number] = (name, str(outcome.stats.get("arithmetic", REAL)))
-            self.open.remove(number)
+            self.refute(name, str(outcome.stats.get("arithmetic", REAL)), [number])
         elif outcome.witness is not None:
             self.witness = replayed(self.network, self.prop, number, outcome.witness[None])
             if self.witness is None:
@@ -305,9 +253,7 @@ class _Run:
     def result(self) -> Result:
         """The answer."""
         verdict, reason, arithmetic = self._judged()
-        by: dict[str, int] = {}
-        for method, _ in self.refuted.values():
-            by[method] = by.get(method, 0) + 1
+        by = Counter(method for method, _ in self.refuted.values())
         lower = min((self.best.get(n, -math.inf) for n in self.open), default=-math.inf)
         return Result(
             verdict,
@@ -322,18 +268,21 @@ class _Run:
             stats=self.stats,
             rechecked=self.rechecked,
             evidence=self.evidence,
+            failures=tuple(f"{type(failure).__name__}: {failure}" for failure in self.failures),
         )
 
     def _judged(self) -> tuple[Verdict, str, str | None]:
         if self.witness is not None:
             return Verdict.FALSIFIED, f"replayed in {self.witness.runtime}", None
-        broken = next((f for f in self.failures if isinstance(f, NonFiniteError)), None)
-        if not self.open and broken is None:
+        if self.proven():
             counted = all(arithmetic == OUTWARD for _, arithmetic in self.refuted.values())
             methods = list(dict.fromkeys(method for method, _ in self.refuted.values()))
             return Verdict.VERIFIED, ", ".join(methods), OUTWARD if counted else REAL
         if self.failures:
-            failure = broken or self.failures[0]
+            # An answer that is no number is none that the other steps could stand for.
+            failure = min(
+                self.failures, key=lambda failure: not isinstance(failure, NonFiniteError)
+            )
             return Verdict.ERROR, f"{type(failure).__name__}: {failure}", None
         if self.clock.expired():
             return Verdict.UNKNOWN, TIMEOUT, None
@@ -369,22 +318,5 @@ def decide(
     """
     network.check(prop)
     plan = plan or Portfolio()
-    _check(plan)
+    require_methods(plan)
     return _Run(network, prop, clock or Clock(timeout), plan, watch or Watch()).run()
-
-
-def _check(plan: Portfolio) -> None:
-    from phalanx.bounds.problem import methods
-
-    for name in plan.bounds:
-        methods.get(name)
-    known = engines.names()
-    if plan.proof and (silent := [name for name in plan.engines if name not in PROVING]):
-        raise ParameterError(
-            f"a proof by {silent[0]}", why="it tells no evidence", repair=f"{', '.join(PROVING)}"
-        )
-    for name in plan.engines:
-        if name not in known:
-            engines.get(name)  # says which there are; those that are there load when they are used
-    if not plan.bounds and not plan.engines:
-        raise ParameterError("no method that could prove anything", repair="bounds=('crown',)")

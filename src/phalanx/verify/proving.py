@@ -14,7 +14,7 @@ from phalanx.specs.property import Property
 from phalanx.verdicts import Verdict
 from phalanx.verify.bounding import Found
 from phalanx.verify.proof.bounds import Bounds
-from phalanx.verify.proof.boxes import extended
+from phalanx.verify.proof.boxes import extended, never
 from phalanx.verify.proof.check import digest_of
 from phalanx.verify.proof.evidence import ByBound, ByBoxes, BySigns, Evidence
 from phalanx.verify.proof.file import Identity, Proof, write
@@ -25,7 +25,7 @@ from phalanx.verify.proof.signs import SignTree
 from phalanx.verify.result import Result
 
 
-class Prover:
+class CheckerBounds:
     """Bounds, once more as the checker of a proof will see them.
 
     Args:
@@ -71,7 +71,7 @@ def proof_of(
     graph: Graph,
     prop: Property,
     identity: Identity,
-    expired: Callable[[], bool] = lambda: False,
+    expired: Callable[[], bool] = never,
 ) -> Proof:
     """The proof of an answer; trees of boxes get the cuts that the checker needs besides.
 
@@ -84,7 +84,7 @@ def proof_of(
 
     Raises:
         ParameterError: an answer that has no proof, or was found without asking for one.
-        ProofBroken: a tree that the checker does not accept.
+        ProofBroken: a tree that the checker does not accept, or no time left.
     """
     cases = len(prop.cases)
     if result.verdict is Verdict.FALSIFIED and result.witness is not None:
@@ -111,6 +111,22 @@ def proof_of(
     )
 
 
+def proof_for(
+    result: Result,
+    graph: Graph,
+    prop: Property,
+    files: tuple[Path, Path],
+    expired: Callable[[], bool] = never,
+) -> Proof:
+    """The proof of an answer about an ONNX file and a VNN-LIB file.
+
+    Raises:
+        ParameterError, ProofBroken: see `proof_of`.
+    """
+    network, query = (digest_of(path) for path in files)
+    return proof_of(result, graph, prop, Identity(network, query, phalanx.__version__), expired)
+
+
 def write_proof(
     result: Result, graph: Graph, prop: Property, files: tuple[Path, Path], out: Path
 ) -> int:
@@ -119,6 +135,4 @@ def write_proof(
     Raises:
         ParameterError, ProofBroken: see `proof_of`. StorageError: the disk refuses.
     """
-    network, query = (digest_of(path) for path in files)
-    identity = Identity(network, query, phalanx.__version__)
-    return write(proof_of(result, graph, prop, identity), out)
+    return write(proof_for(result, graph, prop, files), out)

@@ -26,8 +26,9 @@ class Result:
         reason: how it was decided, or why it was not.
         witness: see `Witness`; only of a falsified property.
         arithmetic: of a verified property: ``outward``: every case was proven with all roundings of
-            the proof counted; ``real``: in exact arithmetic, up to roundings of float64. Neither
-            speaks of the roundings of the network's own execution.
+            the proof counted; ``real``: in exact arithmetic, up to roundings of float64, as some
+            engines prove, and bounds that were not to be rechecked or cannot be. Neither speaks of
+            the roundings of the network's own execution.
         seconds: wall clock.
         cases, refuted: how many there are, and how many of them are proven to be empty.
         lower: least over open cases of the best bound; None where there is none.
@@ -35,6 +36,7 @@ class Result:
         stats: numbers of the search.
         rechecked: seconds of proving once more with roundings counted.
         evidence: how each case was refuted, where a proof was asked for.
+        failures: what steps failed with, whatever the others decided.
     """
 
     verdict: Verdict
@@ -49,6 +51,7 @@ class Result:
     stats: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     rechecked: float = 0.0
     evidence: Mapping[int, Evidence] = field(default_factory=lambda: MappingProxyType({}))
+    failures: tuple[str, ...] = ()
 
     @property
     def word(self) -> str:
@@ -66,6 +69,7 @@ class Result:
         return (
             f"Result: {self.verdict} ({self.reason}){how}, {self.refuted} of {self.cases} cases"
             f" refuted, {self.seconds:.2f} s, of which {self.rechecked:.2f} s to check again"
+            + "".join(f"; a step failed: {failure}" for failure in self.failures)
         )
 
 
@@ -89,7 +93,7 @@ class Watch:
 
     @property
     def proven(self) -> bool:
-        """All cases are refuted, in real arithmetic at least."""
+        """All cases are refuted, and nothing is left to do before that may be said."""
         return self._proven
 
     @proven.setter

@@ -95,7 +95,7 @@ class OnnxRuntime:
         """As the file has it, and in float64: single precision alone may find what is not there.
 
         Raises:
-            ModelError: onnxruntime does not take the file.
+            ModelError: onnxruntime does not take the file, or fails to run it.
         """
         session = self._started()
         entry = session.get_inputs()[0]
@@ -103,7 +103,10 @@ class OnnxRuntime:
         if entry.type not in TYPES or prod(shape) != x.numel():
             raise ModelError(f"{self._source} reads {entry.type} of shape {entry.shape}")
         given = x.to(TYPES[entry.type]).reshape(shape).numpy()
-        (answer,) = session.run([session.get_outputs()[0].name], {entry.name: given})
+        try:
+            (answer,) = session.run([session.get_outputs()[0].name], {entry.name: given})
+        except _own_errors() as error:
+            raise ModelError(f"onnxruntime fails to run {self._source}: {error}") from error
         self._wide = self._wide or self._graph.to(torch.float64)
         with torch.no_grad():
             wide = run(self._wide, x.double().reshape(1, *self._graph.input.shape)).flatten()
@@ -115,19 +118,19 @@ class OnnxRuntime:
             options = runtime.SessionOptions()
             options.intra_op_num_threads = options.inter_op_num_threads = 1
             options.log_severity_level = 3
-            errors = import_module("onnxruntime.capi.onnxruntime_pybind11_state")
-            refused = tuple(getattr(errors, name) for name in REFUSALS if hasattr(errors, name))
             try:
                 self._session = runtime.InferenceSession(
                     self._content, options, providers=["CPUExecutionProvider"]
                 )
-            except refused as error:
+            except _own_errors() as error:
                 raise ModelError(f"onnxruntime refuses {self._source}: {error}") from error
         return self._session
 
 
-REFUSALS = ("Fail", "InvalidGraph", "InvalidProtobuf", "InvalidArgument", "NotImplemented")
-"""What onnxruntime raises about a file."""
+def _own_errors() -> tuple[type[Exception], ...]:
+    """What onnxruntime raises besides Python's own: each is an `Exception` and nothing else."""
+    every = vars(import_module("onnxruntime.capi.onnxruntime_pybind11_state")).values()
+    return tuple(e for e in every if isinstance(e, type) and issubclass(e, Exception))
 
 
 def type_of(graph: Graph) -> torch.dtype:

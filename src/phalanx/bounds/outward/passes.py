@@ -96,7 +96,7 @@ class Passes(Walk):
         if node.op == INPUT:
             return Sides(self.region.lower, self.region.upper)
         if node.op == CONSTANT:
-            value = node.tensors["value"].unsqueeze(0)
+            value = node.tensors["value"].expand(len(self.region), *node.shape)
             return Sides(value, value)
         inputs = [self.sides[name] for name in node.inputs]
         if node.op in MOVES:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
+from phalanx.bounds.outward.affine import AFFINE
+from phalanx.bounds.outward.curves import CURVES
 from phalanx.bounds.outward.passes import Passes
 from phalanx.bounds.outward.planes import least_with_planes
 from phalanx.bounds.outward.rounding import down, up
@@ -12,7 +16,7 @@ from phalanx.bounds.outward.walk import Slopes
 from phalanx.bounds.problem import Trace
 from phalanx.bounds.region import Ball, Region
 from phalanx.errors import DataError
-from phalanx.graph.ir import Graph
+from phalanx.graph.ir import CONSTANT, INPUT, Graph
 
 OUTWARD = "outward"
 REAL = "real"
@@ -36,8 +40,13 @@ def outward_ball(threat: Ball, x: Tensor) -> Region:
     return Region(lower, upper, at, threat.norm, threat.eps)
 
 
-def recheck(
-    graph: Graph, region: Region, rows: Tensor, trace: Trace | None = None, element: int = 0
+def recheck(  # noqa: PLR0917 - of a search
+    graph: Graph,
+    region: Region,
+    rows: Tensor,
+    trace: Trace | None = None,
+    element: int = 0,
+    passes_of: Callable[..., Passes] = Passes,
 ) -> Tensor:
     """Lower bounds ``(S,)`` of rows of the output that hold in exact arithmetic.
 
@@ -50,6 +59,7 @@ def recheck(
         rows: coefficients ``(S, *output shape)``, exact as they are.
         trace: what the search tells; None: CROWN's choices.
         element: which element of the search's batch it is.
+        passes_of: makes the passes, for example such as look at a clock.
 
     Raises:
         GraphError: an operator whose rounding is not accounted for.
@@ -62,7 +72,7 @@ def recheck(
     trace = trace or Trace()
     with torch.no_grad():
         between = trace.between.get(element, {})
-        passes = Passes(
+        passes = passes_of(
             graph, region, backward=trace.backward, parallel=trace.parallel, between=between
         )
         rows = rows.double()
@@ -81,6 +91,37 @@ def recheck(
                 better = least_with_planes(passes, rows[row : row + 1], planes, chosen)
                 found[row] = found[row].fmax(better[0])
     return found
+
+
+ALONE = (INPUT, CONSTANT, *AFFINE, *CURVES)
+"""Operators that do to each input of a batch what they do to it alone."""
+
+
+def recheck_side_by_side(graph: Graph, region: Region, rows: Tensor) -> Tensor | None:
+    """Lower bounds ``(B,)`` that hold in exact arithmetic, of one row over each of B boxes.
+
+    Quick and wide: boxes in between are intervals, and the lines of curves the usual ones. None
+    where an operator joins values, so that inputs go through it one by one.
+
+    Args:
+        graph: see `recheck`.
+        region: B boxes.
+        rows: ``(B, *output shape)``, exact as they are.
+
+    Raises:
+        GraphError: an operator whose rounding is not accounted for. DataError: not a row for each
+            box, other regions than boxes, or another precision.
+    """
+    if region.norm != "linf" or region.lower.dtype != torch.float64 or len(rows) != len(region):
+        raise DataError(
+            f"{len(rows)} rows over {len(region)} regions in {region.norm}, {region.lower.dtype}",
+            why="each box has one row, in float64",
+        )
+    if any(node.op not in ALONE for node in graph):
+        return None
+    with torch.no_grad():
+        passes = Passes(graph, region, backward=False)
+        return passes.least(graph.output, rows.double()).fmax(passes.by_boxes(rows.double()))
 
 
 def _row_of(slopes: tuple[Tensor, Tensor], row: int) -> tuple[Tensor, Tensor]:

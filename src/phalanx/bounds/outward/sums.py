@@ -11,9 +11,22 @@ from torch import Tensor
 from phalanx.bounds.outward.rounding import SAFE, UNDERFLOW, UNIT, down, gamma, up
 
 
+def flattened(part: Tensor) -> Tensor:
+    """What rows are multiplied with: ``(n,)`` of one region, ``(B, n)`` where each row has its own.
+
+    >>> tuple(flattened(torch.zeros(1, 2, 3)).shape), tuple(flattened(torch.zeros(4, 2, 3)).shape)
+    ((6,), (4, 6))
+    """
+    found = part.flatten(1)
+    return found[0] if len(found) == 1 else found
+
+
 @dataclass(frozen=True, eq=False)
 class Sides:
-    """Lower and upper bounds ``(1, *shape)`` of a value; no rounding can break them."""
+    """Lower and upper bounds ``(1, *shape)`` of a value; no rounding can break them.
+
+    ``(B, *shape)`` of B regions, in passes of B rows of which each is asked on its own region.
+    """
 
     lower: Tensor
     upper: Tensor
@@ -45,7 +58,7 @@ class Weights:
     @staticmethod
     def of_box(sides: Sides) -> Weights:
         """The least value on a box."""
-        centre, radius = (part.flatten() for part in sides.middle())
+        centre, radius = (flattened(part) for part in sides.middle())
         return Weights(centre, radius, torch.zeros_like(centre))
 
     @cached_property
@@ -90,8 +103,11 @@ class Sums:
 
     def lose(self, share: float, rows: Tensor, size: Tensor) -> None:
         """``share |rows| . size``."""
-        flat = rows.flatten(1).abs()
-        self.error = self.error + share * (flat @ size.expand(1, *rows.shape[1:]).flatten())
+        flat, shape = (
+            rows.flatten(1).abs(),
+            torch.broadcast_shapes(size.shape, (1, *rows.shape[1:])),
+        )
+        self.error = self.error + share * _times(flat, flattened(size.expand(shape)))
         self.error = self.error + UNDERFLOW * (1 + size.sum())
 
     def faint(self, size: Tensor) -> None:

@@ -23,7 +23,7 @@ from phalanx.bounds.outward.curves import CURVES, gaps
 from phalanx.bounds.outward.joints import JOINTS
 from phalanx.bounds.outward.picks import picked
 from phalanx.bounds.outward.rounding import SAFE, UNDERFLOW, UNIT, dot, gamma
-from phalanx.bounds.outward.sums import Sides, Sums, Weights
+from phalanx.bounds.outward.sums import Sides, Sums, Weights, flattened
 from phalanx.bounds.region import DUAL, Region
 from phalanx.graph.ir import CONSTANT, INPUT, Graph, Node
 
@@ -190,7 +190,7 @@ class Walk:
         """A sum of two rows: one rounding."""
         return self._cached(
             f"{node.name}/merged",
-            lambda: Weights(None, None, UNIT * self.sides[node.name].most.flatten()),
+            lambda: Weights(None, None, UNIT * flattened(self.sides[node.name].most)),
         )
 
     def _cached(self, key: str, make: Callable[[], Weights]) -> Weights:
@@ -230,7 +230,7 @@ class Walk:
         """Its constant, and what products with rows are lost: ``|W| max|x|``."""
         gained = magnitude(node, [self.sides[n].most for n in node.inputs])
         shift = offset(node, gained).expand(1, *node.shape).flatten()
-        lost = gamma(lengths(node)[1]) * gained.expand(1, *node.shape).flatten()
+        lost = gamma(lengths(node)[1]) * flattened(gained.expand(-1, *node.shape))
         if count := roundings(node):
             lost = lost + gamma(count) * shift.abs()
         return Weights(shift if bool(shift.any()) else None, None, lost)
@@ -259,8 +259,8 @@ class Walk:
         units = torch.where(half == 0, 1.0, 5.0) * (UNIT * SAFE)
         lost = units * (middle.abs() + half.abs()) * side.most
         parts = [(high + low) / 2, (high - low) / 2, lost]
-        flat = [part.expand(-1, *node.shape).flatten(1) for part in parts]
-        weights = Weights(*(part[0] if len(part) == 1 else part for part in flat))
+        flat = [flattened(part.expand(-1, *node.shape)) for part in parts]
+        weights = Weights(*flat)
         return Bends(middle, half, weights)
 
     def _on_region(self, flat: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:

@@ -25,6 +25,7 @@ class Cases:
         outputs: ``(G, K, J, m)``; rows that fill up are zero.
         inputs: ``(G, K, J, n)``, or None where no row reads inputs.
         offset: ``(G, K, J)``; `NEVER` where a row fills up.
+        strict: ``(G, K, J)``: rows that must be below zero in a counterexample, not at it.
         real: ``(G, K)``: False where a case fills up.
     """
 
@@ -33,6 +34,7 @@ class Cases:
     outputs: Tensor
     inputs: Tensor | None
     offset: Tensor
+    strict: Tensor
     real: Tensor
 
     @property
@@ -51,7 +53,9 @@ class Cases:
         """Whether inputs of their box are counterexamples of one of its cases: ``(B,)``."""
         at = x.double()
         inside = ((at >= self.lower[group]) & (at <= self.upper[group])).all(1)
-        holds = (self.values(group, x, y) <= 0).all(2) & self.real[group]
+        values = self.values(group, x, y)
+        held = torch.where(self.strict[group], values < 0, values <= 0)
+        holds = held.all(2) & self.real[group]
         return inside & holds.any(1) & torch.isfinite(y).all(1)
 
     def nearest(self, group: Tensor, x: Tensor, y: Tensor) -> Tensor:
@@ -85,7 +89,7 @@ def side_by_side(cases: Sequence[Case]) -> Cases:
     size = (len(groups), most, rows)
     outputs = torch.zeros(*size, m, dtype=torch.float64)
     offset = torch.full(size, NEVER, dtype=torch.float64)
-    real = torch.zeros(size[:2], dtype=torch.bool)
+    strict, real = (torch.zeros(shape, dtype=torch.bool) for shape in (size, size[:2]))
     reads = any(case.inputs is not None for case in cases)
     inputs = torch.zeros(*size, n, dtype=torch.float64) if reads else None
     for g, group in enumerate(groups.values()):
@@ -93,13 +97,15 @@ def side_by_side(cases: Sequence[Case]) -> Cases:
             count = len(case.offset)
             real[g, k] = True
             outputs[g, k, :count], offset[g, k, :count] = case.outputs, case.offset
+            if case.strict is not None:
+                strict[g, k, :count] = case.strict
             if inputs is not None and case.inputs is not None:
                 inputs[g, k, :count] = case.inputs
     lower, upper = (
         torch.stack([getattr(group[0], side) for group in groups.values()])
         for side in ("lower", "upper")
     )
-    return Cases(*_around(lower, upper), outputs, inputs, offset, real)
+    return Cases(*_around(lower, upper), outputs, inputs, offset, strict, real)
 
 
 def _around(lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:

@@ -306,13 +306,16 @@ class _Search:
 
 
 def _known(found: Linear) -> Linear:
-    """NaN says nothing: no bound, and a function without slopes far below everything."""
+    """NaN says nothing: no bound, and a function without slopes far below everything.
+
+    Neither does infinity above, which came of an overflow: no box that is asked about is empty.
+    """
     slopes, none = found.coefficients, -torch.inf
-    bad = ~torch.isfinite(slopes).all(2) | torch.isnan(found.constant)
+    bad = ~torch.isfinite(slopes).all(2) | ~(found.constant < torch.inf)
     return Linear(
         slopes.masked_fill(bad.unsqueeze(2), 0.0),
         found.constant.masked_fill(bad, none),
-        found.lower.nan_to_num(none, torch.inf, none),
+        found.lower.nan_to_num(none, none, none),
         found.doubt,
         found.pull.nan_to_num(0.0, 0.0, 0.0),
     )

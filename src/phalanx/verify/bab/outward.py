@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from phalanx.bounds.outward.curves import gaps
-from phalanx.bounds.outward.passes import Passes
 from phalanx.bounds.outward.rounding import dot, gamma
 from phalanx.bounds.outward.sums import Sums
 from phalanx.bounds.outward.walk import Slopes
@@ -23,14 +22,14 @@ from phalanx.bounds.problem import Between
 from phalanx.graph.ir import Graph, Node
 from phalanx.specs.property import Case
 from phalanx.verify.bab.splits import Units
-from phalanx.verify.outcome import Clock, OutOfTime
-from phalanx.verify.rechecking import widened
+from phalanx.verify.outcome import Clock
+from phalanx.verify.rechecking import ClockedPasses, widened
 
 NUMBERS_AT_ONCE = 1 << 21
 """Coefficients of one pass."""
 
 
-class Decided(Passes):
+class Decided(ClockedPasses):
     """Outward passes on the box of a case, in which signs of ReLUs may be decided row by row.
 
     Args:
@@ -50,24 +49,9 @@ class Decided(Passes):
         clock: Clock,
         between: Mapping[str, Between] | None = None,
     ) -> None:
-        self.clock = clock
         self.signs: Mapping[str, Tensor] = {}
         with torch.no_grad():
-            super().__init__(graph, widened(graph, case), between=between)
-
-    def least_of(
-        self,
-        begun: Mapping[str, Tensor],
-        sums: Sums,
-        slopes: Slopes | None = None,
-        *,
-        stop: str | None = None,
-        settle: bool = False,
-    ) -> Tensor:
-        """See `Passes.least_of`."""
-        if self.clock.expired():
-            raise OutOfTime
-        return super().least_of(begun, sums, slopes, stop=stop, settle=settle)
+            super().__init__(clock, graph, widened(graph, case), between=between)
 
     def slopes_of(self, units: Units, alpha: Tensor) -> Slopes:
         """Units have slopes ``(D, T)`` below, everything else its usual lines."""

@@ -28,8 +28,6 @@ from phalanx.verify.proof.passes import net_of
 NAME = "relu-splitting"
 """The engine's name in an outcome."""
 
-"""Among the numbers of an outcome: for counting roundings, box and sub-problems."""
-
 LONGEST = 1.5
 """Seconds that a batch may take; its passes look at the clock."""
 

@@ -155,7 +155,18 @@ Open = Callable[[int, Seen, int], None]
 """Told of a leaf that is not refuted: its number, what was seen and where in that."""
 
 
-def replayed(net: Net, rows: Rows, found: ByBoxes, told: Open | None = None) -> int:
+def never() -> bool:
+    """Time is never over."""
+    return False
+
+
+def replayed(
+    net: Net,
+    rows: Rows,
+    found: ByBoxes,
+    told: Open | None = None,
+    expired: Callable[[], bool] = never,
+) -> int:
     """Walk a tree; how many boxes were bounded.
 
     Args:
@@ -163,9 +174,10 @@ def replayed(net: Net, rows: Rows, found: ByBoxes, told: Open | None = None) -> 
         rows: the case.
         found: the tree.
         told: of leaves that are not refuted; None: the first one ends it.
+        expired: whether time is over.
 
     Raises:
-        ProofBroken: the tree leaves something out.
+        ProofBroken: the tree leaves something out, or there is no time left.
     """
     tree = parsed(found, net.inputs)
     at_once = max(1, min(MOST_AT_ONCE, NUMBERS_AT_ONCE // (net.widest * max(1, len(rows)))))
@@ -173,6 +185,8 @@ def replayed(net: Net, rows: Rows, found: ByBoxes, told: Open | None = None) -> 
     lower, upper = rows.lower[None], rows.upper[None]
     bounded = 0
     while len(node):
+        if expired():
+            raise ProofBroken("a tree of boxes", f"time was over at box {bounded} of it")
         now, node = node[-at_once:], node[:-at_once]
         box = lower[-at_once:], upper[-at_once:]
         lower, upper = lower[:-at_once], upper[:-at_once]
@@ -223,7 +237,7 @@ def extended(net: Net, rows: Rows, found: ByBoxes, expired: Callable[[], bool]) 
     def more(node: int, what: Seen, at: int) -> None:
         grown[node] = _cut(net, rows, (what, at), width, expired)
 
-    replayed(net, rows, found, more)
+    replayed(net, rows, found, more, expired)
     if not grown:
         return found
     inputs: list[Integers] = []
