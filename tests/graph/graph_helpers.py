@@ -15,18 +15,37 @@ ROWS = 3
 
 
 def model(nodes, shape, constants=None, *, version=13, batch=1, outputs=("y",)):
-    """Bytes of a graph from x (batch, *shape) to y; constants become initialisers."""
+    """Bytes of a graph from x (batch, *shape) to y; constants become initialisers.
+
+    Of the operator set ``version``, or of several.
+    """
     first = [] if batch is None else [batch]
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [*first, *shape])
     ys = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs]
     stored = [numpy_helper.from_array(np.asarray(v), k) for k, v in (constants or {}).items()]
     graph = helper.make_graph(nodes, "net", [x], ys, stored)
-    opset = [helper.make_opsetid("", version)]
+    versions = version if isinstance(version, tuple) else (version,)
+    opset = [helper.make_opsetid("", number) for number in versions]
     return helper.make_model(graph, opset_imports=opset, ir_version=8).SerializeToString()
 
 
 def node(op, inputs, output="y", **attributes):
-    return helper.make_node(op, inputs.split(), output.split(), **attributes)
+    """Names stand one behind the other; ``-`` is an input that is left out."""
+    names = ["" if name == "-" else name for name in inputs.split()]
+    return helper.make_node(op, names, output.split(), **attributes)
+
+
+def at_version(file: bytes, version: int) -> bytes:
+    """The same nodes, said to be of another operator set."""
+    found = onnx.load_model_from_string(file)
+    found.opset_import[0].version = version
+    return found.SerializeToString()
+
+
+def twice(node, **attributes):
+    """A node with attributes that it has already."""
+    node.attribute.extend(helper.make_attribute(*pair) for pair in attributes.items())
+    return node
 
 
 def content(path: Path) -> bytes:

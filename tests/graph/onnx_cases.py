@@ -32,7 +32,7 @@ CASES = {
     "PRelu": one("PRelu", constants={"slope": f(4)}),
     "HardSigmoid": one("HardSigmoid", alpha=0.7),
     "Gelu": one("Gelu", version=20),
-    "Clip-6": one("Clip", version=6, min=0.2, max=0.5),
+    "Clip-10": one("Clip", version=10, min=0.2, max=0.5),
     "Clip-13": one("Clip", constants={"lo": np.float32(0.2), "hi": np.float32(0.5)}),
     "Pow-2": one("Pow", constants={"e": np.float32(2)}),
     "Pow-3": one("Pow", constants={"e": np.float32(3)}),
@@ -104,6 +104,24 @@ CASES = {
         ),
     ),
     "Gemm": one("Gemm", (4,), {"w": f(3, 4), "b": f(3)}, transB=1, alpha=0.5, beta=2.0),
+    "Gemm-rounded": one("Gemm", (4,), {"w": f(4, 3), "b": f(3)}, alpha=0.1, beta=0.3),
+    "Gemm-constants": (
+        (4,),
+        model(
+            [
+                node("Gemm", "w v", "g", alpha=0.7, transA=1),
+                node("Exp", "g", "e"),
+                node("Div", "e c", "d"),
+                node("Gemm", "x d c", alpha=0.1),
+            ],
+            (4,),
+            {"w": f(2, 4), "v": f(2, 3), "c": f(3)},
+        ),
+    ),
+    "Concat-rounded": (
+        (4,),
+        model([node("Mul", "c c", "d"), node("Concat", "x d", axis=1)], (4,), {"c": f(1, 3)}),
+    ),
     "Gemm-transA": (
         (4,),
         model([node("Transpose", "x", "t"), node("Gemm", "t w", transA=1)], (4,), {"w": f(4, 3)}),
@@ -174,6 +192,28 @@ CASES = {
     "Pad-reflect": one("Pad", IMAGE, {"p": i(0, 0, 1, 2, 0, 0, 0, 1)}, mode="reflect"),
     "Pad-edge": one("Pad", IMAGE, {"p": i(0, 0, 1, 2, 0, 0, 0, 1)}, mode="edge"),
     "Upsample": one("Upsample", IMAGE, {"s": np.float32([1, 1, 2, 3])}, version=9),
+    "Resize": (
+        (2, 4),
+        model([node("Resize", "x - s")], (2, 4), {"s": np.float32([1, 2, 3])}),
+    ),
+    "Resize-asymmetric": (
+        (2, 4),
+        model(
+            [
+                node(
+                    "Resize",
+                    "x - - s",
+                    coordinate_transformation_mode="asymmetric",
+                    nearest_mode="floor",
+                )
+            ],
+            (2, 4),
+            {"s": i(1, 2, 12)},
+        ),
+    ),
+    "Resize-10": one("Resize", (2, 4), {"s": np.float32([1, 1, 2])}, version=10),
+    "ReduceSum-all": one("ReduceSum", IMAGE, {"a": i()}),
+    "ReduceSum-none": one("ReduceSum", IMAGE, {"a": i()}, noop_with_empty_axes=1),
     "ReduceSum": one("ReduceSum", IMAGE, {"a": i(2, 3)}, keepdims=0),
     "ReduceSum-batch": one("ReduceSum", (2, 3), {"a": i(0, 2)}, keepdims=0),
     "ReduceMean": one("ReduceMean", IMAGE, axes=[-1]),

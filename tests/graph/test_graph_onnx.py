@@ -13,13 +13,13 @@ import torch
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
-from graph_helpers import content, gap, inputs, model, node, reference
+from graph_helpers import at_version, content, gap, inputs, model, node, reference, twice
 from onnx import TensorProto, helper
 from onnx_cases import CASES
 from onnx_mutants import DIFFERENT, REFUSED, SAME, trial
 
 from phalanx.errors import GraphError
-from phalanx.graph.from_onnx import from_onnx, from_onnx_bytes
+from phalanx.graph.from_onnx import OPSETS, from_onnx, from_onnx_bytes
 from phalanx.graph.onnx_rules import RULES
 from phalanx.graph.run import GraphNetwork, run
 from phalanx.graph.simplify import simplify
@@ -62,8 +62,41 @@ def test_operator(case: str) -> None:
 
 
 def test_every_rule_has_a_case() -> None:
-    untested = {"Less", "Greater", "And", "Or", "Resize", "Cast", "Shape"}
+    untested = {"Less", "Greater", "And", "Or", "Cast", "Shape"}
     assert set(RULES) - {case.partition("-")[0] for case in CASES} <= untested
+
+
+@pytest.mark.parametrize("version", [OPSETS[0], 8, 9, 10, 11, 12, 18, OPSETS[-1]])
+def test_operator_sets_are_read_as_onnxruntime_reads_them(version: int) -> None:
+    """Each case under another operator set: both refuse it, or both compute the same."""
+    same = 0
+    for case, (shape, written) in CASES.items():
+        file, x = at_version(written, version), inputs(shape)
+        try:
+            graph = from_onnx_bytes(file)
+        except GraphError:
+            continue
+        assert gap(run(graph, x), reference(file, x)) < 1e-5, case
+        same += 1
+    assert same >= 70
+
+
+def test_constants_are_the_files_own_numbers() -> None:
+    """What its type does not hold is no number but an operator; defaults are single precision."""
+    tenth, third = np.float32([0.1]), np.float32([[1.0]]) / 3
+    file = model([node("Gemm", "x w", alpha=0.1)], (1,), {"w": 3 * third})
+    assert [n.op for n in from_onnx_bytes(file)] == ["input", "linear"]  # one times a tenth
+    file = model([node("Gemm", "x w c", alpha=0.1, beta=0.3)], (1,), {"w": third, "c": tenth})
+    found = [n.op for n in from_onnx_bytes(file)]
+    assert [found.count(op) for op in ("linear", "scale", "constant", "add")] == [1, 2, 1, 1]
+    file = model([node("Gemm", "x w c", alpha=0.5, beta=2.0)], (1,), {"w": third, "c": tenth})
+    assert [n.op for n in from_onnx_bytes(file)] == ["input", "linear", "scale"]
+    file = model([node("Add", "c c", "d"), node("Add", "x d")], (1,), {"c": tenth})
+    assert [n.op for n in from_onnx_bytes(file)] == ["input", "scale"]
+    file = model([node("LeakyRelu", "x")], (1,))
+    assert from_onnx_bytes(file)["y"].attributes["slope"] == float(np.float32(0.01))
+    file = model([node("BatchNormalization", "x c c c c")], (1, 2), {"c": tenth})
+    assert from_onnx_bytes(file)["y"].attributes["epsilon"] == float(np.float32(1e-5))
 
 
 @pytest.mark.shared
@@ -116,6 +149,66 @@ NOT_READ = {
     "missing input": (model([node("Gather", "x")], (3,)), "it has 1 inputs"),
     "constant": (model([node("Neg", "c")], (3,), {"c": np.ones(2, np.float32)}), "depend on its"),
     "two outputs": (model([node("Split", "x", "y z")], (4,), outputs=("y", "z")), "2 outputs"),
+    "many sets": (model([node("Relu", "x")], (3,), version=(13, 9)), r"several operator sets: \[9"),
+    "old broadcast": (
+        model([node("Add", "x b", axis=1, broadcast=1)], (2, 2), {"b": np.zeros(2, np.float32)},
+              version=6),
+        "operator set 6; 7 to .*convert_version",
+    ),
+    "future": (model([node("Relu", "x")], (3,), version=1000), "operator set 1000"),
+    "unread attribute": (
+        model([node("Resize", "x - s", nearest_mode="floor", mode="nearest")], (2, 4),
+              {"s": np.float32([1, 1, 2])}),
+        "coordinates 'half_pixel' rounded by 'floor'",
+    ),
+    "wrong attribute type": (model([node("LeakyRelu", "x", alpha=1)], (3,)), "of another type"),
+    "attribute twice": (
+        model([twice(node("LeakyRelu", "x", alpha=0.1), alpha=0.5)], (3,)), "an attribute twice"
+    ),
+    "no longer": (
+        model([node("Upsample", "x s")], (2, 4), {"s": np.float32([1, 1, 2])}), "no longer"
+    ),
+    "per position": (
+        model([node("BatchNormalization", "x g g g g", spatial=0)], (2, 4, 4),
+              {"g": np.ones(2, np.float32)}, version=7),
+        "its spatial is 0",
+    ),
+    "kernel": (
+        model([node("Conv", "x w", kernel_shape=[2, 2])], (1, 4, 4),
+              {"w": np.ones((1, 1, 3, 3), np.float32)}),
+        r"its kernel_shape is \[2, 2\]",
+    ),
+    "padding twice": (
+        model([node("Conv", "x w", auto_pad="VALID", pads=[1] * 4)], (1, 4, 4),
+              {"w": np.ones((1, 1, 3, 3), np.float32)}),
+        "both auto_pad and pads",
+    ),
+    "wrapped padding": (
+        model([node("Pad", "x p", mode="wrap")], (4,), {"p": np.array([0, 1, 0, 1])}, version=19),
+        "mode 'wrap'",
+    ),
+    "padding of axes": (
+        model([node("Pad", "x p - a")], (4,), {"p": np.array([1, 1]), "a": np.array([1])},
+              version=18),
+        "its padding names axes",
+    ),
+    "parts": (model([node("Split", "x", "y z")], (4,), version=18), "nor a number of parts"),
+    "shapes of old sums": (
+        model([node("Sum", "x c")], (2, 4), {"c": np.ones(4, np.float32)}, version=7), "of several"
+    ),
+    "constant of a constant": (
+        model([node("Constant", "", "c", value_float=1.0), node("Constant", "", "c",
+              value_float=2.0), node("Add", "x c")], (3,)),
+        "computed twice",
+    ),
+    "rounded weight": (
+        model([node("Mul", "w t", "v"), node("Conv", "x v")], (1, 4, 4),
+              {"w": np.ones((1, 1, 3, 3), np.float32) / 3, "t": np.float32(3)}),
+        "computed from constants, and would have to be rounded",
+    ),
+    "rounded constant": (
+        model([node("Exp", "c")], (3,), {"c": np.ones(2, np.float32)}), "not depend on its"
+    ),
     "noise": (b"\x00\xffnot a model", "ONNX"),
     "empty": (b"", "operator set 0"),
 }  # fmt: skip

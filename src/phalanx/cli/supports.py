@@ -10,8 +10,6 @@ import typer
 from phalanx.cli.console import answer, answer_columns, answer_json
 from phalanx.cli.options import Json
 
-OPSETS = range(8, 17)
-"""Versions of the ONNX operator set of which files are compared with onnxruntime."""
 ELEMENTS = ("real",)
 """Element types of queries whose answers are proofs as they stand."""
 VERSIONS = ("1.0", "2.0")
@@ -38,7 +36,7 @@ def supports(
     everything = {
         "onnx-operators": _operators(),
         "onnx-element-types": list(ELEMENTS),
-        "onnx-opset-versions": list(map(str, OPSETS)),
+        "onnx-opset-versions": list(map(str, import_module("phalanx.graph.from_onnx").OPSETS)),
         "vnnlib-versions": list(VERSIONS),
         "bounded-operators": _bounded(),
         "engines": _engines(),

@@ -227,6 +227,7 @@ def _decided(
     require_consent(found, idealised=idealised)
     state.watch = Watch(lambda proven: known.tell(Known.PROVEN, proven))
     network = network_of(net[1])
+    network.check(found)
     clock = Clock(max(end - time.monotonic(), 1e-3))
     result = decide(network, found.property, plan=Portfolio(**plan), watch=state.watch, clock=clock)
     return result, found, network

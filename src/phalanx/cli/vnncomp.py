@@ -58,7 +58,7 @@ def prepare(protocol: Protocol, category: Category, net: Net, query: Query) -> N
     from phalanx.verify.network import network_of
 
     _check(protocol)
-    network_of(net).check(read(query).property)
+    network_of(net).check(read(query))
     log(f"{category}: ready")
 
 

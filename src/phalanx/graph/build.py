@@ -1,4 +1,4 @@
-"""`Builder`: nodes one by one, their shapes inferred, what is constant computed at once."""
+"""`Builder`: nodes one by one, their shapes inferred, what is constant computed where it can be."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from phalanx.errors import GraphError
+from phalanx.graph.folding import exactly
 from phalanx.graph.ir import CONSTANT, INPUT, Graph, Node
 from phalanx.graph.operators import ELEMENTWISE, OPERATORS
 
@@ -39,10 +40,12 @@ class Builder:
     Args:
         shape: of one input, without the batch axis.
         name: what the input is called.
+        exact: constants of constants that would be rounded stay operators on constants.
     """
 
-    def __init__(self, shape: Sequence[int], name: str = INPUT) -> None:
+    def __init__(self, shape: Sequence[int], name: str = INPUT, *, exact: bool = False) -> None:
         self._nodes: dict[str, Node] = {}
+        self._exact = exact
         self.input = self._keep(Node(self._unused(name), INPUT, (), _checked(name, tuple(shape))))
 
     def __getitem__(self, name: str) -> Node:
@@ -59,6 +62,8 @@ class Builder:
     ) -> str:
         """Append an operator and return its name; constants of constants become one constant.
 
+        With ``exact`` they do where no number is rounded, see `phalanx.graph.folding`.
+
         Raises:
             GraphError: it cannot be applied to these inputs; names the node.
         """
@@ -68,7 +73,9 @@ class Builder:
         node = Node(name, op, tuple(inputs), (), attributes, dict(tensors or {}))
         if inputs and all(self[source].op == CONSTANT for source in inputs):
             values = [self[source].tensors["value"].unsqueeze(0) for source in inputs]
-            return self.constant(_applied(node, values).squeeze(0), name=name)
+            found = _applied(node, values)
+            if not self._exact or exactly(node, values, found):
+                return self.constant(found.squeeze(0), name=name)
         sources = [self[source] for source in inputs]
         where = "cpu" if _is_small(node, sources) else "meta"
         operands = [_stand_in(source, where) for source in sources]
@@ -94,9 +101,13 @@ class Builder:
         return self._keep(Node(self._unused(name), CONSTANT, (), shape, {}, {"value": value}))
 
     def value(self, name: str) -> Tensor | None:
-        """What a constant node is; None for one that depends on the input."""
+        """What a constant node is; None for others."""
         node = self[name]
         return node.tensors["value"] if node.op == CONSTANT else None
+
+    def depends(self, name: str) -> bool:
+        """Whether a node's value depends on the input."""
+        return any(node.op == INPUT for node in needed(self._nodes.values(), name))
 
     def graph(self, output: str) -> Graph:
         """Everything the output needs."""
@@ -117,12 +128,19 @@ class Builder:
 
 def without_dead_ends(graph: Graph) -> Graph:
     """The graph without the nodes its output does not depend on (the input stays)."""
-    needed = {graph.output}
-    for node in reversed(graph.nodes):
-        if node.name in needed:
-            needed.update(node.inputs)
-    kept = [node for node in graph if node.name in needed or node.op == INPUT]
+    reached = {node.name for node in needed(graph, graph.output)}
+    kept = [node for node in graph if node.name in reached or node.op == INPUT]
     return Graph(tuple(kept), graph.output)
+
+
+def needed(nodes: Iterable[Node], output: str) -> list[Node]:
+    """The nodes that one depends on, itself among them, last first."""
+    wanted, found = {output}, []
+    for node in reversed(list(nodes)):
+        if node.name in wanted:
+            wanted.update(node.inputs)
+            found.append(node)
+    return found
 
 
 def _is_small(node: Node, sources: Sequence[Node]) -> bool:

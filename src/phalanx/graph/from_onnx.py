@@ -21,8 +21,17 @@ LARGEST_FILE = 1 << 30
 
 MOST_NODES = 100_000
 
+OPSETS = range(7, 29)
+"""Operator sets that the rules are written for, and compared with onnxruntime in.
+
+Before 7, sums and products are broadcast along an axis that an attribute names.
+"""
+
 FLOAT, DOUBLE = 1, 11
 """Numbers of these types in TensorProto."""
+
+STANDARD = ("", "ai.onnx")
+"""Names of the domain whose operators are read."""
 
 _RULES = ("elementwise", "layers", "layout")
 _KEPT_INTEGERS = (torch.int64, torch.int32, torch.bool)
@@ -68,8 +77,7 @@ class _Reader:
 
     def __init__(self, onnx: Any, model: Any, name: str) -> None:
         self._onnx, self._graph, self._name = onnx, model.graph, name
-        domains = {entry.domain: entry.version for entry in model.opset_import}
-        self._version = domains.get("", domains.get("ai.onnx", 0))
+        self._version = _version(model, name, onnx.defs.onnx_opset_version())
         self._values: dict[str, Value] = {}
         self._type = torch.float32
 
@@ -77,13 +85,9 @@ class _Reader:
         """The whole graph."""
         if len(self._graph.node) > MOST_NODES:
             raise GraphError(f"{self._name} has {len(self._graph.node)} nodes")
-        newest = self._onnx.defs.onnx_opset_version()
-        if not 1 <= self._version <= newest:
-            raise GraphError(
-                f"{self._name} is of operator set {self._version}",
-                why=f"the package onnx knows 1 to {newest}",
-            )
         initial = {tensor.name: tensor for tensor in self._graph.initializer}
+        if len(initial) < len(self._graph.initializer):
+            raise GraphError(f"{self._name} stores two tensors under one name")
         inputs = [entry for entry in self._graph.input if entry.name not in initial]
         if len(inputs) != 1 or len(self._graph.output) != 1:
             raise GraphError(
@@ -92,7 +96,7 @@ class _Reader:
             )
         shape = self._input_shape(inputs[0])
         batch = 0 if len(shape) > 1 and shape[0] == 1 else None
-        builder = Builder(shape[1:] if batch == 0 else shape, inputs[0].name or "input")
+        builder = Builder(shape[1:] if batch == 0 else shape, inputs[0].name or "input", exact=True)
         self._values[inputs[0].name] = Value(builder.input, shape, batch)
         for key, stored in initial.items():
             tensor = self._tensor(stored, key)
@@ -113,7 +117,7 @@ class _Reader:
         if value.axis is None and len(value.shape) > 1 and value.shape[0] == 1:
             value = call.batched(value)
         graph = builder.graph(value.name)
-        if graph[graph.output].op == "constant":
+        if not builder.depends(graph.output):
             raise GraphError(f"the output of {self._name} does not depend on its input")
         if 0 in graph[graph.output].shape:
             raise GraphError(f"the output of {self._name} has no numbers: {value.shape}")
@@ -136,10 +140,16 @@ class _Reader:
         name = node.name or next((n for n in node.output if n), "") or f"{node.op_type}-{index}"
         attributes = {entry.name: self._attribute(entry, name) for entry in node.attribute}
         call = Call(name, node.op_type, attributes, len(node.output), self._version, builder)
-        if node.domain not in ("", "ai.onnx"):
+        if node.domain not in STANDARD:
             raise call.refusal(f"its domain is {node.domain!r}")
+        if node.op_type not in (*RULES, "Constant"):
+            raise call.refusal(
+                "this operator is not read",
+                f"rewrite it with one of {', '.join(sorted(RULES))}",
+            )
+        self._check(node, call)
         if node.op_type == "Constant":
-            tensor = next(iter(attributes.values()), None)
+            tensor = next(iter(attributes.values())) if len(attributes) == 1 else None
             if not isinstance(tensor, Tensor):
                 tensor = torch.tensor(tensor) if isinstance(tensor, int | float | list) else None
             if tensor is None:
@@ -148,12 +158,6 @@ class _Reader:
                 builder.constant(tensor, name=name), tuple(tensor.shape)
             )
             return
-        if node.op_type not in RULES:
-            raise call.refusal(
-                "this operator is not read",
-                f"rewrite it with one of {', '.join(sorted(RULES))}",
-            )
-        self._check(node, call)
         values = [self._read_value(key, call) if key else None for key in node.input]
         results = self._applied(call, values)
         for key, result in zip(node.output, results, strict=False):
@@ -167,10 +171,21 @@ class _Reader:
             known = self._onnx.defs.get_schema(call.op, self._version)
         except self._onnx.defs.SchemaError:
             raise call.refusal(f"operator set {self._version} does not have it") from None
-        if unknown := {entry.name for entry in node.attribute} - set(known.attributes):
-            raise call.refusal(f"it has no attribute {min(map(str, unknown))!r}")
+        if known.deprecated:
+            raise call.refusal(f"operator set {self._version} has it no longer")
+        if len(call.attributes) < len(node.attribute):
+            raise call.refusal("it has an attribute twice")
+        for entry in node.attribute:
+            if entry.name not in known.attributes:
+                raise call.refusal(f"it has no attribute {entry.name!r}")
+            if entry.type != int(known.attributes[entry.name].type.value):
+                raise call.refusal(f"its attribute {entry.name!r} is of another type")
         if not known.min_input <= len(node.input) <= known.max_input:
             raise call.refusal(f"it has {len(node.input)} inputs")
+        single = self._onnx.defs.OpSchema.FormalParameterOption.Single
+        for key, declared in zip(node.input, known.inputs, strict=False):
+            if not key and declared.option == single:
+                raise call.refusal(f"its {declared.name} is left out")
 
     def _applied(self, call: Call, values: Sequence[Value | None]) -> list[Value]:
         try:
@@ -187,6 +202,8 @@ class _Reader:
             ArithmeticError,
         ) as e:
             raise call.refusal(f"its inputs or attributes do not fit: {e}") from e
+        if unread := sorted(set(call.attributes) - call.read):
+            raise call.refusal(f"its attribute {unread[0]!r} is not read", "export without it")
         results = found if isinstance(found, list) else [found]
         if any(result is None for result in results):
             raise call.refusal("an input is left out")
@@ -243,6 +260,23 @@ class _Reader:
         if entry.type == kinds.STRING:
             return entry.s.decode("utf-8", "replace")
         return {kinds.INT: entry.i, kinds.FLOAT: entry.f}.get(entry.type)
+
+
+def _version(model: Any, name: str, newest: int) -> int:
+    """Of the operator set that a file's operators are from; ``newest`` is all that onnx knows."""
+    found = {entry.version for entry in model.opset_import if entry.domain in STANDARD} or {0}
+    if len(found) > 1:
+        raise GraphError(f"{name} is of several operator sets: {sorted(found)}")
+    if any(function.domain in STANDARD for function in model.functions):
+        raise GraphError(f"{name} defines operators of its own under standard names")
+    (version,) = found
+    if not OPSETS[0] <= version <= min(OPSETS[-1], newest):
+        raise GraphError(
+            f"{name} is of operator set {version}",
+            why=f"{OPSETS[0]} to {min(OPSETS[-1], newest)} are read, others mean other things",
+            repair="onnx.version_converter.convert_version(model, 13)",
+        )
+    return version
 
 
 def onnx_bytes(path: Path) -> bytes:

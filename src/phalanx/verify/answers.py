@@ -75,5 +75,5 @@ def require_consent(query: Query, *, idealised: bool) -> None:
         raise QueryError(
             f"the query is about tensors of type {', '.join(sorted(kinds))}",
             why="what is proven holds for the network in exact arithmetic, not for its roundings",
-            repair="declare them real, or --idealised",
+            repair="declare them real, or consent: --idealised, in Python idealised=True",
         )

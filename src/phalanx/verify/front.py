@@ -11,6 +11,7 @@ from phalanx.graph.ir import Graph
 from phalanx.specs.property import Case, Property
 from phalanx.specs.vnnlib import read
 from phalanx.specs.vnnlib.query import Query
+from phalanx.verify.answers import require_consent
 from phalanx.verify.network import Network, network_of
 from phalanx.verify.outcome import Clock
 from phalanx.verify.plans import Portfolio
@@ -29,6 +30,7 @@ def verify(
     *,
     plan: Portfolio | None = None,
     watch: Watch | None = None,
+    idealised: bool = False,
 ) -> Result:
     """Whether a property holds of a network: proven, falsified by a replayed input, or unknown.
 
@@ -38,9 +40,11 @@ def verify(
         timeout: seconds of wall clock, reading included.
         plan: what is tried, see `Portfolio`.
         watch: told what is known so far.
+        idealised: answer a query about floats in exact arithmetic.
 
     Raises:
         GraphError, ModelError, DataError: network or property cannot be read, or do not fit.
+        QueryError: a query about floats, and nobody has consented.
         ParameterError: no time limit, or no such method.
 
     >>> import torch
@@ -51,7 +55,13 @@ def verify(
     <Verdict.VERIFIED: 'verified'>
     """
     clock = Clock(timeout)
-    return decide(network_of(model), property_of(prop), plan=plan, watch=watch, clock=clock)
+    prop = read(prop) if isinstance(prop, str | Path) else prop
+    if isinstance(prop, Query):
+        require_consent(prop, idealised=idealised)
+    network = network_of(model)
+    if isinstance(prop, Query):
+        network.check(prop)
+    return decide(network, property_of(prop), plan=plan, watch=watch, clock=clock)
 
 
 def property_of(prop: Property | Case | Query | str | Path) -> Property:

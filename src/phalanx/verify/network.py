@@ -15,6 +15,7 @@ from phalanx.errors import DataError, MissingDependencyError, ParameterError
 from phalanx.graph.ir import Graph, Node
 from phalanx.graph.run import run
 from phalanx.specs.property import Property
+from phalanx.specs.vnnlib.query import Query
 from phalanx.verify.runtimes import GraphRuntime, ModuleRuntime, OnnxRuntime, Runtime, type_of
 
 if TYPE_CHECKING:
@@ -55,12 +56,15 @@ class Network:
         """The type that the network computes in."""
         return self.runtime.dtype
 
-    def check(self, prop: Property) -> None:
+    def check(self, prop: Property | Query) -> None:
         """Refuse a property of another network.
 
         Raises:
-            DataError: its inputs or outputs are of another number.
+            DataError: its inputs or outputs are of another number, or a query's of other shapes.
         """
+        if isinstance(prop, Query):
+            prop.require_shapes(self.graph.input.shape, self.graph[self.graph.output].shape)
+            prop = prop.property
         if prop.sizes != self.sizes:
             raise DataError(
                 "a property of {} inputs and {} outputs".format(*prop.sizes),
@@ -95,6 +99,7 @@ def network_of(model: Network | Graph | Model | Ensemble | str | Path) -> Networ
     if isinstance(model, str | Path):
         return _of_file(model)
     if isinstance(model, Graph):
+        model = model.to(type_of(model))
         return Network(model, GraphRuntime(model))
     from phalanx.ensembles.ensemble import Ensemble
     from phalanx.models.imported import graph_of

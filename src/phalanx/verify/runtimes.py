@@ -136,4 +136,4 @@ def _own_errors() -> tuple[type[Exception], ...]:
 def type_of(graph: Graph) -> torch.dtype:
     """The widest floating type of a graph's constants; float32 where it has none."""
     found = {t.dtype for node in graph for t in node.tensors.values() if t.is_floating_point()}
-    return torch.float64 if found == {torch.float64} else torch.float32
+    return torch.float64 if torch.float64 in found else torch.float32

@@ -10,9 +10,10 @@ says of its one row.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import numpy as np
 from torch import Tensor
 
 from phalanx.errors import GraphError
@@ -45,6 +46,7 @@ class Call:
         outputs: how many results are read.
         version: of the operator set.
         builder: takes the translation.
+        read: attributes that the rule has asked for; a file with others is refused.
     """
 
     name: str
@@ -53,10 +55,26 @@ class Call:
     outputs: int
     version: int
     builder: Builder
+    read: set[str] = field(default_factory=set)
 
     def get(self, key: str, default: Any = None) -> Any:
         """An attribute, or what stands for it where it is absent."""
+        self.read.add(key)
         return self.attributes.get(key, default)
+
+    def number(self, key: str, default: float) -> float:
+        """An attribute that the file, and its standard for it, hold in single precision."""
+        return float(np.float32(self.get(key, default)))
+
+    def only(self, **values: Any) -> None:
+        """Refuse attributes of other values than those that are read."""
+        for key, value in values.items():
+            if (found := self.get(key, value)) != value:
+                raise self.refusal(f"its {key} is {found!r}")
+
+    def pass_over(self, *keys: str) -> None:
+        """Attributes that say nothing about the values."""
+        self.read.update(keys)
 
     def add(
         self,
@@ -89,6 +107,11 @@ class Call:
     def needed(self, value: Value | None, what: str) -> Tensor:
         """A constant that the translation cannot do without."""
         found = None if value is None else self.constant(value)
+        if found is None and value is not None and not self.builder.depends(value.name):
+            raise self.refusal(
+                f"its {what} is computed from constants, and would have to be rounded",
+                f"fold the constants of the file, so that it stores the {what}",
+            )
         if found is None:
             raise self.refusal(f"its {what} depends on the input", f"export a constant {what}")
         return found

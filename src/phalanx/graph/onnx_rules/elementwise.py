@@ -43,7 +43,7 @@ def unary(call: Call, values: list[Value]) -> Value:
 @rule("LeakyRelu")
 def leaky_relu(call: Call, values: list[Value]) -> Value:
     """Slope ``alpha`` below zero."""
-    return same(call, "leaky-relu", values[0], slope=float(call.get("alpha", 0.01)))
+    return same(call, "leaky-relu", values[0], slope=call.number("alpha", 0.01))
 
 
 @rule("Gelu")
@@ -91,10 +91,18 @@ def negative(call: Call, values: list[Value]) -> Value:
 @rule("Add", "Sum")
 def add(call: Call, values: list[Value]) -> Value:
     """Sum of two, or of more."""
+    _alike(call, values)
     total = values[0]
     for value in values[1:]:
         total = binary(call, "add", total, value)
     return total
+
+
+def _alike(call: Call, values: list[Value]) -> None:
+    """Operators on any number of tensors broadcast them from operator set 8 on."""
+    several = call.op != "Add" and call.version < 8
+    if several and len({value.shape for value in values}) > 1:
+        raise call.refusal("its inputs are of several shapes")
 
 
 @rule("Sub", "Mul", "Div")
@@ -106,6 +114,7 @@ def arithmetic(call: Call, values: list[Value]) -> Value:
 @rule("Max", "Min")
 def extreme(call: Call, values: list[Value]) -> Value:
     """``max(a, b) = b + relu(a - b)``; ``min(a, b) = -max(-a, -b)``."""
+    _alike(call, values)
     sign = torch.tensor(1.0 if call.op == "Max" else -1.0)
 
     def signed(value: Value) -> Value:
@@ -165,7 +174,9 @@ def same(call: Call, op: str, value: Value, **options: Any) -> Value:
 def binary(call: Call, op: str, x: Value, y: Value) -> Value:
     """Two tensors, number by number, broadcast as ONNX does: from the last axis."""
     constants = call.constant(x), call.constant(y)
-    if constants[0] is None and constants[1] is not None:
+    # Numbers of the file that are not to be rounded: affine in the first of them.
+    numbers = constants[0] is None or constants[0].is_floating_point()
+    if numbers and constants[1] is not None:
         return _with_constant(call, op, x, constants[1])
     if constants[0] is not None and constants[1] is None:
         if op in ("add", "mul"):
@@ -180,7 +191,10 @@ def binary(call: Call, op: str, x: Value, y: Value) -> Value:
 
 def _with_constant(call: Call, op: str, x: Value, constant: Tensor) -> Value:
     """``scale`` or ``quotient``, with the constant's axes set against those of the node."""
-    constant = constant.float() if not constant.is_floating_point() else constant
+    if not constant.is_floating_point():
+        if bool((constant.abs() > 1 << 24).any()):
+            raise call.refusal("single precision does not hold its whole numbers")
+        constant = constant.float()
     if op == "sub":
         constant = -constant
     if x.axis is not None:

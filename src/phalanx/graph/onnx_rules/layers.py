@@ -16,22 +16,27 @@ from phalanx.graph.onnx_rules.elementwise import binary, same
 def gemm(call: Call, values: list[Value]) -> Value:
     """``alpha A B + beta C``, A and B transposed where it says so."""
     a, b = values[:2]
+    alpha, beta = call.get("alpha", 1.0), call.get("beta", 1.0)
     if call.get("transA", 0):
         a = _swapped(call, a)
-    product = call.constant(b)
+    if call.constant(scaled := _times(call, alpha, b)) is not None:
+        alpha, b = 1.0, scaled  # else the product is scaled: a rounded weight is another one
+    product, transposed = call.constant(b), call.get("transB", 0)
     if product is None:
-        b = _swapped(call, b) if call.get("transB", 0) else b
-        found = matmul(call, [a, b])
-        found = same(call, "scale", found, tensors={"weight": torch.tensor(call.get("alpha", 1.0))})
+        found = matmul(call, [a, _swapped(call, b) if transposed else b])
     else:
-        weight = product if call.get("transB", 0) else product.mT
-        found = _linear(call, a, call.get("alpha", 1.0) * weight)
+        found = _linear(call, a, product if transposed else product.mT)
+    found = _times(call, alpha, found)
     if len(values) > 2 and values[2] is not None:
-        c = values[2]
-        if (beta := call.get("beta", 1.0)) != 1:
-            c = same(call, "scale", c, tensors={"weight": torch.tensor(beta)})
-        found = binary(call, "add", found, c)
+        found = binary(call, "add", found, _times(call, beta, values[2]))
     return found
+
+
+def _times(call: Call, factor: float, value: Value) -> Value:
+    """One number times a value."""
+    if factor == 1:
+        return value
+    return same(call, "scale", value, tensors={"weight": torch.tensor(factor)})
 
 
 @rule("MatMul")
@@ -39,7 +44,7 @@ def matmul(call: Call, values: list[Value]) -> Value:
     """A product with a constant matrix on either side, or of two variables."""
     x, y = values
     left, right = call.constant(x), call.constant(y)
-    if left is None and right is not None and right.ndim == 2:
+    if (left is None or left.is_floating_point()) and right is not None and right.ndim == 2:
         return _linear(call, x, right.mT)
     if left is not None and right is None and left.ndim == 2 and len(y.shape) >= 2:
         return _swapped(call, _linear(call, _swapped(call, y), left))
@@ -69,7 +74,7 @@ def _product(call: Call, x: Value, y: Value) -> Value:
 def conv(call: Call, values: list[Value]) -> Value:
     """Any number of axes up to three, groups and dilation; uneven padding becomes a node."""
     weight = call.needed(values[1], "weight")
-    window = tuple(weight.shape[2:])
+    window = _window(call, weight)
     x, padding = _padded(call, call.batched(values[0]), window, 0.0)
     tensors = {"weight": weight, **_bias(call, values)}
     return call.add(
@@ -88,12 +93,14 @@ def conv(call: Call, values: list[Value]) -> Value:
 def conv_transpose(call: Call, values: list[Value]) -> Value:
     """Even padding only."""
     weight = call.needed(values[1], "weight")
-    window = tuple(weight.shape[2:])
+    window = _window(call, weight)
     pads = call.get("pads") or [0] * (2 * len(window))
     if pads[: len(window)] != pads[len(window) :] or call.get("output_shape"):
         raise call.refusal("padding differs from side to side or follows from a shape")
-    if call.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
+    if (automatic := call.get("auto_pad", "NOTSET")) not in ("NOTSET", "VALID"):
         raise call.refusal("auto_pad is not read", "export with explicit pads")
+    if automatic == "VALID" and any(pads):
+        raise call.refusal("it has both auto_pad and pads")
     x, tensors = call.batched(values[0]), {"weight": weight, **_bias(call, values)}
     if len(weight) != x.shape[1]:
         raise call.refusal(f"its weight has {len(weight)} channels for {x.shape[1]} of its input")
@@ -114,6 +121,13 @@ def conv_transpose(call: Call, values: list[Value]) -> Value:
     )
 
 
+def _window(call: Call, weight: Tensor) -> tuple[int, ...]:
+    """Sizes of a kernel: those of the weight, which the file may say again."""
+    window = list(weight.shape[2:])
+    call.only(kernel_shape=window)
+    return tuple(window)
+
+
 def _bias(call: Call, values: list[Value]) -> dict[str, Tensor]:
     """A number for each channel, where there is one."""
     if len(values) < 3 or values[2] is None:
@@ -129,6 +143,7 @@ def max_pool(call: Call, values: list[Value]) -> Value:
     """Its values; their positions are not read."""
     if call.outputs > 1:
         raise call.refusal("the positions of the maxima are read")
+    call.pass_over("storage_order")  # of those positions
     window = tuple(call.get("kernel_shape"))
     x, padding = _padded(call, call.batched(values[0]), window, -math.inf)
     return call.add(
@@ -198,12 +213,14 @@ def batch_normalisation(call: Call, values: list[Value]) -> Value:
             "batch normalisation in training mode: an input's class would depend on the others",
             "export the network in evaluation mode",
         )
+    call.only(spatial=1)
+    call.pass_over("momentum")
     names = ("weight", "bias", "mean", "variance")
     tensors = {key: call.needed(value, key) for key, value in zip(names, values[1:5], strict=True)}
     x = call.batched(values[0])
     if any(tensor.shape != x.shape[1:2] for tensor in tensors.values()):
         raise call.refusal(f"its numbers are not {x.shape[1]}, one for each channel")
-    epsilon = float(call.get("epsilon", 1e-5))
+    epsilon = call.number("epsilon", 1e-5)
     return call.add("batch-norm", [x], axis=0, tensors=tensors, epsilon=epsilon)
 
 
@@ -256,6 +273,10 @@ def _padded(
     n = len(window)
     pads = list(call.get("pads") or [0] * (2 * n))
     automatic = call.get("auto_pad", "NOTSET")
+    if automatic not in ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"):
+        raise call.refusal(f"its auto_pad is {automatic!r}")
+    if automatic != "NOTSET" and any(pads):
+        raise call.refusal("it has both auto_pad and pads")
     if automatic in ("SAME_UPPER", "SAME_LOWER"):
         strides, dilations = (_per_axis(call, key, window) for key in ("strides", "dilations"))
         for i, size in enumerate(x.shape[2:]):

@@ -27,6 +27,7 @@ def identity(call: Call, values: list[Value]) -> Value:
 @rule("Dropout")
 def dropout(call: Call, values: list[Value]) -> Value:
     """Nothing, in evaluation."""
+    call.pass_over("ratio", "seed")
     training = len(values) > 2 and values[2] is not None
     if training and bool(call.needed(values[2], "training_mode").any()):
         raise call.refusal(
@@ -41,6 +42,7 @@ def cast(call: Call, values: list[Value]) -> Value:
     """Between types of constants; of values only what keeps them real numbers."""
     onnx: Any = import_module("onnx")
 
+    call.pass_over("saturate", "round_mode")  # for types that are not read
     floats = {onnx.TensorProto.FLOAT: torch.float32, onnx.TensorProto.DOUBLE: torch.float64}
     to = int(call.get("to"))
     found = call.constant(values[0])
@@ -169,7 +171,10 @@ def cut(call: Call, values: list[Value]) -> Value:
         given = [*values[1:], None, None]
         starts, ends = _whole(call, given[0], "start"), _whole(call, given[1], "end")
         axes, steps = (None if v is None else _whole(call, v, "axis") for v in given[2:4])
-    for i, axis in enumerate(axes or range(len(starts))):
+    places = axes or range(len(starts))
+    if not len(places) == len(starts) == len(ends):
+        raise call.refusal("its starts, ends and axes are of different numbers")
+    for i, axis in enumerate(places):
         indices = range(x.shape[axis])[slice(*_ends(starts[i], ends[i], steps[i] if steps else 1))]
         x = taken(call, x, axis, indices)
     return x
@@ -203,9 +208,12 @@ def split(call: Call, values: list[Value]) -> list[Value]:
     x, axis = values[0], int(call.get("axis", 0))
     axis %= len(x.shape)
     size = x.shape[axis]
+    call.only(num_outputs=call.outputs)
     parts = call.get("split")
     if len(values) > 1 and values[1] is not None:
         parts = _whole(call, values[1], "sizes")
+    if parts is None and call.version >= 18 and "num_outputs" not in call.attributes:
+        raise call.refusal("it says neither sizes nor a number of parts")
     if parts is None:
         part = math.ceil(size / call.outputs)
         parts = [min(part, size - i * part) for i in range(call.outputs)]
@@ -222,8 +230,11 @@ def upsample(call: Call, values: list[Value]) -> Value:
     """Nearest neighbour, by whole factors: every entry repeated."""
     if call.get("mode", "nearest") != "nearest":
         raise call.refusal(f"mode {call.get('mode')!r}", "use nearest neighbour")
+    if call.op == "Resize" and call.version >= 11:
+        _check_nearest(call)
     x = values[0]
-    scales = call.get("scales") or _floats(call, values[2 if call.op == "Resize" else 1])
+    place = 2 if call.op == "Resize" and call.version >= 11 else 1
+    scales = call.get("scales") or _floats(call, values[place])
     if call.op == "Resize" and len(values) > 3 and values[3] is not None:
         sizes = _whole(call, values[3], "sizes")
         scales = [new / old for new, old in zip(sizes, x.shape, strict=True)]
@@ -236,6 +247,23 @@ def upsample(call: Call, values: list[Value]) -> Value:
     return x
 
 
+_REPEATING = {
+    "half_pixel": ("round_prefer_floor", "round_prefer_ceil"),
+    "pytorch_half_pixel": ("round_prefer_floor", "round_prefer_ceil"),
+    "asymmetric": ("floor",),
+}
+"""By coordinates, the roundings under which a whole factor repeats every entry."""
+
+
+def _check_nearest(call: Call) -> None:
+    where = call.get("coordinate_transformation_mode", "half_pixel")
+    rounding = call.get("nearest_mode", "round_prefer_floor")
+    if rounding not in _REPEATING.get(where, ()):
+        raise call.refusal(f"coordinates {where!r} rounded by {rounding!r}")
+    call.only(antialias=0, keep_aspect_ratio_policy="stretch", axes=None)
+    call.pass_over("cubic_coeff_a", "exclude_outside", "extrapolation_value")  # of other modes
+
+
 _PADDED: dict[str, Callable[..., Tensor]] = {
     "edge": lambda i, last: i.clamp(0, last),
     "reflect": lambda i, last: last - (last - i.abs()).abs(),
@@ -246,6 +274,12 @@ _PADDED: dict[str, Callable[..., Tensor]] = {
 def pad(call: Call, values: list[Value]) -> Value:
     """Around the tensor; a mirrored or repeated edge is a choice of entries."""
     x, mode, rank = values[0], call.get("mode", "constant"), len(values[0].shape)
+    if mode not in ("constant", *_PADDED):
+        raise call.refusal(f"mode {mode!r}")
+    if len(values) > 3 and values[3] is not None:
+        raise call.refusal(
+            "its padding names axes", "pad every axis, with zeros where there is none"
+        )
     given = values[1] if len(values) > 1 else None
     pads = call.get("pads") if given is None else _whole(call, given, "padding")
     filler = call.get("value", 0.0)
@@ -276,16 +310,19 @@ def reduce(call: Call, values: list[Value]) -> Value:
     x = values[0]
     given = values[1] if len(values) > 1 else None
     axes = call.get("axes") if given is None else _whole(call, given, "axes")
-    if axes is None and call.get("noop_with_empty_axes", 0):
+    whole, keep = call.get("noop_with_empty_axes", 0), call.get("keepdims", 1)
+    if whole and not axes:
         return x
-    axes = sorted(a % len(x.shape) for a in (range(len(x.shape)) if axes is None else axes))
+    axes = sorted({a % len(x.shape) for a in axes or range(len(x.shape))})
     inner = tuple(place for axis in axes if (place := inner_axis(x, axis)) is not None)
     shape = tuple(1 if i in axes else size for i, size in enumerate(x.shape))
     count = math.prod(x.shape[axis] for axis in axes)
+    if count > 1 << 24:
+        raise call.refusal(f"single precision may not hold its number of terms, {count}")
     x = call.add("reduce-sum", [x], shape, axis=x.axis, axes=inner)
     if call.op == "ReduceMean":
         x = same(call, "quotient", x, tensors={"divisor": torch.tensor(float(count))})
-    if call.get("keepdims", 1):
+    if keep:
         return x
     kept = [i for i in range(len(shape)) if i not in axes]
     batch = kept.index(x.axis) if x.axis in kept else None

@@ -28,6 +28,7 @@ from phalanx.verify.bab.whole import Whole, on_whole_box, whole
 from phalanx.verify.bounding import Inside, key_of
 from phalanx.verify.outcome import CLOSING, TIMEOUT, Clock, Outcome, OutOfTime
 from phalanx.verify.proof.passes import Net, net_of
+from phalanx.verify.runtimes import type_of
 
 FEW_INPUTS = 32
 """Free inputs up to which boxes of inputs are split."""
@@ -171,8 +172,7 @@ def _on_curves(  # noqa: PLR0917 - of a search
 
 def _network(graph: Graph) -> Network:
     """Outputs ``(B, m)`` of flat inputs ``(B, n)``, in the network's own type."""
-    kinds = [t.dtype for n in graph for t in n.tensors.values() if t.is_floating_point()]
-    kind = kinds[0] if kinds else torch.float32
+    kind = type_of(graph)
 
     def answers(x: Tensor) -> Tensor:
         return run(graph, x.to(kind).reshape(len(x), *graph.input.shape)).flatten(1)

@@ -57,7 +57,7 @@ def check_files(proof: Path, network: Path, prop: Path) -> Checked:
     Raises:
         ProofBroken: it does not hold: where and why.
         RunError: no proof. GraphError, QueryError: the files cannot be read, or the network has an
-            operator whose proofs are not checked.
+            operator whose proofs are not checked. DataError: the property is of another network.
     """
     begun = time.monotonic()
     found = read(proof)
@@ -67,7 +67,9 @@ def check_files(proof: Path, network: Path, prop: Path) -> Checked:
     ):
         if digest_of(path) != digest:
             raise ProofBroken(f"the {what}", f"the proof is not about {path}")
-    leaves = check(found, net_of(from_onnx(network)), read_query(prop).property)
+    graph, query = from_onnx(network), read_query(prop)
+    query.require_shapes(graph.input.shape, graph[graph.output].shape)
+    leaves = check(found, net_of(graph), query.property)
     return Checked(found.answer, found.cases, leaves, time.monotonic() - begun)
 
 

@@ -16,7 +16,7 @@ from math import isfinite
 import torch
 from torch import Tensor
 
-from phalanx.bounds.outward.affine import AFFINE
+from phalanx.bounds.outward.affine import AFFINE, roundings
 from phalanx.bounds.outward.curves import STRAIGHT
 from phalanx.bounds.outward.passes import Passes, uncovered
 from phalanx.bounds.outward.sums import Sides, Sums
@@ -83,8 +83,8 @@ def laid_out(graph: Graph) -> Graph:
     """The graph in float64 as it is written, with its inputs' shapes at every node.
 
     Raises:
-        GraphError: an operator that is not piecewise linear. NonFiniteError: a weight is NaN or
-            infinite.
+        GraphError: an operator that is not piecewise linear, or weights that were rounded.
+        NonFiniteError: a weight is NaN or infinite.
     """
     shapes = {node.name: node.shape for node in graph}
     nodes = []
@@ -93,6 +93,12 @@ def laid_out(graph: Graph) -> Graph:
             raise GraphError(
                 f"node {node.name!r} ({node.op}) is not piecewise linear",
                 why="rational arithmetic has no other operators",
+                repair="--engine branch-and-bound",
+            )
+        if roundings(node):
+            raise GraphError(
+                f"node {node.name!r} ({node.op}) has weights that were rounded",
+                why="an ensemble's shares and what is folded into them are no numbers of any type",
                 repair="--engine branch-and-bound",
             )
         if not all(bool(torch.isfinite(t).all()) for t in node.tensors.values()):
