@@ -44,7 +44,7 @@ def doctor(
     *,
     said: Declaration,
 ) -> None:
-    """Examine models: can they be read, are they functions, what range do they expect.
+    """Examine models: are they functions, what range do they expect, what bounds each layer.
 
     Exit code 3 when one of them cannot be certified as it is.
     """
