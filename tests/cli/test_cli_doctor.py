@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from phalanx.cli import doctor
-from phalanx.errors import CheckpointError, ModelError
+from phalanx.errors import CheckpointError, GraphError, ModelError
 from phalanx.models.build import build
 from phalanx.models.checkpoint import save
 from phalanx.models.model import InputSpec, Model, ModelCard
@@ -55,6 +56,75 @@ def test_an_unusable_model_is_examined_and_refused(run, tmp_path):
     assert result.exception.exit_code == 3
     assert "training mode" in result.stdout
     assert "call .eval()" in result.stdout
+
+
+WORDS = ("--input-range", 0, 1, "--classes", 6, "--normalised-inside")
+
+
+def odd_file(path):
+    """A matrix, ELU, the largest of all."""
+    pytest.importorskip("onnx")
+    from onnx import TensorProto, helper, numpy_helper
+
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["a"], name="product"),
+        helper.make_node("Elu", ["a"], ["b"], name="bent"),
+        helper.make_node("ReduceMax", ["b"], ["m"], name="largest", axes=[1]),
+        helper.make_node("Sub", ["b", "m"], ["y"], name="less"),
+    ]
+    x, y = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", size])
+        for name, size in (("x", 4), ("y", 6))
+    )
+    weight = numpy_helper.from_array(np.ones((4, 6), np.float32), "w")
+    graph = helper.make_graph(nodes, "net", [x], [y], [weight])
+    opset = [helper.make_opsetid("", 13)]
+    path.write_bytes(helper.make_model(graph, opset_imports=opset).SerializeToString())
+    return path
+
+
+def test_a_file_that_is_not_read_is_examined_and_refused(run, tmp_path):
+    result = run(odd_file(tmp_path / "odd.onnx"), *WORDS)
+    assert isinstance(result.exception, ModelError)
+    assert result.exception.exit_code == 3
+    lines = [line.split(maxsplit=9) for line in result.stdout.splitlines()]
+    rows = {line[0]: line[1:] for line in lines if len(line) > 8}
+    assert rows["product"] == ["linear", *["exact"] * 7]
+    assert rows["bent"][:8] == ["Elu", *["no"] * 7]
+    assert rows["bent"][8].startswith("write relu(x) + alpha")
+    assert rows["largest"][8].startswith("max-pool")
+    assert rows["less"] == ["sub", *["exact"] * 7]
+    assert "error   model: node 'bent' (Elu) is not supported" in result.stdout
+    assert "the torch module it was exported from" in result.stdout
+
+
+def test_files_that_are_read_are_examined_beside_it(run, checkpoint, tmp_path):
+    odd = odd_file(tmp_path / "odd.onnx")
+    result = run(checkpoint, odd, "--json")
+    answer = json.loads(result.stdout)
+    assert not answer["usable"]
+    assert [model["name"] for model in answer["models"]] == [str(odd), "digits"]
+    assert {layer["branching"] for model in answer["models"] for layer in model["layers"]} == {
+        *("exact", "sign", "no"),
+    }
+
+
+def test_a_module_with_unread_layers_is_usable(run, tmp_path):
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\ndef make(): return nn.Sequential(nn.Linear(4, 6), nn.ELU()).eval()\n"
+    )
+    (tmp_path / "net.card.json").write_text(json.dumps({"shape": [4]}))
+    result = run(f"{tmp_path}/net.py:make", *WORDS)
+    assert result.exit_code == 0
+    assert "1 of 2 layers cannot be bounded, first 'elu' (elu)" in result.stdout
+    assert "branching" in result.stdout
+
+
+def test_a_file_that_is_none_is_a_typed_error(run, tmp_path):
+    (tmp_path / "no.onnx").write_bytes(b"\x00\xff")
+    result = run(tmp_path / "no.onnx", *WORDS)
+    assert isinstance(result.exception, GraphError)
+    assert not result.stdout
 
 
 def test_a_model_that_cannot_be_read(run, checkpoint):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from phalanx.evaluation.doctor import Level, examine
+from phalanx.evaluation.doctor import Level, examine, layers
 from phalanx.models.build import build
 from phalanx.models.model import InputSpec, Model, ModelCard
 
@@ -98,6 +98,24 @@ def test_a_random_network():
     found = levels(Model(Noisy(2, 2).eval(), InputSpec(shape=(2,)), 2))
     assert found["function"] is Level.ERROR
     assert "company" not in found
+
+
+def test_layers_that_nothing_bounds_are_a_note_and_rows():
+    network = nn.Sequential(nn.Linear(2, 3), nn.ELU(), nn.Softplus(), nn.Linear(3, 2)).eval()
+    model = Model(network, InputSpec(shape=(2,)), 2)
+    found = {f.check: f for f in examine(model)}["bounds"]
+    assert found.level is Level.NOTE
+    assert found.says.startswith("2 of 4 layers cannot be bounded, first 'elu' (elu); smoothing")
+    assert found.repair == (
+        "in layer '1': write relu(x) + alpha * (exp(-relu(-x)) - 1), the same function"
+    )
+    assert [(row.op, row.bounded) for row in layers(model)] == [
+        *(("linear", True), ("elu", False), ("softplus", False), ("linear", True)),
+    ]
+
+
+def test_layers_of_a_model_without_a_graph_are_none():
+    assert layers(Model(nn.Linear(2, 2).eval(), InputSpec(), 2)) == []
 
 
 def test_folding_is_reported():

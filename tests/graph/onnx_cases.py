@@ -33,6 +33,18 @@ CASES = {
     "HardSigmoid": one("HardSigmoid", alpha=0.7),
     "Gelu": one("Gelu", version=20),
     "Clip-10": one("Clip", version=10, min=0.2, max=0.5),
+    "Erf": (
+        (2, 4),
+        model(
+            [
+                *(node("Div", "x r", "d"), node("Erf", "d", "e"), node("Add", "e o", "f")),
+                *(node("Mul", "x f", "g"), node("Mul", "g h")),
+            ],
+            (2, 4),
+            {"r": np.float32(2**0.5), "o": np.float32(1), "h": np.float32(0.5)},
+            version=17,
+        ),
+    ),
     "Clip-13": one("Clip", constants={"lo": np.float32(0.2), "hi": np.float32(0.5)}),
     "Pow-2": one("Pow", constants={"e": np.float32(2)}),
     "Pow-3": one("Pow", constants={"e": np.float32(3)}),

@@ -17,6 +17,9 @@ REWRITTEN = {
 }
 """Operators without a row of their own, and what is bounded in their place."""
 
+NO_ROW = "rewrite it with operators that have one: phalanx list operators"
+"""What to do about an operator without a row."""
+
 LARGEST_SOFTMAX = 1 << 22
 """Differences that one softmax may be bounded by."""
 
@@ -50,7 +53,7 @@ def prepare(graph: Graph, *, exact: bool = False) -> Prepared:
             raise GraphError(
                 f"node {node.name!r} ({node.op}) cannot be bounded",
                 why="no row of phalanx.bounds.ops says how",
-                repair=f"rewrite it with {', '.join(sorted(known))}",
+                repair=NO_ROW,
             )
         _check_finite(node)
         inputs = tuple(shapes[name] for name in node.inputs)

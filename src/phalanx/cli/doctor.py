@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -13,15 +14,14 @@ from phalanx.cli.options import (
     Json,
     Models,
 )
-from phalanx.errors import ModelError
+from phalanx.errors import GraphError, ModelError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from torch import Tensor
 
     from phalanx.bounds.support import Support
     from phalanx.evaluation.doctor import Finding
+    from phalanx.models.model import Model
 
 SomeData = Annotated[
     str | None,
@@ -44,40 +44,60 @@ def doctor(
     *,
     said: Declaration,
 ) -> None:
-    """Examine models: can they be read, are they functions, what range do they expect.
+    """Examine models: are they functions, what range do they expect, what bounds each layer.
 
     Exit code 3 when one of them cannot be certified as it is.
     """
     from phalanx.evaluation.doctor import Level, examine, layers
-    from phalanx.models.resolve import resolve_all
 
-    patients = resolve_all(models, said, check=False)
+    patients, reports = _read(models, said)
     x, y = (None, None) if data is None else _inputs(data, data_dir, limit)
-    reports = [(model.card.name, examine(model, x, y)) for model in patients]
-    bounded = [layers(model, x) for model in patients]
+    reports += [Report(m.card.name, examine(m, x, y), layers(m, x)) for m in patients]
     broken = [
-        name
-        for name, findings in reports
-        if any(finding.level is Level.ERROR for finding in findings)
+        report.name
+        for report in reports
+        if any(finding.level is Level.ERROR for finding in report.findings)
     ]
     if json:
-        answer_json(
-            {
-                "usable": not broken,
-                "models": [
-                    {
-                        "name": name,
-                        "findings": [finding.as_dict() for finding in findings],
-                        "layers": [layer.as_dict() for layer in rows],
-                    }
-                    for (name, findings), rows in zip(reports, bounded, strict=True)
-                ],
-            }
-        )
+        answer_json({"usable": not broken, "models": [report.as_dict() for report in reports]})
     else:
-        _print(reports, bounded)
+        _print(reports)
     if broken:
         raise ModelError(f"cannot be certified as it is: {', '.join(broken)}")
+
+
+class Report(NamedTuple):
+    """Of one model: what was found out about it, and about each of its layers."""
+
+    name: str
+    findings: list[Finding]
+    layers: list[Support]
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {
+            "name": self.name,
+            "findings": [finding.as_dict() for finding in self.findings],
+            "layers": [layer.as_dict() for layer in self.layers],
+        }
+
+
+def _read(models: list[str], said: Declaration) -> tuple[list[Model], list[Report]]:
+    """The models, and reports of ONNX files of which none can be made."""
+    from phalanx.evaluation.doctor import examine_file
+    from phalanx.models.imported import is_onnx
+    from phalanx.models.resolve import resolve_all
+
+    try:
+        return resolve_all(models, said, check=False), []
+    except GraphError:
+        files = [spec for spec in models if is_onnx(Path(spec)) and Path(spec).is_file()]
+        examined = [Report(spec, *examine_file(Path(spec))) for spec in files]
+        unread = [report for report in examined if report.layers]
+        if not unread:
+            raise  # no file, or one of which not even the layers are known
+    names = {report.name for report in unread}
+    return resolve_all([spec for spec in models if spec not in names], said, check=False), unread
 
 
 def _inputs(data: str, data_dir: Path | None, limit: int) -> tuple[Tensor, Tensor | None]:
@@ -89,10 +109,10 @@ def _inputs(data: str, data_dir: Path | None, limit: int) -> tuple[Tensor, Tenso
     return dataset.images(indices), labels
 
 
-def _print(reports: list[tuple[str, list[Finding]]], bounded: list[list[Support]]) -> None:
+def _print(reports: list[Report]) -> None:
     from phalanx.bounds.support import KINDS
 
-    for (name, findings), rows in zip(reports, bounded, strict=True):
+    for name, findings, rows in reports:
         answer(name)
         for finding in findings:
             answer(f"  {finding.level:8}{finding.check}: {finding.says}")

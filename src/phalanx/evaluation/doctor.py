@@ -7,15 +7,17 @@ from copy import deepcopy
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from phalanx.bounds.support import Support, support
-from phalanx.errors import ModelError
+from phalanx.errors import GraphError, ModelError
+from phalanx.graph.from_onnx import from_onnx, onnx_outline
 from phalanx.graph.simplify import simplify
 from phalanx.models.fold import fold_batchnorm
-from phalanx.models.imported import graph_of, input_shape
+from phalanx.models.imported import input_shape, outline_of
 from phalanx.models.model import Model
 from phalanx.models.validate import CHECKS, company_gap, probe
 from phalanx.models.weights import PUBLISHED_NORMALISATION
@@ -94,25 +96,56 @@ def _findings(model: Model, x: Tensor | None, y: Tensor | None) -> Iterator[Find
 
 
 def layers(model: Model, x: Tensor | None = None) -> list[Support]:
-    """What each bounding method makes of every layer; empty where the model has no graph."""
+    """What each bounding method makes of every layer; empty where the model has no graph.
+
+    Operators that are not read are among them.
+    """
     try:
         shape = None if x is None else tuple(x.shape[1:])
-        return support(simplify(graph_of(model, shape)))
+        return support(simplify(outline_of(model, shape)))
     except ModelError:
         return []
+
+
+def examine_file(path: Path) -> tuple[list[Finding], list[Support]]:
+    """What can be said about an ONNX file of which no model can be made, and its `layers`.
+
+    No findings where the file itself can be read.
+    """
+    try:
+        from_onnx(path)
+    except GraphError as error:
+        refused = error
+    else:
+        return [], []
+    says = f"{refused.what}; {refused.why}" if refused.why else refused.what
+    found = [Finding("model", Level.ERROR, says, refused.repair), _SMOOTHING_A_FILE]
+    try:
+        return found, support(simplify(onnx_outline(path)))
+    except GraphError:
+        return found[:1], []
+
+
+_SMOOTHING_A_FILE = Finding(
+    "smoothing",
+    Level.NOTE,
+    "needs no graph, but this file is run by its graph",
+    "certify --sigma S the torch module it was exported from, as file.py:factory",
+)
 
 
 def _bounding(model: Model, shape: tuple[int, ...]) -> Finding:
     """Whether deterministic bounds reach every layer; smoothing does not need them to."""
     try:
-        found = support(simplify(graph_of(model, shape)))
+        found = support(simplify(outline_of(model, shape)))
     except ModelError as error:
         why = f"; {error.why}" if error.why else ""
         return Finding("bounds", Level.NOTE, f"cannot be bounded: {error.what}{why}", error.repair)
     open_ = [layer for layer in found if not layer.bounded]
     if open_:
         says = f"{len(open_)} of {len(found)} layers cannot be bounded, first {open_[0].node!r}"
-        return Finding("bounds", Level.NOTE, f"{says} ({open_[0].op})", open_[0].repair)
+        says += f" ({open_[0].op}); smoothing does not need it to be"
+        return Finding("bounds", Level.NOTE, says, open_[0].repair)
     return Finding("bounds", Level.OK, f"every one of {len(found)} layers can be bounded")
 
 

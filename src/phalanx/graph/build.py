@@ -11,7 +11,7 @@ from torch import Tensor
 
 from phalanx.errors import GraphError
 from phalanx.graph.folding import exactly
-from phalanx.graph.ir import CONSTANT, INPUT, Graph, Node
+from phalanx.graph.ir import CONSTANT, INPUT, OPAQUE, Graph, Node
 from phalanx.graph.operators import ELEMENTWISE, OPERATORS
 
 LARGEST_VALUE = 1 << 28
@@ -99,6 +99,32 @@ class Builder:
         """A node that is ``value`` for every input."""
         shape = _checked(name, tuple(value.shape))
         return self._keep(Node(self._unused(name), CONSTANT, (), shape, {}, {"value": value}))
+
+    def opaque(
+        self,
+        operator: str,
+        inputs: Sequence[str],
+        shape: Sequence[int],
+        refused: GraphError,
+        *,
+        name: str,
+        layer: str = "",
+    ) -> str:
+        """A node for an operator that is not read, and what its reader says of it.
+
+        Args:
+            operator: its name in the file or program.
+            inputs: what it reads.
+            shape: of its value.
+            refused: the refusal that it stands in for.
+            name: what the node is called.
+            layer: the part of the network it belongs to, where that has a name.
+        """
+        told = {"what": refused.what, "why": refused.why, "repair": refused.repair}
+        attributes = {"operator": operator, "layer": layer, **told}
+        name = self._unused(name or operator)
+        shape = _checked(name, tuple(shape))
+        return self._keep(Node(name, OPAQUE, tuple(inputs), shape, attributes))
 
     def value(self, name: str) -> Tensor | None:
         """What a constant node is; None for others."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,10 @@ from torch import Tensor
 
 from phalanx.errors import GraphError, MissingDependencyError
 from phalanx.graph.build import Builder
-from phalanx.graph.ir import Graph
+from phalanx.graph.formulas import recognised
+from phalanx.graph.ir import Graph, refuse_opaque
 from phalanx.graph.onnx_rules import RULES, Call, Value
+from phalanx.graph.repairs import NOT_READ, repair_of
 from phalanx.runtime.files import read_limited
 
 LARGEST_FILE = 1 << 30
@@ -53,6 +55,19 @@ def from_onnx(path: Path | str) -> Graph:
 
 def from_onnx_bytes(content: bytes, *, name: str = "the ONNX graph") -> Graph:
     """`from_onnx` of what is already in memory."""
+    return refuse_opaque(_graph(content, name, opaque=False))
+
+
+def onnx_outline(path: Path | str) -> Graph:
+    """`from_onnx`, to look at: operators that are not read are opaque nodes.
+
+    Raises:
+        GraphError: as `from_onnx`, where not even the shape of such an operator's value is known.
+    """
+    return _graph(onnx_bytes(Path(path)), str(path), opaque=True)
+
+
+def _graph(content: bytes, name: str, *, opaque: bool) -> Graph:
     onnx = _onnx()
     errors: Any = import_module("google.protobuf.message")
 
@@ -62,7 +77,10 @@ def from_onnx_bytes(content: bytes, *, name: str = "the ONNX graph") -> Graph:
         raise GraphError(f"{name} is not an ONNX file", why=str(error)) from error
     for module in _RULES:
         import_module(f"phalanx.graph.onnx_rules.{module}")
-    return _Reader(onnx, model, name).read()
+    reader = _Reader(onnx, model, name)
+    if opaque:
+        reader.shapes = _inferred(onnx, model)
+    return reader.read()
 
 
 def operators() -> list[str]:
@@ -80,6 +98,8 @@ class _Reader:
         self._version = _version(model, name, onnx.defs.onnx_opset_version())
         self._values: dict[str, Value] = {}
         self._type = torch.float32
+        self.shapes: Mapping[str, tuple[int, ...]] | None = None
+        """Of all values, where what is not read shall be opaque nodes; None: it is refused."""
 
     def read(self) -> Graph:
         """The whole graph."""
@@ -116,8 +136,8 @@ class _Reader:
             value = call.plain(value)
         if value.axis is None and len(value.shape) > 1 and value.shape[0] == 1:
             value = call.batched(value)
-        graph = builder.graph(value.name)
-        if not builder.depends(graph.output):
+        graph = recognised(builder.graph(value.name))
+        if not builder.depends(value.name):
             raise GraphError(f"the output of {self._name} does not depend on its input")
         if 0 in graph[graph.output].shape:
             raise GraphError(f"the output of {self._name} has no numbers: {value.shape}")
@@ -140,28 +160,48 @@ class _Reader:
         name = node.name or next((n for n in node.output if n), "") or f"{node.op_type}-{index}"
         attributes = {entry.name: self._attribute(entry, name) for entry in node.attribute}
         call = Call(name, node.op_type, attributes, len(node.output), self._version, builder)
+        try:
+            results = self._results(node, call)
+        except GraphError as refused:
+            if self.shapes is None:
+                raise
+            results = self._opaque(node, call, refused)
+        for key, result in zip(node.output, results, strict=False):
+            self._values[key] = result
+
+    def _results(self, node: Any, call: Call) -> list[Value]:
+        """What a node computes.
+
+        Raises:
+            GraphError: it is not read, or not so.
+        """
         if node.domain not in STANDARD:
             raise call.refusal(f"its domain is {node.domain!r}")
         if node.op_type not in (*RULES, "Constant"):
-            raise call.refusal(
-                "this operator is not read",
-                f"rewrite it with one of {', '.join(sorted(RULES))}",
-            )
+            raise call.refusal(NOT_READ, repair_of(node.op_type))
         self._check(node, call)
         if node.op_type == "Constant":
-            tensor = next(iter(attributes.values())) if len(attributes) == 1 else None
+            given = list(call.attributes.values())
+            tensor = given[0] if len(given) == 1 else None
             if not isinstance(tensor, Tensor):
                 tensor = torch.tensor(tensor) if isinstance(tensor, int | float | list) else None
             if tensor is None:
                 raise call.refusal("it holds no tensor")
-            self._values[node.output[0]] = Value(
-                builder.constant(tensor, name=name), tuple(tensor.shape)
-            )
-            return
+            return [Value(call.builder.constant(tensor, name=call.name), tuple(tensor.shape))]
         values = [self._read_value(key, call) if key else None for key in node.input]
-        results = self._applied(call, values)
-        for key, result in zip(node.output, results, strict=False):
-            self._values[key] = result
+        return self._applied(call, values)
+
+    def _opaque(self, node: Any, call: Call, refused: GraphError) -> list[Value]:
+        """Nodes that stand for the results of what was refused, as far as their shapes are known.
+
+        Raises:
+            GraphError: the refusal, where one is not.
+        """
+        values = [self._values[key] for key in node.input if key in self._values]
+        shapes = [(self.shapes or {}).get(key) for key in node.output]
+        if not values or any(shape is None for shape in shapes):
+            raise refused
+        return [call.opaque(values, shape, refused) for shape in shapes if shape is not None]
 
     def _check(self, node: Any, call: Call) -> None:
         """What no runtime would run has no meaning here either."""
@@ -277,6 +317,28 @@ def _version(model: Any, name: str, newest: int) -> int:
             repair="onnx.version_converter.convert_version(model, 13)",
         )
     return version
+
+
+def _inferred(onnx: Any, model: Any) -> dict[str, tuple[int, ...]]:
+    """Shapes that ONNX's own rules give to values, with a batch of one; of some there is none."""
+    ours = onnx.ModelProto()
+    ours.CopyFrom(model)
+    for entry in ours.graph.input:
+        for size in entry.type.tensor_type.shape.dim[:1]:
+            if size.dim_value <= 0:
+                size.dim_value = 1  # a symbolic batch
+    del ours.graph.value_info[:]
+    cannot = (onnx.shape_inference.InferenceError, onnx.checker.ValidationError)
+    try:
+        graph = onnx.shape_inference.infer_shapes(ours, data_prop=True).graph
+    except (*cannot, RuntimeError, ValueError):
+        return {}
+    found = {}
+    for entry in [*graph.value_info, *graph.output]:
+        kind = entry.type.tensor_type
+        if kind.HasField("shape") and all(size.HasField("dim_value") for size in kind.shape.dim):
+            found[entry.name] = tuple(size.dim_value for size in kind.shape.dim)
+    return found
 
 
 def onnx_bytes(path: Path) -> bytes:

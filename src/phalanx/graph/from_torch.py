@@ -20,10 +20,13 @@ from torch import Tensor, fx, nn
 
 from phalanx.errors import GraphError
 from phalanx.graph.build import Builder
-from phalanx.graph.ir import Graph
+from phalanx.graph.formulas import recognised
+from phalanx.graph.ir import Graph, refuse_opaque
+from phalanx.graph.repairs import NOT_READ, repair_of
 from phalanx.graph.torch_rules import RULES, Call, load_rules
 from phalanx.runtime.usercode import user_code
 
+_SIZES = (torch.SymInt, torch.SymBool, torch.SymFloat)
 _OUTSIDE = ("placeholder", "output", "get_attr")
 
 
@@ -36,8 +39,21 @@ def from_torch(module: nn.Module, shape: Sequence[int]) -> Graph:
 
     Raises:
         GraphError: it cannot be exported, mixes rows of the batch, or has an operator that is
-            not read; names the node and the operator.
+            not read; names the node, the operator and the layer.
     """
+    return refuse_opaque(_graph(module, tuple(shape), opaque=False))
+
+
+def torch_outline(module: nn.Module, shape: Sequence[int]) -> Graph:
+    """`from_torch`, to look at: operators that are not read are opaque nodes.
+
+    Raises:
+        GraphError: it cannot be exported, or its output has no batch in front.
+    """
+    return _graph(module, tuple(shape), opaque=True)
+
+
+def _graph(module: nn.Module, shape: tuple[int, ...], *, opaque: bool) -> Graph:
     name = type(module).__name__
     if any(part.training for part in module.modules()):
         raise GraphError(
@@ -46,8 +62,8 @@ def from_torch(module: nn.Module, shape: Sequence[int]) -> Graph:
             repair="call .eval() on it",
         )
     load_rules()
-    program = _exported(module, tuple(shape), name)
-    return _read(program, tuple(shape), name)
+    program = _exported(module, shape, name)
+    return _read(program, shape, name, opaque=opaque)
 
 
 class LiveGraph:
@@ -92,7 +108,7 @@ class LiveGraph:
         live.update(module.named_buffers(remove_duplicate=False))
         live.update(given or {})
         own = {f"module.{name}": tensor for name, tensor in live.items()}
-        return _read(self._program, self._shape, self._name, own)
+        return refuse_opaque(_read(self._program, self._shape, self._name, own))
 
 
 def _exported(module: nn.Module, shape: tuple[int, ...], name: str) -> Any:
@@ -135,9 +151,18 @@ def _quiet() -> Iterator[None]:
 
 
 def _read(
-    program: Any, shape: tuple[int, ...], name: str, given: Mapping[str, Tensor] | None = None
+    program: Any,
+    shape: tuple[int, ...],
+    name: str,
+    given: Mapping[str, Tensor] | None = None,
+    *,
+    opaque: bool = False,
 ) -> Graph:
-    """The program's graph; ``given`` are tensors to take, as they are, for stored ones."""
+    """The program's graph; ``given`` are tensors to take, as they are, for stored ones.
+
+    Parts of formulas may be opaque nodes in it that are no formula; with ``opaque`` whatever is
+    not read.
+    """
     builder = Builder(shape)
     own = dict(given or {})
     kept = {**program.state_dict, **program.constants}
@@ -155,11 +180,13 @@ def _read(
                 if node.name in stored
                 else builder.input
             )
+        elif isinstance(node.meta.get("val"), _SIZES):
+            values[node] = None  # made of the batch's size: no node stands for it
         elif node.op == "call_function":
-            values[node] = _translated(node, values, builder)
+            values[node] = _translated(node, values, builder, opaque)
         elif node.op not in _OUTSIDE:
             raise GraphError(f"node {node.name!r} of {name} is a {node.op}, which is not read")
-    return builder.graph(_output(program, values, name))
+    return recognised(builder.graph(_output(program, values, name)))
 
 
 def _output(program: Any, values: dict[fx.Node, Any], name: str) -> str:
@@ -168,14 +195,18 @@ def _output(program: Any, values: dict[fx.Node, Any], name: str) -> str:
         raise GraphError(
             f"{name} returns {len(outputs)} values", why="a classifier returns its logits"
         )
+    if isinstance(refused := values[outputs[0]], GraphError):
+        raise refused
     return values[outputs[0]]
 
 
-def _translated(node: fx.Node, values: dict[fx.Node, Any], builder: Builder) -> Any:
+def _translated(node: fx.Node, values: dict[fx.Node, Any], builder: Builder, opaque: bool) -> Any:
     call = Call(node, values, builder)
-    if call.op not in RULES:
-        raise GraphError(
-            f"node {node.name!r} ({call.op}) is not supported: this operator is not read",
-            repair=f"rewrite it with one of {', '.join(sorted(RULES))}",
-        )
-    return RULES[call.op](call)
+    try:
+        if call.op not in RULES:
+            raise call.refusal(NOT_READ, repair_of(call.op))
+        return RULES[call.op](call)
+    except GraphError as refused:
+        if not opaque:
+            raise
+        return call.opaque(refused)

@@ -4,6 +4,10 @@ Shapes leave the batch axis out: a node stands for a tensor ``(B, *shape)``, and
 mixes the rows of a batch. Attributes count axes without the batch axis too, so axis 0 of an
 image is its channels. What does not depend on the input is a node ``constant`` without inputs,
 or one of the tensors a node carries (weight, bias, indices).
+
+An outline is a graph to look at: operators that are not read are nodes ``opaque`` in it, of known
+shape and nothing else. Nobody but the doctor asks for one; every other reader goes through
+`refuse_opaque`.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from phalanx.errors import GraphError
 
 INPUT = "input"
 CONSTANT = "constant"
+OPAQUE = "opaque"
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +31,7 @@ class Node:
 
     Attributes:
         name: unique in its graph, from the file or program it was read from where possible.
-        op: what it computes, a name of `phalanx.graph.operators`.
+        op: what it computes, a name of `phalanx.graph.operators`, or `OPAQUE`.
         inputs: names of the nodes it reads.
         shape: of its value, without the batch axis.
         attributes: plain values: strides, axes, exponents.
@@ -101,6 +106,19 @@ class Graph:
             for node in self.nodes
         ]
         return Graph(tuple(nodes), self.output)
+
+
+def refuse_opaque(graph: Graph) -> Graph:
+    """The graph as it is, if all its operators are read.
+
+    Raises:
+        GraphError: what the reader said of the first that is not.
+    """
+    for node in graph:
+        if node.op == OPAQUE:
+            told = node.attributes
+            raise GraphError(told["what"], why=told["why"], repair=told["repair"])
+    return graph
 
 
 def _is_dtype(value: object) -> bool:

@@ -77,7 +77,10 @@ def power(node: Node, x: Tensor) -> Tensor:
 
 
 def gelu(node: Node, x: Tensor) -> Tensor:
-    """``x Phi(x)``, or its approximation by tanh (Hendrycks & Gimpel 2016)."""
+    """``x Phi(x)``, or its approximation by tanh (Hendrycks & Gimpel 2016).
+
+    An ``error`` among its attributes is by how much a file's own formula may differ from it.
+    """
     approximate = node.attributes.get("approximate", "none")
     return in_whole_vectors(lambda x: F.gelu(x, approximate=approximate), x)
 

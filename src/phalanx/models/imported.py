@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from phalanx.errors import ModelError
 from phalanx.graph.from_onnx import from_onnx
-from phalanx.graph.from_torch import from_torch
+from phalanx.graph.from_torch import from_torch, torch_outline
 from phalanx.graph.ir import Graph, Node
 from phalanx.graph.run import GraphNetwork
 from phalanx.models.declaration import Declaration, card_beside, wrap
@@ -78,6 +79,21 @@ def graph_of(model: Model, shape: tuple[int, ...] | None = None) -> Graph:
     Raises:
         GraphError: the network cannot be read as a graph. ModelError: its input shape is not known.
     """
+    return _in_input_units(model, shape, from_torch)
+
+
+def outline_of(model: Model, shape: tuple[int, ...] | None = None) -> Graph:
+    """`graph_of`, to look at: operators that are not read are opaque nodes.
+
+    Raises:
+        GraphError: not even that is known of the network. ModelError: its input shape is not known.
+    """
+    return _in_input_units(model, shape, torch_outline)
+
+
+def _in_input_units(
+    model: Model, shape: tuple[int, ...] | None, read: Callable[[nn.Module, Sequence[int]], Graph]
+) -> Graph:
     shape = shape or input_shape(model)
     if shape is None:
         raise ModelError(
@@ -88,7 +104,7 @@ def graph_of(model: Model, shape: tuple[int, ...] | None = None) -> Graph:
     if isinstance(model.network, GraphNetwork):
         graph = _with_input(model.network.graph, shape)
     else:
-        graph = from_torch(model.network, shape)
+        graph = read(model.network, shape)
     if model.inputs.mean:
         graph = _behind(graph, model.mean.cpu(), model.std.cpu())
     return graph

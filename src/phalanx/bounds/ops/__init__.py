@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import cached_property
 from typing import NamedTuple
 
@@ -81,11 +82,24 @@ class Lines:
         )
 
 
+class Cut(StrEnum):
+    """Where branch and bound cuts the interval of what an operator reads."""
+
+    NEVER = "no"
+    SIGN = "sign"
+    TURN = "turn"
+    HALVES = "halves"
+
+
 class Row:
     """What all kinds have in common."""
 
     parameters = 0
     """How many numbers in [0, 1] move the relaxation of one output."""
+
+    cut: Cut = Cut.NEVER
+    """At zero, where it is straight on both sides (``SIGN``) or, where zero lies well inside, bends
+    the other way (``TURN``); in ``HALVES``; or not at all."""
 
     def interval(self, node: Node, *boxes: Box) -> Box:
         """Bounds of the output from bounds of the inputs."""
@@ -160,6 +174,8 @@ class Affine(Row):
 
 class Curve(Row):
     """One function of one number, applied everywhere."""
+
+    cut = Cut.HALVES
 
     def lines(self, node: Node, lower: Tensor, upper: Tensor, place: Tensor | None) -> Lines:
         """Lines on ``[lower, upper]``; ``place`` as in `backward`."""

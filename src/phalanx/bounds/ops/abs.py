@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from phalanx.bounds.ops import Box, Curve, Lines, rows
+from phalanx.bounds.ops import Box, Curve, Cut, Lines, rows
 from phalanx.bounds.ops._curves import chord, extremes
 from phalanx.graph.ir import Node
 
@@ -16,6 +16,7 @@ class Abs(Curve):
     """Convex: a line through zero of any slope in [-1, 1] below, the chord above."""
 
     parameters = 1
+    cut = Cut.SIGN
 
     def interval(self, node: Node, *boxes: Box) -> Box:
         """It turns at zero."""

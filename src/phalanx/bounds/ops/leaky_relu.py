@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from phalanx.bounds.ops import Box, Curve, Lines, rows
+from phalanx.bounds.ops import Box, Curve, Cut, Lines, rows
 from phalanx.bounds.ops._curves import extremes
 from phalanx.graph.ir import Node
 from phalanx.graph.operators import OPERATORS
@@ -17,6 +17,7 @@ class LeakyRelu(Curve):
     """``s x + (1 - s) relu(x)``; convex for slopes s below 1, concave above."""
 
     parameters = 1
+    cut = Cut.SIGN
 
     def interval(self, node: Node, *boxes: Box) -> Box:
         """At the ends, and at zero, where it turns if the slope is negative."""

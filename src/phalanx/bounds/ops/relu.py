@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from phalanx.bounds.ops import Box, Curve, Lines, monotone, rows
+from phalanx.bounds.ops import Box, Curve, Cut, Lines, monotone, rows
 from phalanx.graph.ir import Node
 
 
@@ -19,6 +19,7 @@ class Relu(Curve):
     """
 
     parameters = 1
+    cut = Cut.SIGN
 
     def interval(self, node: Node, *boxes: Box) -> Box:
         """It never falls."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from phalanx.bounds.ops import Box, Curve, Lines, monotone, rows
+from phalanx.bounds.ops import Box, Curve, Cut, Lines, monotone, rows
 from phalanx.bounds.ops._curves import s_shaped_lines
 from phalanx.graph.ir import Node
 
@@ -14,6 +14,7 @@ class Sigmoid(Curve):
     """S-shaped around 1/2; parameters: where the tangents below and above touch."""
 
     parameters = 2
+    cut = Cut.TURN
 
     def interval(self, node: Node, *boxes: Box) -> Box:
         """It rises."""

@@ -119,9 +119,19 @@ class Call:
     def refusal(self, why: str, repair: str = "") -> GraphError:
         """The error that names this node."""
         return GraphError(
-            f"node {self.name!r} ({self.op}) is not supported: {why}",
+            f"node {self.name!r} ({self.op}) is not supported",
+            why=why,
             repair=repair or "export the network with other operators or attributes",
         )
+
+    def opaque(self, values: Sequence[Value], shape: Sequence[int], refused: GraphError) -> Value:
+        """An opaque node in place of what was refused; the batch stays where an input has it."""
+        places = [v.axis for v in values if v.axis is not None and v.axis < len(shape)]
+        axis = next((place for place in places if shape[place] == 1), None)
+        inner = tuple(shape) if axis is None else _without(shape, axis)
+        names = [value.name for value in values]
+        name = self.builder.opaque(self.op, names, inner, refused, name=self.name)
+        return Value(name, tuple(shape), axis)
 
     def plain(self, value: Value) -> Value:
         """The same tensor with every axis of its ONNX shape in the node."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from phalanx.graph.onnx_rules import Call, Value, rule
+from phalanx.graph.repairs import repair_of
 
 _UNARY = {
     "Relu": "relu",
@@ -50,6 +51,13 @@ def leaky_relu(call: Call, values: list[Value]) -> Value:
 def gelu(call: Call, values: list[Value]) -> Value:
     """Exact, or approximated by tanh."""
     return same(call, "gelu", values[0], approximate=call.get("approximate", "none"))
+
+
+@rule("Erf")
+def erf(call: Call, values: list[Value]) -> Value:
+    """A part of GELU (`phalanx.graph.formulas`), or refused in the end."""
+    refused = call.refusal("it is no part of a GELU", repair_of(call.op))
+    return call.opaque(values, values[0].shape, refused)
 
 
 @rule("Clip")

@@ -20,7 +20,8 @@ class Call:
 
     Attributes:
         node: of the program.
-        values: what stands for the program's nodes: names of ours; None for sizes.
+        values: what stands for the program's nodes: names of ours; None for sizes; in outlines
+            refusals for what has no place in a graph.
         builder: takes the translation.
     """
 
@@ -69,7 +70,7 @@ class Call:
         """Whether an argument depends on no input."""
         if not isinstance(argument, fx.Node):
             return True
-        return self.builder.value(self.values[argument]) is not None
+        return self.builder.value(self.value(argument)) is not None
 
     def constant(self, argument: Any) -> Tensor:
         """A constant argument as a tensor.
@@ -79,16 +80,31 @@ class Call:
         """
         if isinstance(argument, Tensor | int | float):
             return torch.as_tensor(argument)
-        found = self.builder.value(self.values[argument])
+        found = self.builder.value(self.value(argument))
         if found is None:
             raise self.refusal(f"its argument {argument.name!r} depends on the input")
         return found
 
     def value(self, argument: Any) -> str:
-        """The name of the node that stands for an argument."""
-        found = self.values.get(argument) if isinstance(argument, fx.Node) else None
+        """The name of the node that stands for an argument.
+
+        Raises:
+            GraphError: there is none, or what was said when it was refused.
+        """
+        found = self.result(argument) if isinstance(argument, fx.Node) else None
         if not isinstance(found, str):
             raise self.refusal(f"its argument {argument!r} is not a tensor")
+        return found
+
+    def result(self, node: fx.Node) -> Any:
+        """What stands for a node of the program.
+
+        Raises:
+            GraphError: what was said when it was refused.
+        """
+        found = self.values.get(node)
+        if isinstance(found, GraphError):
+            raise found
         return found
 
     def add(self, op: str, *inputs: str, tensors: Any = None, **attributes: Any) -> str:
@@ -120,10 +136,47 @@ class Call:
         """Axes of an argument, the batch among them."""
         return argument.meta["val"].ndim
 
+    @property
+    def layer(self) -> str:
+        """The module that calls it, by its name in the network; nothing for the network itself."""
+        stack = list((self.node.meta.get("nn_module_stack") or {}).values())
+        path = str(stack[-1][0]) if stack else ""
+        return path.removeprefix("module").removeprefix(".")  # as `from_torch` wraps the network
+
     def refusal(self, why: str, repair: str = "") -> GraphError:
-        """The error that names this node."""
+        """The error that names this node and its layer."""
+        place = f" in layer {self.layer!r}" if self.layer else ""
         return GraphError(
-            f"node {self.node.name!r} ({self.op}) is not supported: {why}", repair=repair
+            f"node {self.node.name!r} ({self.op}){place} is not supported", why=why, repair=repair
+        )
+
+    def opaque(self, refused: GraphError) -> Any:
+        """What stands for a node that is not read: opaque nodes, one a result.
+
+        Where a result has no batch in front, or depends on no input, there is no such node: then it
+        is the refusal itself, for whoever reads it.
+        """
+        if any(value is refused for value in self.values.values()):
+            refused = self.refusal(refused.what, refused.repair)  # of something that it reads
+        found = self.node.meta.get("val")
+        if isinstance(found, tuple | list):
+            return [self._opaque(result, refused) for result in found]
+        return self._opaque(found, refused)
+
+    def _opaque(self, result: Any, refused: GraphError) -> str | GraphError:
+        read = [self.values.get(source) for source in self.node.all_input_nodes]
+        inputs = [name for name in read if isinstance(name, str)]
+        first = next((value for value in read if isinstance(value, GraphError)), refused)
+        if all(self.builder.value(name) is not None for name in inputs):
+            return first
+        try:
+            shape = self.batchless(result.shape) if isinstance(result, Tensor) else None
+        except GraphError:
+            shape = None
+        if shape is None:
+            return first
+        return self.builder.opaque(
+            self.op, inputs, shape, refused, name=self.node.name, layer=self.layer
         )
 
 

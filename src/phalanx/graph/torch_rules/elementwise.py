@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import fx
 
+from phalanx.graph.repairs import repair_of
 from phalanx.graph.torch_rules import Call, rule
 
 _UNARY = {
@@ -59,6 +60,13 @@ def gelu(call: Call) -> str:
     """Exact, or approximated by tanh."""
     arguments = call.arguments()
     return call.add("gelu", call.value(arguments["self"]), approximate=arguments["approximate"])
+
+
+@rule("erf")
+def erf(call: Call) -> Any:
+    """A part of GELU (`phalanx.graph.formulas`), or refused in the end."""
+    refused = call.refusal("it is no part of a GELU", repair_of(call.op))
+    return call.opaque(refused)
 
 
 @rule("silu", "silu_")

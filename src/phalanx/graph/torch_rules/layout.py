@@ -125,7 +125,7 @@ def item(call: Call) -> Any:
     source, index = call.node.args
     if not isinstance(source, fx.Node) or not isinstance(index, int):
         raise call.refusal("it reads no result of another node")
-    return call.values[source][index]
+    return call.result(source)[index]
 
 
 @rule("pad", "constant_pad_nd")

@@ -1,8 +1,8 @@
 """Branch and bound by cutting what curves read: sigmoid, tanh, and all others that lines relax.
 
-ReLUs are cut at zero, sigmoid and tanh at their turn where it lies well inside, all others in the
-middle: of a few entries at which lines may cost most, the one whose halves are bounded best. See
-`Pieces` for the bounds.
+Where each is cut its row says (`phalanx.bounds.ops.Cut`): ReLUs at zero, sigmoid and tanh at their
+turn where it lies well inside, all others in the middle. Of a few entries at which lines may cost
+most it is the one whose halves are bounded best. See `Pieces` for the bounds.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from phalanx.bounds.ops import Box
+from phalanx.bounds.ops import Box, Cut
+from phalanx.bounds.ops import rows as table
 from phalanx.graph.ir import Graph
 from phalanx.specs.property import Case
 from phalanx.verdicts import Verdict
@@ -24,12 +25,6 @@ from phalanx.verify.outcome import EXHAUSTED, TIMEOUT, Clock, Outcome, OutOfTime
 
 NAME = "curve-splitting"
 """The engine's name in an outcome."""
-
-KINKED = ("relu", "leaky-relu", "abs")
-"""Curves that are straight on both sides of zero."""
-
-TURNING = ("sigmoid", "tanh")
-"""Curves that bend the other way beyond zero."""
 
 WELL_INSIDE = 0.2
 """Of an interval's width, from both sides."""
@@ -108,13 +103,13 @@ class _Search:
         self.clock, self.options = clock, options
         self.waiting = pieces.root()
         self.lowest, self.domains, self.stuck = torch.inf, 0, 0
-        self.kinked, self.turning = (self._of(ops) for ops in (KINKED, TURNING))
+        self.kinked, self.turning = (self._read_by(cut) for cut in (Cut.SIGN, Cut.TURN))
 
-    def _of(self, ops: tuple[str, ...]) -> Tensor:
-        """Which entries ``(T,)`` are read by such curves alone."""
+    def _read_by(self, cut: Cut) -> Tensor:
+        """Which entries ``(T,)`` are read by curves of such a cut alone."""
         found = {n: torch.ones_like(self.pieces.boxes[n].lower) for n in self.pieces.entries}
         for node in self.pieces.curves:
-            if node.op not in ops:
+            if table.get(node.op).cut is not cut:
                 found[node.inputs[0]] = torch.zeros_like(found[node.inputs[0]])
         return self.pieces.gathered(found)[0] > 0
 
