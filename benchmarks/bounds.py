@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from phalanx.bounds.compute import compute, margins
+from phalanx.bounds.front import compute, margins
 from phalanx.bounds.options import Options
 from phalanx.bounds.prepare import prepare
 from phalanx.bounds.region import box

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from phalanx.bounds.compute import compute
+from phalanx.bounds.front import compute
 from phalanx.models.build import build
 from phalanx.models.model import InputSpec, Model
 from phalanx.specs.threat import Threat

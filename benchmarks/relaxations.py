@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from bounds import NETWORKS, Network, measured, problem
-from phalanx.bounds.compute import compute, margins
+from phalanx.bounds.front import compute, margins
 from phalanx.bounds.options import Options
 from phalanx.bounds.outward.recheck import recheck
 from phalanx.bounds.prepare import prepare

@@ -36,6 +36,7 @@ __all__ = [
     "Verdict",
     "__version__",
     "attack",
+    "bounds",
     "certify",
     "load",
     "load_data",
@@ -54,8 +55,8 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str) -> Any:
     """Import a public name on first use, so that ``import phalanx`` is instant."""
-    if name == "verify":  # a room that is a function too
-        return import_module("phalanx.verify")
+    if name in ("bounds", "verify"):  # rooms; the second is a function too
+        return import_module(f"phalanx.{name}")
     if name not in _FACADE:
         raise AttributeError(f"module 'phalanx' has no attribute {name!r}")
     module, _, there = _FACADE[name].partition(":")

@@ -8,7 +8,7 @@ import torch
 from bounds_nets import points
 from torch import Tensor
 
-from phalanx.bounds.compute import Bounds, compute
+from phalanx.bounds.front import Bounds, compute
 from phalanx.bounds.region import Region
 from phalanx.graph.ir import Graph
 from phalanx.graph.run import run

@@ -11,7 +11,7 @@ from bounds_exact import Exact, corners, negated, transcendental, written
 from bounds_nets import CASES, around, network
 from torch import Tensor
 
-from phalanx.bounds.compute import compute
+from phalanx.bounds.front import compute
 from phalanx.bounds.options import Options
 from phalanx.bounds.outward.passes import Passes
 from phalanx.bounds.outward.recheck import recheck

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from phalanx.bounds.compute import compute, margins
+from phalanx.bounds.front import compute, margins
 from phalanx.bounds.options import Options
 from phalanx.bounds.region import Region, ball, box
 from phalanx.bounds.sparse import Cuts

@@ -10,7 +10,7 @@ from bounds_checks import SLACK, enumerated
 from bounds_nets import Net, around, points
 from torch import Tensor, nn
 
-from phalanx.bounds.compute import compute, margins
+from phalanx.bounds.front import compute, margins
 from phalanx.bounds.options import Options
 from phalanx.bounds.problem import methods
 from phalanx.bounds.reductions import reductions

@@ -11,8 +11,8 @@ from bounds_checks import contains, enumerated, outputs
 from bounds_nets import Net, around, network, points
 from scipy.optimize import linprog
 
-from phalanx.bounds.compute import compute
 from phalanx.bounds.engine import Engine, Settings
+from phalanx.bounds.front import compute
 from phalanx.bounds.options import Options
 from phalanx.bounds.outward.octahedra import corners, directions
 from phalanx.bounds.outward.recheck import recheck

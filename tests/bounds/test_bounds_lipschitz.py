@@ -12,8 +12,8 @@ import torch
 from bounds_nets import CASES, Net, around, network, points
 from torch import Tensor, nn
 
-from phalanx.bounds.compute import compute, margins
 from phalanx.bounds.engine import Engine, Settings
+from phalanx.bounds.front import compute, margins
 from phalanx.bounds.lipschitz import recursive
 from phalanx.bounds.lipschitz.eclipse import chain_constant, eclipse
 from phalanx.bounds.lipschitz.local import KINDS, constant, jacobian, steepest

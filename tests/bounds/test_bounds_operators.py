@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from phalanx.bounds.compute import compute
+from phalanx.bounds.front import compute
 from phalanx.bounds.ops import Affine, Box, Curve, Lines, rows
 from phalanx.bounds.region import Region
 from phalanx.graph.build import Builder

@@ -8,7 +8,7 @@ import pytest
 import torch
 from bounds_nets import around, network
 
-from phalanx.bounds.compute import compute
+from phalanx.bounds.front import compute
 from phalanx.bounds.options import Options
 from phalanx.bounds.problem import methods
 from phalanx.errors import ParameterError

@@ -12,7 +12,7 @@ from bounds_exact import Exact
 from bounds_nets import CASES, Net, around, network, points
 from torch import Tensor
 
-from phalanx.bounds.compute import compute
+from phalanx.bounds.front import compute
 from phalanx.bounds.options import Options
 from phalanx.bounds.outward.passes import uncovered
 from phalanx.bounds.outward.recheck import (

@@ -13,8 +13,8 @@ from bounds_checks import contains, enumerated, outputs
 from bounds_nets import CASES, CURVES, Net, around, network, points
 from torch import Tensor
 
-from phalanx.bounds.compute import compute
 from phalanx.bounds.engine import Engine, Settings
+from phalanx.bounds.front import compute
 from phalanx.bounds.ops import Affine, Box, rows
 from phalanx.bounds.options import Options
 from phalanx.bounds.outward.recheck import recheck

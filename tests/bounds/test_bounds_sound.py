@@ -7,7 +7,7 @@ import torch
 from bounds_checks import contains, enumerated, outputs, tighter
 from bounds_nets import CASES, CURVES, LAYERS, Net, around, network, untested
 
-from phalanx.bounds.compute import compute
+from phalanx.bounds.front import compute
 from phalanx.bounds.ops import Box, Curve, Lines, rows
 from phalanx.bounds.options import Options
 from phalanx.bounds.problem import methods

@@ -7,9 +7,9 @@ import torch
 from bounds_checks import contains
 from bounds_nets import Net, around
 
-from phalanx.bounds.compute import compute
 from phalanx.bounds.engine import Engine, Settings
 from phalanx.bounds.forms import Forms
+from phalanx.bounds.front import compute
 from phalanx.bounds.prepare import prepare
 from phalanx.bounds.region import Region, box
 from phalanx.bounds.windows import Place, Window, begun, joined, laid_out

@@ -18,7 +18,7 @@ pytest.importorskip("onnxruntime")
 from graph_helpers import gap, model, node, reference
 from onnx import TensorProto, helper, numpy_helper
 
-from phalanx.bounds.compute import compute
+from phalanx.bounds.front import compute
 from phalanx.bounds.outward.samples import sampled_gap
 from phalanx.bounds.region import box
 from phalanx.errors import GraphError

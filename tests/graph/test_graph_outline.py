@@ -17,7 +17,7 @@ from graph_helpers import model, node
 from onnx_cases import CASES
 from onnx_mutants import broken
 
-from phalanx.bounds.compute import compute
+from phalanx.bounds.front import compute
 from phalanx.bounds.region import box
 from phalanx.bounds.support import support
 from phalanx.errors import GraphError

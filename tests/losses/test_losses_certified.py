@@ -10,8 +10,8 @@ from losses_oracle import check
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from phalanx.bounds.compute import compute, margins
 from phalanx.bounds.engine import Settings
+from phalanx.bounds.front import compute, margins
 from phalanx.bounds.region import ball
 from phalanx.data.locate import load
 from phalanx.errors import GraphError

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from phalanx.bounds.compute import compute, margins
+from phalanx.bounds.front import compute, margins
 from phalanx.bounds.joint import joint
 from phalanx.bounds.options import Options
 from phalanx.bounds.outward.passes import uncovered

@@ -7,8 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from phalanx.bounds.compute import margins
 from phalanx.bounds.engine import Engine, Settings
+from phalanx.bounds.front import margins
 from phalanx.bounds.lipschitz.eclipse import eclipse_rates
 from phalanx.bounds.lipschitz.local import FASTLIP, RECURJAC, constant
 from phalanx.bounds.lipschitz.norms import UNIT
