@@ -174,6 +174,7 @@ NOT_READ = {
               {"g": np.ones(2, np.float32)}, version=7),
         "its spatial is 0",
     ),
+    "flag": (model([node("ReduceSum", "x", keepdims=2)], (3,)), "its keepdims is 2"),
     "kernel": (
         model([node("Conv", "x w", kernel_shape=[2, 2])], (1, 4, 4),
               {"w": np.ones((1, 1, 3, 3), np.float32)}),

@@ -66,6 +66,13 @@ class Call:
         """An attribute that the file, and its standard for it, hold in single precision."""
         return float(np.float32(self.get(key, default)))
 
+    def flag(self, key: str, default: int = 0) -> bool:
+        """An attribute that is 0 or 1."""
+        found = self.get(key, default)
+        if found not in (0, 1):
+            raise self.refusal(f"its {key} is {found!r}")
+        return bool(found)
+
     def only(self, **values: Any) -> None:
         """Refuse attributes of other values than those that are read."""
         for key, value in values.items():

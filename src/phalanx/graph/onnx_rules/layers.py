@@ -17,11 +17,13 @@ def gemm(call: Call, values: list[Value]) -> Value:
     """``alpha A B + beta C``, A and B transposed where it says so."""
     a, b = values[:2]
     alpha, beta = call.get("alpha", 1.0), call.get("beta", 1.0)
-    if call.get("transA", 0):
+    if call.flag("transA"):
         a = _swapped(call, a)
     if call.constant(scaled := _times(call, alpha, b)) is not None:
         alpha, b = 1.0, scaled  # else the product is scaled: a rounded weight is another one
-    product, transposed = call.constant(b), call.get("transB", 0)
+    product, transposed = call.constant(b), call.flag("transB")
+    if len(b.shape) != 2:
+        raise call.refusal(f"its second input has shape {b.shape}")
     if product is None:
         found = matmul(call, [a, _swapped(call, b) if transposed else b])
     else:
@@ -154,7 +156,7 @@ def max_pool(call: Call, values: list[Value]) -> Value:
         padding=padding,
         stride=_per_axis(call, "strides", window),
         dilation=_per_axis(call, "dilations", window),
-        ceil_mode=bool(call.get("ceil_mode", 0)),
+        ceil_mode=call.flag("ceil_mode"),
     )
 
 
@@ -162,9 +164,9 @@ def max_pool(call: Call, values: list[Value]) -> Value:
 def average_pool(call: Call, values: list[Value]) -> Value:
     """Zeros of the padding count where it says so."""
     window = tuple(call.get("kernel_shape"))
-    counted = bool(call.get("count_include_pad", 0))
+    counted = call.flag("count_include_pad")
     x, padding = _padded(call, call.batched(values[0]), window, 0.0 if counted else math.nan)
-    if call.get("ceil_mode", 0) or any(n != 1 for n in call.get("dilations") or ()):
+    if call.flag("ceil_mode") or any(n != 1 for n in call.get("dilations") or ()):
         raise call.refusal("ceil_mode and dilations are not read")
     return call.add(
         "avg-pool",
@@ -208,7 +210,7 @@ def global_pool(call: Call, values: list[Value]) -> Value:
 @rule("BatchNormalization")
 def batch_normalisation(call: Call, values: list[Value]) -> Value:
     """``(x - mean) / sqrt(var + e) gamma + beta`` with stored statistics, per channel."""
-    if call.get("training_mode", 0) or call.outputs > 1:
+    if call.flag("training_mode") or call.outputs > 1:
         raise call.refusal(
             "batch normalisation in training mode: an input's class would depend on the others",
             "export the network in evaluation mode",

@@ -82,7 +82,7 @@ def constant_of_shape(call: Call, values: list[Value]) -> Value:
 def reshape(call: Call, values: list[Value]) -> Value:
     """0 keeps a size, -1 follows from the others; the batch stays where it is a one."""
     x, sizes = values[0], _whole(call, values[1], "shape")
-    if not call.get("allowzero", 0):
+    if not call.flag("allowzero"):
         if any(size == 0 and i >= len(x.shape) for i, size in enumerate(sizes)):
             raise call.refusal("its shape keeps an axis that is not there")
         sizes = [x.shape[i] if size == 0 else size for i, size in enumerate(sizes)]
@@ -310,7 +310,7 @@ def reduce(call: Call, values: list[Value]) -> Value:
     x = values[0]
     given = values[1] if len(values) > 1 else None
     axes = call.get("axes") if given is None else _whole(call, given, "axes")
-    whole, keep = call.get("noop_with_empty_axes", 0), call.get("keepdims", 1)
+    whole, keep = call.flag("noop_with_empty_axes"), call.flag("keepdims", 1)
     if whole and not axes:
         return x
     axes = sorted({a % len(x.shape) for a in axes or range(len(x.shape))})
