@@ -6,6 +6,7 @@ what is proven about it.
 
 from __future__ import annotations
 
+import math
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,7 @@ from phalanx.bounds.prepare import prepare
 from phalanx.bounds.problem import Trace, methods
 from phalanx.ensembles.ensemble import Ensemble
 from phalanx.errors import GraphError, NonFiniteError, ParameterError
+from phalanx.evaluation.bracket import Bracket
 from phalanx.graph.ir import Graph
 from phalanx.models.imported import graph_of
 from phalanx.models.model import Model
@@ -31,8 +33,8 @@ AUTO = "auto"
 LADDER = ("interval", "crown-ibp", "crown", "alpha-crown")
 """What ``auto`` tries, cheapest first, until one decides."""
 OUTWARD, REAL = "outward", "real"
-HALVINGS = 14
-"""Of the range of radii in a search: the answer is short of what can be proven by 2^-14 of it."""
+FINENESS = 2.0**-14
+"""Of the range of radii in a search: it ends where a radius fails that is larger by so much."""
 
 
 @dataclass(frozen=True)
@@ -166,22 +168,32 @@ class Prover:
         return Proof(holds, margin, against, tried[-1], tuple(tried), confirmed)
 
     def radius(self, x: Tensor, label: int, most: Threat) -> tuple[float, Proof]:
-        """The largest radius up to ``most.eps`` found by bisection, and its proof; else 0.
+        """The largest radius up to ``most.eps`` that a search finds, and its proof; else 0.
 
         What is returned has been proven itself: nothing is taken to be monotone.
         """
-        proof = self.prove(x, label, most)
-        if proof.holds:
-            return most.eps, proof
-        low, high, best = 0.0, most.eps, proof
-        for _ in range(HALVINGS):
-            middle = (low + high) / 2
-            proof = self.prove(x, label, Threat(most.norm, middle, most.low, most.high))
-            if proof.holds:
-                low, best = middle, proof
-            else:
-                high = middle
-        return low, best if low > 0 else proof
+        first = best = self.prove(x, label, most)
+        if first.holds:
+            return most.eps, first
+        proof, fine = first, FINENESS * most.eps
+        bracket = Bracket(most.eps, self._gap(x, label), _margin(first), fine)
+        while bracket.open:
+            radius = bracket.place()
+            proof = self.prove(x, label, Threat(most.norm, radius, most.low, most.high))
+            bracket.cut(radius, _margin(proof), above=proof.holds)
+            best = proof if proof.holds else best
+        return bracket.low, best if bracket.low > 0 else proof
+
+    def _gap(self, x: Tensor, label: int) -> float:
+        """The margin at the input itself."""
+        with torch.no_grad():
+            scores = self.model(x)[0].double()
+        others = scores[torch.arange(len(scores)) != label]
+        return float(scores[label] - others.max())
+
+
+def _margin(proof: Proof) -> float:
+    return -math.inf if proof.margin is None else proof.margin
 
 
 def ladder(method: str) -> tuple[str, ...]:

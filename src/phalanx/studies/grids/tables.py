@@ -154,7 +154,7 @@ def _radii(setting: GridSetting, where: str, found: Sequence[Figure]) -> Table:
         title=f"{setting.grid.name}, {where}: average certified radius",
         columns=columns,
         rows=rows,
-        note="Input units, wrong answers count as 0; found by bisection, every one proven itself.",
+        note="Input units, wrong answers count as 0; found by search, every one proven itself.",
     )
 
 
