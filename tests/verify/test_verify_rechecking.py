@@ -70,7 +70,7 @@ def test_what_a_recheck_denies_refutes_no_case(method: str, count: int) -> None:
     plan = replace(ONE_BOUND, bounds=(method,))
     network, prop = network_of(absorbed()), many(count)
     found = decide(network, prop, 60.0, plan=plan)
-    assert (found.word, found.refuted) == ("unknown", 0)
+    assert (found.word, found.refuted, found.lower) == ("unknown", 0, None)
     real = decide(network, prop, 60.0, plan=replace(plan, recheck=False))
     assert (real.word, real.arithmetic, real.refuted) == ("unsat", REAL, count)
 

@@ -28,7 +28,8 @@ from phalanx.verify.engine import Task, engines
 from phalanx.verify.engines import smt as engine
 from phalanx.verify.network import network_of
 from phalanx.verify.outcome import Clock, Outcome, OutOfTime
-from phalanx.verify.portfolio import Effort, Portfolio, decide, default_engines
+from phalanx.verify.plans import Effort, Portfolio, default_engines
+from phalanx.verify.portfolio import decide
 from phalanx.verify.smt import solve
 from phalanx.verify.smt.ask import Answer, Request, SolverError, Status, ask
 from phalanx.verify.smt.encode import Budget, TooMany, encode, laid_out

@@ -146,9 +146,10 @@ class _Run:
         try:
             for number, found in bounded(graph, parts, method, clock, options=options, end=end):
                 self._remember(number, found)
-                self.best[number] = max(found.lower, self.best.get(number, -math.inf))
                 if found.lower > 0:
                     refuted.append((number, found))
+                else:
+                    self.best[number] = max(found.lower, self.best.get(number, -math.inf))
         except OutOfTime:  # what was found before stands
             pass
         if refuted and (self.checker is not None or (self.plan.recheck and rechecks(graph))):

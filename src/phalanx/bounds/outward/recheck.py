@@ -130,9 +130,9 @@ def _row_of(slopes: tuple[Tensor, Tensor], row: int) -> tuple[Tensor, Tensor]:
 
 
 def all_positive(found: Tensor) -> bool:
-    """Whether every bound is above zero; one that is no number is not.
+    """Whether every bound is above zero; one that is no number, or came of an overflow, is not.
 
-    >>> all_positive(torch.tensor([1.0, torch.nan]))
-    False
+    >>> all_positive(torch.tensor([1.0, torch.nan])), all_positive(torch.tensor([1.0, torch.inf]))
+    (False, False)
     """
-    return bool((found > 0).all())
+    return bool(((found > 0) & torch.isfinite(found)).all())
