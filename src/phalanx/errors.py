@@ -77,6 +77,12 @@ class SlowArithmetic(UserWarning):
     """A training goes on in the arithmetic it began with, which this device only emulates."""
 
 
+class SolverError(PhalanxError):
+    """A solver failed, or said what cannot be; what it was asked is as open as before."""
+
+    exit_code = 1
+
+
 class AttackError(PhalanxError):
     """An attack reported what running it again does not confirm; nothing of it is believed."""
 

@@ -115,7 +115,7 @@ def _least(encoding: Encoding, cost: np.ndarray, constant: float, exact: bool) -
     if exact:
         found = least_exactly(encoding, cost, constant)
         assert found.status is Status.OPTIMAL
-        return found.lower
+        return found.claimed
     solution = Solver(encoding.program).least(cost, constant)
     assert solution.status is Status.OPTIMAL
     return solution.bound
@@ -167,11 +167,11 @@ def test_the_exact_minimum_is_that_of_all_patterns() -> None:
             for index in range(2):
                 cost, constant = encoding.cost(graph.output, one(2, index))
                 found = least_exactly(encoding, cost, constant)
-                assert abs(found.lower - expected[element, index]) < 1e-6
+                assert abs(found.claimed - expected[element, index]) < 1e-6
                 assert found.proven <= expected[element, index] + 1e-9
                 assert found.point is not None
                 x = torch.from_numpy(found.point[: encoding.inputs]).reshape(1, 1, 3)
-                assert abs(outputs(graph, x)[0, 0, index] - found.lower) < 1e-6
+                assert abs(outputs(graph, x)[0, 0, index] - found.claimed) < 1e-6
 
 
 def test_one_hidden_layer_is_the_closed_form() -> None:
@@ -277,13 +277,13 @@ def test_rows_are_added_to_a_solver() -> None:
     assert abs(solver.least(np.array([1.0, 0.0])).bound - 0.75) < 1e-9
 
 
-def test_an_empty_program_is_said_to_be_empty() -> None:
+def test_that_a_program_is_empty_is_said_and_claims_no_bound() -> None:
     draft = Draft()
     x = draft.forms(draft.add_columns(np.zeros(1), np.ones(1), whole=True))
     draft.between(x, 0.25, 0.75)
     empty = Encoding(draft.program(), {}, 1, True, {})
     found = least_exactly(empty, np.ones(1))
-    assert (found.status, found.lower, found.point) == (Status.INFEASIBLE, math.inf, None)
+    assert (found.status, found.claimed, found.point) == (Status.INFEASIBLE, -math.inf, None)
     assert found.proven <= 0.25, "the relaxation is not empty"
 
 
@@ -296,7 +296,7 @@ def test_without_time_nothing_is_lost_but_tightness() -> None:
     cost, constant = encoding.cost(graph.output, one(3, 0))
     exact = least_exactly(encoding, cost, constant, seconds=1e-9)
     assert exact.status is not Status.OPTIMAL
-    assert exact.lower <= outputs(graph, points(region, 50))[:, 0, 0].min()
+    assert exact.claimed <= outputs(graph, points(region, 50))[:, 0, 0].min()
 
 
 @pytest.mark.parametrize("seconds", [0.0, -1.0, math.nan])
@@ -317,7 +317,7 @@ def test_large_numbers_get_no_claim() -> None:
     columns = draft.add_columns(np.zeros(2), np.full(2, 1e9), whole=True)
     draft.between(draft.forms(columns), 0.5, 1e9)
     found = least_exactly(Encoding(draft.program(), {}, 2, True, {}), np.ones(2))
-    assert (found.status, found.lower) == (Status.FAILED, -math.inf)
+    assert (found.status, found.claimed) == (Status.FAILED, -math.inf)
 
 
 def test_a_box_that_is_none_is_refused() -> None:

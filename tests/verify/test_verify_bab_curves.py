@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from bab_nets import drawn
 from torch import Tensor
 from verify_nets import case, double
 
+from phalanx.bounds.outward.rounding import up
 from phalanx.bounds.prepare import prepare
 from phalanx.graph.ir import Graph, Node
 from phalanx.graph.run import execute, run
@@ -17,13 +19,16 @@ from phalanx.specs.property import Case
 from phalanx.verdicts import Verdict
 from phalanx.verify.bab import pieces
 from phalanx.verify.bab import search as module
+from phalanx.verify.bab.contradictions import Contradictions
 from phalanx.verify.bab.curves import CurveOptions, split_curves
-from phalanx.verify.bab.pieces import Parts, Pieces
+from phalanx.verify.bab.pieces import Parts, Pieces, halves
 from phalanx.verify.bab.search import SearchOptions, search
 from phalanx.verify.outcome import EXHAUSTED, TIMEOUT, Clock, Outcome
 
 OPS = ("sigmoid", "tanh", "gelu", "sin", "leaky-relu", "relu")
 CURVES_ALONE = SearchOptions(few=0, very_few=0)
+SEEDS = 150
+"""Networks whose pieces are looked at in rational numbers."""
 
 
 def bent(seed: int, op: str, widths: tuple[int, ...] = (3, 2)) -> Graph:
@@ -70,6 +75,12 @@ def test_verdicts_agree_with_a_grid(seed: int, op: str, rows: list[list[float]])
             assert bool(asked.holds(found.witness[None], y).all())
 
 
+def between(root: Parts, lower: Tensor, upper: Tensor) -> Parts:
+    """Sub-problems whose sides were cut just there."""
+    bound = root.bound.expand(len(lower))
+    return Parts(lower, upper, bound, torch.stack([lower, upper], 1))
+
+
 def sampled(op: str, seed: int) -> None:
     """Random sub-problems: no point that has its values inside is below the bound."""
     graph = prepare(bent(seed, op).to(torch.float64))
@@ -82,7 +93,7 @@ def sampled(op: str, seed: int) -> None:
     low, width = root.lower, root.upper - root.lower
     lower = torch.where(keep, low, low + width * (cuts[0] - 0.2).clamp_min(0))
     upper = torch.where(keep, root.upper, low + width * (cuts[1] + 0.2).clamp_max(1))
-    parts = Parts(lower, upper, torch.full((24,), -torch.inf, dtype=torch.float64))
+    parts = between(root, lower, upper)
     with torch.no_grad():
         found = whole.bounded(parts, 8, 0.1)
     x = torch.rand(4000, 2, dtype=torch.float64, generator=draw) * 2 - 1
@@ -115,10 +126,14 @@ def test_multipliers_of_the_wrong_sign_are_noticed(monkeypatch: pytest.MonkeyPat
         sampled("tanh", 0)
 
 
-@pytest.mark.parametrize(("beyond", "empty"), [(1e-3, False), (1.0, True)])
+@pytest.mark.parametrize(
+    ("beyond", "asked", "empty"), [(0.0, 0.0, False), (1e-3, 0.0, True), (1.0, 1e-9, True)]
+)
 def test_sides_that_cross_by_roundings_of_large_numbers_are_not_empty(
-    beyond: float, empty: bool
+    beyond: float, asked: float, empty: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """By one unit in the last place, and by what no rounding explains."""
+    monkeypatch.setattr(pieces, "CROSSED", asked)
     net = bent(1, "leaky-relu", (2,))
     nodes = [replace(one, tensors={k: t * 1e8 for k, t in one.tensors.items()}) for one in net]
     whole = Pieces(
@@ -126,16 +141,114 @@ def test_sides_that_cross_by_roundings_of_large_numbers_are_not_empty(
     )
     root = whole.root()
     assert float(root.upper.max()) > 1e7
-    past = Parts(root.upper + beyond, root.upper + beyond, root.bound)
-    found = whole.bounded(past, 0, 0.1)
+    side = up(root.upper) + beyond
+    found = whole.bounded(between(root, side, side), 0, 0.1)
     assert bool(torch.isposinf(found.least).all()) is empty
+
+
+def hinged(seed: int) -> tuple[Graph, Case, dict[str, list[Fraction]]]:
+    """Large weights, a box that is all but a point; what curves read in its middle, exactly."""
+    draw = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=draw, dtype=torch.float64)
+
+    powers = torch.rand(2, generator=draw, dtype=torch.float64)
+    scale, eps = 10 ** (2 + 5 * powers[0]), 10 ** (-8 - 12 * powers[1])
+    x, first, second = normal(4), normal(6, 4) * scale, normal(6, 6) * scale
+    shift = normal(6) * scale
+    last = -second @ (first @ x + shift).clamp_min(0)
+    tensors = (
+        {"weight": first, "bias": shift},
+        {"weight": second, "bias": last},
+        {"weight": normal(1, 6)},
+    )
+    nodes = (
+        Node("x", "input", (), (4,)),
+        Node("a", "linear", ("x",), (6,), {}, tensors[0]),
+        Node("r", "relu", ("a",), (6,)),
+        Node("b", "linear", ("r",), (6,), {}, tensors[1]),
+        Node("q", "tanh", ("b",), (6,)),
+        Node("y", "linear", ("q",), (1,), {}, tensors[2]),
+    )
+    own = Case(x - eps, x + eps, torch.ones(1, 1).double(), double(0.0))
+    read = {"a": exactly(tensors[0], [Fraction(v) for v in x.tolist()])}
+    read["b"] = exactly(tensors[1], [max(v, Fraction(0)) for v in read["a"]])
+    return Graph(nodes, "y"), own, read
+
+
+def exactly(tensors: dict[str, Tensor], values: list[Fraction]) -> list[Fraction]:
+    """A linear layer in rational numbers."""
+    pairs = zip(tensors["weight"].tolist(), tensors["bias"].tolist(), strict=True)
+    return [
+        sum((Fraction(w) * v for w, v in zip(row, values, strict=True)), Fraction(b))
+        for row, b in pairs
+    ]
+
+
+@pytest.mark.parametrize("asked", [pieces.CROSSED, 0.0])
+def test_halves_that_hold_a_run_are_not_empty(
+    asked: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pieces, "CROSSED", asked)
+    halved = 0
+    for seed in range(SEEDS):
+        graph, own, read = hinged(seed)
+        with torch.no_grad():
+            whole = Pieces(prepare(graph, exact=True).to(torch.float64), own)
+            if not len(whole):
+                continue
+            root, at = whole.root(), torch.arange(len(whole))
+            places = (root.lower + root.upper)[0] / 2
+            every = between(root, *(s.expand(len(whole), -1) for s in (root.lower, root.upper)))
+            every.cuts[:, 0], every.cuts[:, 1] = -torch.inf, torch.inf
+            least = whole.bounded(halves(every, at, places), 0, 0.1).least
+        values = [read[n][e] for n, entries in whole.entries.items() for e in entries.tolist()]
+        cut = [Fraction(place) for place in places.tolist()]
+        below = [value <= place for value, place in zip(values, cut, strict=True)]
+        above = [value >= place for value, place in zip(values, cut, strict=True)]
+        assert not bool((torch.isposinf(least) & torch.tensor(below + above)).any())
+        halved += len(values)
+    assert halved > 100
+
+
+def test_without_roundings_counted_nothing_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pieces, "uncovered", lambda graph: graph.nodes[-1])
+    whole = Pieces(prepare(bent(1, "tanh").to(torch.float64)), case([[1.0, -1.0]], [0.0]), None)
+    root = whole.root()
+    with torch.no_grad():
+        above = between(root, root.upper + 1.0, root.upper + 2.0)
+        assert float(whole.bounded(above, 2, 0.1).least) < torch.inf
+
+
+def test_contradictions_are_found_behind_operators_of_several_variables() -> None:
+    """The larger of ``x^2`` and ``tanh x`` on [-1, 1] is between -1 and 1, side by side."""
+    window = {"kernel": (2,), "stride": (2,)}
+    nodes = (
+        Node("x", "input", (), (1, 2)),
+        Node("m", "mul", ("x", "x"), (1, 2)),
+        Node("t", "tanh", ("x",), (1, 2)),
+        Node("c", "concat", ("m", "t"), (2, 2), {"axis": 0}),
+        Node(
+            "p",
+            "max-pool",
+            ("c",),
+            (2, 1),
+            {**window, "padding": (0,), "dilation": (1,), "ceil_mode": False},
+        ),
+        Node("y", "tanh", ("p",), (2, 1)),
+    )
+    graph = prepare(Graph(nodes, "y").to(torch.float64))
+    found = Contradictions(graph, case([[1.0, -1.0]], [0.0]), Clock())
+    low = double(0.5, 1.5, -2.0).reshape(3, 1, 1).expand(3, 2, 1)
+    assert found.shown({"p": (low, low + 0.25)}).tolist() == [False, True, True]
 
 
 def test_multipliers_make_bounds_better() -> None:
     graph = prepare(bent(1, "tanh").to(torch.float64))
     whole = Pieces(graph, case([[1.0, -1.0]], [0.0]), None)
     root = whole.root()
-    half = Parts(root.lower, (root.lower + root.upper) / 2, root.bound)
+    half = between(root, root.lower, (root.lower + root.upper) / 2)
     with torch.no_grad():
         first = whole.bounded(half, 0, 0.1)
         later = whole.bounded(half, 30, 0.1)
@@ -146,7 +259,7 @@ def test_intervals_that_contradict_each_other_hold_nothing() -> None:
     graph = prepare(bent(1, "tanh").to(torch.float64))
     whole = Pieces(graph, case([[1.0, -1.0]], [0.0]), None)
     root = whole.root()
-    above = Parts(root.upper + 1.0, root.upper + 2.0, root.bound)
+    above = between(root, root.upper + 1.0, root.upper + 2.0)
     with torch.no_grad():
         assert float(whole.bounded(above, 2, 0.1).least) == torch.inf
 

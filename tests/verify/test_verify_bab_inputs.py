@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import fields, replace
+from fractions import Fraction
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from bab_nets import drawn, least
 from torch import Tensor
 from verify_nets import case, double, tent
 
+from phalanx.bounds.outward.rounding import down
 from phalanx.bounds.prepare import prepare
 from phalanx.errors import DataError
 from phalanx.graph.ir import Graph, Node
@@ -306,6 +308,48 @@ def test_boxes_are_cut_by_what_a_counterexample_satisfies() -> None:
     assert math.isclose(high.item(), 0.5, abs_tol=1e-12)
     gone = splitting._clipped(box, double(-0.25, 0.5).reshape(1, 1, 2), slopes, one)[2]
     assert bool(gone.all())
+
+
+def clipped(seed: int) -> tuple[bool, bool]:
+    """Whether a point on which all rows are at most zero is cut off, and whether anything is.
+
+    Slopes of any size, boxes from almost a point on, rows that are just not above zero there.
+    """
+    draw = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=draw, dtype=torch.float64)
+
+    powers = torch.rand(2, generator=draw, dtype=torch.float64)
+    point, slopes = normal(4), normal(3, 4) * 10 ** (10 * powers[0])
+    width = 10 ** (-17 * powers[1]) * torch.rand(2, 4, generator=draw, dtype=torch.float64)
+    exact = [
+        sum(Fraction(s) * Fraction(x) for s, x in zip(row, point.tolist(), strict=True))
+        for row in slopes.tolist()
+    ]
+    constant = down(-double(*(float(value) for value in exact)))
+    pairs = zip(exact, constant.tolist(), strict=True)
+    assert all(value + Fraction(shift) <= 0 for value, shift in pairs)
+    none, zero = torch.zeros(1, 1, dtype=torch.bool), double(0)
+    lower, upper = point - width[0], point + width[1]
+    box = Boxes(lower[None], upper[None], zero.long(), none, zero, zero, zero.long())
+    low, high, empty = splitting._clipped(
+        box, constant.reshape(1, 1, 3), slopes.reshape(1, 1, 3, 4), none
+    )
+    held = bool(((low[0] <= point) & (point <= high[0])).all()) and not bool(empty.any())
+    return not held, bool(((low[0] > lower) | (high[0] < upper)).any())
+
+
+def test_no_rounding_cuts_a_counterexample_off() -> None:
+    lost, cut = zip(*(clipped(seed) for seed in range(500)), strict=True)
+    assert not any(lost)
+    assert sum(cut) > 250
+
+
+def test_cuts_that_are_rounded_the_wrong_way_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test of the test."""
+    monkeypatch.setattr(splitting, "up", lambda x: x * (1 - 2.0**-24))
+    assert any(clipped(seed)[0] for seed in range(500))
 
 
 def test_no_case_is_refused() -> None:

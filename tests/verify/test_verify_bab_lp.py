@@ -15,6 +15,7 @@ from phalanx.bounds.programs import sum_cuts
 from phalanx.bounds.programs.cuts import Cuts
 from phalanx.bounds.programs.program import Draft
 from phalanx.bounds.programs.solver import Solver, Status
+from phalanx.errors import SolverError
 from phalanx.graph.ir import Graph, Node
 from phalanx.specs.property import Case, Property
 from phalanx.verdicts import Verdict
@@ -125,16 +126,25 @@ def test_an_empty_program_is_shown_by_multipliers() -> None:
     assert not solver.least(np.array([1.0, 1.0])).empty
 
 
-def test_a_cut_that_cuts_too_much_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The test of the test: with cuts half a unit too low a false property is verified."""
-
+def cut_lower(by: float, monkeypatch: pytest.MonkeyPatch) -> None:
     def low(*args: Any, **named: Any) -> list[Cuts]:
-        return [Cuts(c.forms, c.most - 0.5, c.plane) for c in honest(*args, **named)]
+        return [Cuts(c.forms, c.most - by, c.plane) for c in honest(*args, **named)]
 
     honest = sum_cuts._of_layer
     monkeypatch.setattr(sum_cuts, "_of_layer", low)
+
+
+def test_a_cut_that_cuts_too_much_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test of the test: with cuts that are too low a false property is verified."""
+    cut_lower(0.1, monkeypatch)
     verdicts = {asked(near(seed, (9,), -0.05), NAMES[1]).verdict for seed in range(8)}
     assert Verdict.VERIFIED in verdicts
+
+
+def test_a_whole_box_without_a_run_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    cut_lower(0.5, monkeypatch)
+    with pytest.raises(SolverError, match="empty"):
+        asked(near(3, (9,), -0.05), NAMES[1])
 
 
 @pytest.mark.parametrize(("widths", "used"), [((9,), True), ((4, 3), False)])

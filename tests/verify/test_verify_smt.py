@@ -17,7 +17,7 @@ from bab_nets import drawn, least
 from verify_nets import case, double, reaches, tent
 
 from phalanx.bounds.prepare import prepare
-from phalanx.errors import GraphError, MissingDependencyError, NonFiniteError
+from phalanx.errors import GraphError, MissingDependencyError, NonFiniteError, SolverError
 from phalanx.graph.build import Builder
 from phalanx.graph.ir import Graph, Node
 from phalanx.graph.run import run
@@ -31,7 +31,7 @@ from phalanx.verify.outcome import Clock, Outcome, OutOfTime
 from phalanx.verify.plans import Effort, Portfolio, default_engines
 from phalanx.verify.portfolio import decide
 from phalanx.verify.smt import solve
-from phalanx.verify.smt.ask import Answer, Request, SolverError, Status, ask
+from phalanx.verify.smt.ask import Answer, Request, Status, ask
 from phalanx.verify.smt.encode import Budget, TooMany, encode, laid_out
 from phalanx.verify.smt.forms import ONE, ZERO, Form, through
 

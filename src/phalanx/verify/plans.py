@@ -19,7 +19,8 @@ FLAT = "branch-and-bound-cuts"
 there is to know of each of them; it leaves half of the time to the others."""
 
 PREFERRED = (FLAT, "branch-and-bound", "milp")
-"""Engines that are used where none is asked for: each where those before it gave up in time."""
+"""Engines that are used where none is asked for: each where those before it gave up in time. The
+last one finds counterexamples; what it refutes takes a proof by the one before it."""
 
 PROGRAMS = (FLAT, "milp")
 """Of them those that need a solver of programs."""

@@ -1,9 +1,10 @@
 """The minimum over an encoding with whole numbers (Cheng et al. 2017; Tjeng et al. 2019).
 
 What is checked here and what is not: ``proven`` rests on multipliers of the relaxation and is
-computed by us. ``lower`` is the solver's own claim after branching, less what its tolerances may be
-worth; nobody checks its tree again. Where the point that the solver found is run through the
-network, the value there is the network's, and no lower bound may be above it.
+computed by us. ``claimed`` is the solver's word after branching, and no proof: nobody has its tree,
+and what its tolerances are worth is not known, as the weights of a network amplify them from layer
+to layer. Where the point that the solver found is run through the network, the value there is the
+network's.
 """
 
 from __future__ import annotations
@@ -29,11 +30,11 @@ class Minimum:
     """What is known of a minimum.
 
     Attributes:
-        status: ``optimal``: the solver says that lower and upper meet; ``failed`` also where its
-            claims are not taken, because numbers are larger than `LARGEST`.
+        status: ``optimal``: the solver says that its bound and ``upper`` meet; ``failed`` also
+            where its claims are not taken, because numbers are larger than `LARGEST`.
         proven: a lower bound from multipliers, computed here.
-        lower: the solver's lower bound; infinite where it says that the program is empty; minus
-            infinity where it says nothing.
+        claimed: the solver's lower bound; minus infinity where it says none, or that the program
+            is empty.
         upper: the program's value at ``point``; None without one. The network's value there is for
             the caller to compute.
         point: columns at which the solver found the minimum; the input's come first.
@@ -41,7 +42,7 @@ class Minimum:
 
     status: Status
     proven: float
-    lower: float
+    claimed: float
     upper: float | None
     point: Floats | None
 
@@ -72,38 +73,28 @@ def least_exactly(
     highs.changeColsCost(program.columns, np.arange(program.columns, dtype=np.int32), cost)
     highs.run()
     status, found = status_of(highs), highs.getSolution()
-    if status is Status.INFEASIBLE and _moderate(program, cost):
-        return Minimum(status, root.bound, math.inf, None, None)
     point = np.array(found.col_value) if found.value_valid else None
     upper = None
     if point is not None and program.holds(point):
         upper = float(cost @ point) + constant
     else:
         point = None
-    claimed = _claimed(highs.getInfo(), program, status)
     if not _moderate(program, cost):
         return Minimum(Status.FAILED, root.bound, -math.inf, upper, point)
-    lower = -math.inf if claimed is None else claimed + constant - _slack(program, cost)
-    return Minimum(status, root.bound, lower, upper, point)
+    claimed = _claimed(highs.getInfo(), program, status) + constant
+    return Minimum(status, root.bound, claimed, upper, point)
 
 
-def _claimed(info: object, program: Program, status: Status) -> float | None:
+def _claimed(info: object, program: Program, status: Status) -> float:
     """The solver's lower bound without the constant; of a program without choices its optimum."""
-    trusted = (Status.OPTIMAL, Status.TIMEOUT) if program.whole.any() else (Status.OPTIMAL,)
-    if status not in trusted:
-        return None
+    known = (Status.OPTIMAL, Status.TIMEOUT) if program.whole.any() else (Status.OPTIMAL,)
+    if status not in known:
+        return -math.inf
     name = "mip_dual_bound" if program.whole.any() else "objective_function_value"
     value = float(getattr(info, name))
-    return value if math.isfinite(value) else None
+    return value if math.isfinite(value) else -math.inf
 
 
 def _moderate(program: Program, cost: Floats) -> bool:
     numbers = (program.matrix.data, program.lower, program.upper, cost)
     return all(bool((np.abs(part) <= LARGEST).all()) for part in numbers)
-
-
-def _slack(program: Program, cost: Floats) -> float:
-    """What the tolerances may be worth where they act on the costs themselves."""
-    wide = np.maximum(np.abs(program.lower), np.abs(program.upper))
-    size = np.abs(cost) * np.where((cost == 0) | ~np.isfinite(wide), 0.0, wide)
-    return TOLERANCE * (1.0 + float(np.abs(cost).sum()) + float(size.sum()))

@@ -162,7 +162,7 @@ def status_of(highs: Any) -> Status:
     status = highs.getModelStatus()
     if status == kinds.kOptimal:
         return Status.OPTIMAL
-    if status in (kinds.kInfeasible, kinds.kUnboundedOrInfeasible):
+    if status == kinds.kInfeasible:
         return Status.INFEASIBLE
     return Status.TIMEOUT if status == kinds.kTimeLimit else Status.FAILED
 

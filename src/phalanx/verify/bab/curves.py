@@ -38,7 +38,7 @@ NARROWEST = 1e-9
 NUMBERS_AT_ONCE = 1 << 21
 """Of all values of the sub-problems that are bounded together."""
 
-MOST_WAITING = 1 << 24
+MOST_WAITING = 1 << 23
 """Numbers of sub-problems that wait, beyond which the newest go first."""
 
 
@@ -171,7 +171,7 @@ class _Search:
         points = found.point[left]
         witness = counterexample(points, self.case, self.network, self.options.confirm)
         if witness is None:
-            now = Parts(found.lower[left], found.upper[left], bound[left])
+            now = Parts(found.lower[left], found.upper[left], bound[left], taken.cuts[left])
             self._cut(now, found.gaps[left])
         return witness
 

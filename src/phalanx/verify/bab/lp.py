@@ -31,6 +31,7 @@ from phalanx.bounds.programs.relax import Separator, add_cuts, least_with_cuts
 from phalanx.bounds.programs.slopes import Told
 from phalanx.bounds.programs.solver import Solver, Status
 from phalanx.bounds.programs.sum_cuts import sum_cuts
+from phalanx.errors import SolverError
 from phalanx.graph.ir import CONSTANT, INPUT
 from phalanx.verdicts import Verdict
 from phalanx.verify.bab.splits import Units, units
@@ -55,7 +56,7 @@ def split_with_programs(task: Task, name: str, rounds: int = 0) -> Outcome:
 
     Raises:
         GraphError: an operator that is not bounded. MissingDependencyError: highspy is not
-            installed.
+            installed. SolverError: the program of the whole box is empty.
     """
     try:
         engine = bounded(task)
@@ -149,6 +150,11 @@ class _Search:
         )
         found = told.solution
         self.programs += 1
+        if found.empty and not bool(node.signs.any()):
+            raise SolverError(
+                "the program of a network is empty by its multipliers",
+                why="a network has a value wherever its box has a point",
+            )
         if found.empty:
             return None
         bound = max(found.bound, node.bound)

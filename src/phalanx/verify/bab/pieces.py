@@ -19,10 +19,12 @@ from phalanx.bounds.ascent import Ascent
 from phalanx.bounds.engine import Engine, Settings
 from phalanx.bounds.ops import Box, Curve, Lines
 from phalanx.bounds.ops import rows as table
+from phalanx.bounds.outward.passes import uncovered
 from phalanx.graph.ir import INPUT, Graph, Node
 from phalanx.graph.run import execute
 from phalanx.specs.property import Case
 from phalanx.verify.bab.bounders import Seen
+from phalanx.verify.bab.contradictions import Contradictions
 from phalanx.verify.outcome import Clock
 
 POINTS = 32
@@ -32,16 +34,24 @@ STRENGTH = 2.0
 """A multiplier is at most so many times the steepest of a row's slopes in the value."""
 
 CROSSED = 1e-9
-"""By how much sides have to cross for an interval to be empty: more than roundings."""
+"""By how much sides have to cross, relative to them, until it is asked whether they do so for more
+than roundings."""
 
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """Sub-problems: sides ``(D, T)`` of what entries of curves read, and a lower bound ``(D,)``."""
+    """Sub-problems.
+
+    Attributes:
+        lower, upper: ``(D, T)``: sides of what entries of curves read, whatever they follow from.
+        bound: ``(D,)``: a lower bound.
+        cuts: ``(D, 2, T)``: of these sides those where the box was cut, exactly; else infinite.
+    """
 
     lower: Tensor
     upper: Tensor
     bound: Tensor
+    cuts: Tensor
 
     def __len__(self) -> int:
         return len(self.bound)
@@ -61,8 +71,10 @@ def halves(parts: Parts, at: Tensor, place: Tensor) -> Parts:
     here = torch.arange(len(parts))
     lower, upper = parts.lower.clone(), parts.upper.clone()
     upper[here, at] = lower[here, at] = place
-    below = Parts(parts.lower, upper, parts.bound)
-    return joined(below, Parts(lower, parts.upper, parts.bound))
+    down, up = parts.cuts.clone(), parts.cuts.clone()
+    down[here, 1, at] = up[here, 0, at] = place
+    below = Parts(parts.lower, upper, parts.bound, down)
+    return joined(below, Parts(lower, parts.upper, parts.bound, up))
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +82,8 @@ class Bounded:
     """What is found of sub-problems.
 
     Attributes:
-        least: of the best row, ``(D,)``; infinity where the intervals contradict each other.
+        least: of the best row, ``(D,)``; infinity where no run of the network has its values in
+            the intervals, whatever was rounded.
         row: which it is.
         point: inputs ``(D, n)`` where its linear function is least.
         gaps: ``(D, T)``: what the lines of an entry may cost the row.
@@ -117,6 +130,7 @@ class Pieces:
             self.entries[name] = loose.nonzero().squeeze(1)
         self.sizes = [len(entries) for entries in self.entries.values()]
         self.steepness = self._steepness()
+        self._contradictions: Contradictions | None = None
 
     def __len__(self) -> int:
         return sum(self.sizes)
@@ -132,7 +146,9 @@ class Pieces:
             self.gathered({name: self.boxes[name][side] for name in self.entries})
             for side in (0, 1)
         )
-        return Parts(lower, upper, torch.full((1,), -torch.inf, dtype=torch.float64))
+        bound = torch.full((1,), -torch.inf, dtype=torch.float64)
+        none = torch.full_like(lower, torch.inf)
+        return Parts(lower, upper, bound, torch.stack([-none, none], 1))
 
     def gathered(self, values: Mapping[str, Tensor]) -> Tensor:
         """``(D, T)`` of values ``(D, *shape)`` of what curves read."""
@@ -151,7 +167,8 @@ class Pieces:
 
     def bounded(self, parts: Parts, iterations: int, step: float) -> Bounded:
         """Bounds after so many iterations of an ascent."""
-        boxes, empty = self._within(parts)
+        boxes, crossed = self._within(parts)
+        empty = self._shown_empty(parts, crossed)
         region = self._region(len(parts))
         engine = Engine(self.graph, region, Settings(), given=boxes)
         engine.bound_all()
@@ -215,27 +232,49 @@ class Pieces:
         return torch.stack(found).detach()
 
     def _within(self, parts: Parts) -> tuple[dict[str, Box], Tensor]:
-        """Boxes of all nodes ``(D, *shape)``, and whether they contradict each other ``(D,)``."""
+        """Boxes of all nodes ``(D, *shape)``, and whether they seem to contradict each other."""
         engine = Engine(self.graph, self._region(len(parts)), Settings())
-        whole = {n: [self.boxes[n].lower, self.boxes[n].upper] for n in self.entries}
-        for index, side in enumerate((parts.lower, parts.upper)):
-            spread = self.spread(side)
-            for name, entries in self.entries.items():
-                base = whole[name][index].flatten(1).expand(len(parts), -1).clone()
-                base[:, entries] = spread[name].flatten(1)[:, entries]
-                whole[name][index] = base.unflatten(1, self.boxes[name].lower.shape[1:])
-        empty = torch.zeros(len(parts), dtype=torch.bool)
+        whole = self._laid(self.boxes, parts.lower, parts.upper)
+        crossed = torch.zeros(len(parts), dtype=torch.bool)
         for node in self.graph:
             box = engine.interval(node)
             root = whole.get(node.name, self.boxes[node.name])
             lower, upper = box.lower.maximum(root[0]), box.upper.minimum(root[1])
             wide = CROSSED * (1 + lower.abs().maximum(upper.abs()))
-            empty |= ((lower - upper) > wide).flatten(1).any(1)
+            crossed |= ((lower - upper) > wide).flatten(1).any(1)
             lower, upper = lower.minimum(upper), lower.maximum(upper)
             engine.boxes[node.name] = box = Box(*torch.broadcast_tensors(lower, upper))
             if node.name in whole and node.name not in engine.exact:
                 engine.boxes[node.name] = engine.tightened(node, box)
-        return engine.boxes, empty
+        return engine.boxes, crossed
+
+    def _shown_empty(self, parts: Parts, crossed: Tensor) -> Tensor:
+        """Which ``(D,)`` of those that seem so hold no run, with every rounding counted."""
+        at = crossed.nonzero().squeeze(1)
+        if not len(at) or uncovered(self.graph) is not None:
+            return torch.zeros_like(crossed)
+        if self._contradictions is None:
+            clock = self.clock or Clock()
+            self._contradictions = Contradictions(self.graph, self.case, clock)
+        none = {n: torch.full_like(self.boxes[n].lower, torch.inf) for n in self.entries}
+        free = {n: Box(-side, side) for n, side in none.items()}
+        cuts = self._laid(free, *parts.cuts[at].unbind(1))
+        return torch.zeros_like(crossed).index_copy(0, at, self._contradictions.shown(cuts))
+
+    def _laid(
+        self, base: Mapping[str, Box], lower: Tensor, upper: Tensor
+    ) -> dict[str, tuple[Tensor, Tensor]]:
+        """Both sides ``(D, *shape)`` of what curves read; of entries these ``(D, T)``."""
+        found = {}
+        parts = zip(*(side.split(self.sizes, 1) for side in (lower, upper)), strict=True)
+        for (name, entries), own in zip(self.entries.items(), parts, strict=True):
+            shape = base[name].lower.shape[1:]
+            low, high = (
+                side.flatten(1).expand(len(lower), -1).index_copy(1, entries, numbers)
+                for side, numbers in zip(base[name], own, strict=True)
+            )
+            found[name] = low.unflatten(1, shape), high.unflatten(1, shape)
+        return found
 
     def _gaps(self, engine: Engine) -> Tensor:
         """``(D, T)``: the most that lines are apart at the sides and in the middle."""

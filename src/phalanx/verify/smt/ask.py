@@ -16,14 +16,10 @@ from enum import StrEnum
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from phalanx.errors import MissingDependencyError, PhalanxError
+from phalanx.errors import MissingDependencyError, SolverError
 
 if TYPE_CHECKING:
     from types import ModuleType
-
-
-class SolverError(PhalanxError):
-    """A solver failed; what it was asked is as open as before."""
 
 
 class Status(StrEnum):

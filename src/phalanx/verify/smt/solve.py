@@ -6,13 +6,14 @@ import subprocess
 import sys
 from math import inf
 
+from phalanx.errors import SolverError
 from phalanx.verify.outcome import Clock, OutOfTime
-from phalanx.verify.smt.ask import Answer, Request, SolverError, Status, ask, installed
+from phalanx.verify.smt.ask import Answer, Request, Status, ask, installed
 
 HERE = 3000
 """Coefficients up to which z3 keeps its own time limit; starting a process takes longer."""
 
-__all__ = ["Answer", "SolverError", "Status", "solved"]
+__all__ = ["Answer", "Status", "solved"]
 
 
 def solved(text: str, size: int, clock: Clock, seed: int = 0) -> Answer:
