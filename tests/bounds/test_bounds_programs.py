@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from phalanx.bounds.ops import Affine, Box, rows
 from phalanx.bounds.options import Options
 from phalanx.bounds.outward.recheck import recheck
 from phalanx.bounds.prepare import prepare
+from phalanx.bounds.programs import branching
 from phalanx.bounds.programs.encode import Encoding, Sheet, encode, encodings
 from phalanx.bounds.programs.exact import least_exactly
 from phalanx.bounds.programs.lines import family
@@ -310,6 +312,38 @@ def test_highspy_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> No
     graph, region, _ = boxed("relu")
     with pytest.raises(MissingDependencyError, match=r"phalanx\[milp\]"):
         compute(graph, region, method="lp")
+
+
+def test_gurobi_says_what_highs_says() -> None:
+    pytest.importorskip("gurobipy")
+    for name in ("relu", "max-pool", "clip"):
+        graph, _, engine = boxed(name)
+        encoding = encode(graph, engine.boxes, exact=True)
+        cost, _ = encoding.cost(graph.output, one(3, 0))
+        found, other = (
+            solve(encoding.program, cost, None)
+            for solve in (branching.by_gurobi, branching.by_highs)
+        )
+        assert found is not None
+        assert found.status is other.status is Status.OPTIMAL
+        assert found.claimed == pytest.approx(other.claimed, abs=1e-6)
+        assert found.point is not None
+        assert encoding.program.holds(found.point)
+
+
+def test_where_gurobi_fails_highs_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Failed(Exception):
+        pass
+
+    def env(params: dict) -> None:
+        raise Failed("no license")
+
+    monkeypatch.setitem(sys.modules, "gurobipy", SimpleNamespace(Env=env, GurobiError=Failed))
+    monkeypatch.setattr(branching, "find_spec", lambda name: name)
+    program = program_of_halves()
+    cost = np.ones(program.columns)
+    found = branching.branched(program, cost, None)
+    assert found.claimed == branching.by_highs(program, cost, None).claimed
 
 
 def test_large_numbers_get_no_claim() -> None:

@@ -14,12 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from phalanx.bounds.programs.branching import branched
 from phalanx.bounds.programs.encode import Encoding
 from phalanx.bounds.programs.program import Floats, Program
-from phalanx.bounds.programs.solver import Solver, Status, started, status_of
-
-TOLERANCE = 1e-9
-"""Of rows, columns and whole numbers, in HiGHS."""
+from phalanx.bounds.programs.solver import Solver, Status
 
 LARGEST = 1e6
 """Programs with larger numbers get no claim: HiGHS has been seen to be wrong about them."""
@@ -63,17 +61,7 @@ def least_exactly(
     """
     program = encoding.program
     root = Solver(program, seconds).least(cost, constant)
-    highs = started(program, seconds)
-    if highs is None:
-        return Minimum(Status.FAILED, root.bound, -math.inf, None, None)
-    for name in ("mip_feasibility_tolerance", "primal_feasibility_tolerance"):
-        highs.setOptionValue(name, TOLERANCE)
-    for name in ("mip_rel_gap", "mip_abs_gap"):
-        highs.setOptionValue(name, 0.0)
-    highs.changeColsCost(program.columns, np.arange(program.columns, dtype=np.int32), cost)
-    highs.run()
-    status, found = status_of(highs), highs.getSolution()
-    point = np.array(found.col_value) if found.value_valid else None
+    status, claimed, point = branched(program, cost, seconds)
     upper = None
     if point is not None and program.holds(point):
         upper = float(cost @ point) + constant
@@ -81,18 +69,7 @@ def least_exactly(
         point = None
     if not _moderate(program, cost):
         return Minimum(Status.FAILED, root.bound, -math.inf, upper, point)
-    claimed = _claimed(highs.getInfo(), program, status) + constant
-    return Minimum(status, root.bound, claimed, upper, point)
-
-
-def _claimed(info: object, program: Program, status: Status) -> float:
-    """The solver's lower bound without the constant; of a program without choices its optimum."""
-    known = (Status.OPTIMAL, Status.TIMEOUT) if program.whole.any() else (Status.OPTIMAL,)
-    if status not in known:
-        return -math.inf
-    name = "mip_dual_bound" if program.whole.any() else "objective_function_value"
-    value = float(getattr(info, name))
-    return value if math.isfinite(value) else -math.inf
+    return Minimum(status, root.bound, claimed + constant, upper, point)
 
 
 def _moderate(program: Program, cost: Floats) -> bool:
