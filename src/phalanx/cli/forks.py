@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from threading import Thread
 
 PRELOADED = ["torch.export._trace", "phalanx.cli.certify"]
 """Nothing here may compute: threads and GPUs do not survive a fork."""
@@ -36,6 +38,15 @@ def run_command(words: Sequence[str]) -> int:
 def _command(words: Sequence[str]) -> None:
     from phalanx.cli.main import main
 
+    Thread(target=_interrupted_without_parent, daemon=True).start()
     sys.argv = ["phalanx", *words]
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     main()
+
+
+def _interrupted_without_parent() -> None:
+    """Interrupt this command when who asked for it is gone: nobody else would end it."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGINT)
