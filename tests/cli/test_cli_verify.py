@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from phalanx.cli import runs
+from phalanx.errors import ConfigurationError
 from phalanx.evaluation.instances import Instance, Ledger, Record, read_tables, solve, summaries
 
 pytest.importorskip("onnxruntime")
@@ -278,6 +280,25 @@ def test_a_table_is_solved_once_and_summed(tmp_path: Path, net: Path) -> None:
     assert total.instances == 3
     assert total.seconds >= total.cpu > 0
     assert len(Ledger(tmp_path / "run").records) == 3
+
+
+def test_a_table_of_files_that_have_changed_is_not_gone_on_with(tmp_path: Path, net: Path) -> None:
+    instances = read_tables([table(tmp_path / "bench", net)])
+    fake, folder = [sys.executable, "-c", FAKE], tmp_path / "run"
+    first = solve(instances, Ledger(folder), lambda _: None, fake)
+    assert len({record.digest for record in first}) == 3
+    assert json.loads((folder / "environment.json").read_text())["packages"]["torch"]
+    instances[1].query.write_text("; another property")
+    with pytest.raises(ConfigurationError, match="other files"):
+        solve(instances, Ledger(folder), lambda _: None, fake)
+
+
+def test_a_folder_of_a_table_is_shown(tmp_path: Path, net: Path, capsys) -> None:
+    instances = read_tables([table(tmp_path / "bench", net)])
+    solve(instances, Ledger(tmp_path / "run"), lambda _: None, [sys.executable, "-c", FAKE])
+    runs.show(tmp_path / "run")
+    told = capsys.readouterr().out
+    assert [word in told for word in ("bench", "unsat", "wrong", "total")] == [True] * 4
 
 
 def test_a_process_that_overruns_or_fails_is_no_answer(tmp_path: Path, net: Path) -> None:

@@ -68,13 +68,19 @@ def list_(
 def show(run: Run, classifier: Classifier = None, radii: Radii = None, json: Json = False) -> None:
     """Certified accuracy at radii with 95% intervals, average certified radius, abstentions.
 
-    Of a run of attacks: accuracy before and after.
+    Of a run of attacks: accuracy before and after; of a table of queries: answers by benchmark.
     """
+    from phalanx.evaluation.instances import RECORDS, Ledger
     from phalanx.reporting.tables import NARROW, chosen_radii, summary_rows, summary_table
     from phalanx.runs.bundle import open_run
     from phalanx.runs.manifest import ATTACK
     from phalanx.runs.query import summarise
 
+    if (run / RECORDS).is_file():
+        from phalanx.cli.verify_table import answer_summaries
+
+        answer_summaries(list(Ledger(run).records.values()), json=json)
+        return
     asked = _radii(radii)
     with open_run(run) as store:
         if store.manifest.kind == ATTACK:

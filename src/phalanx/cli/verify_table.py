@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from phalanx.cli.console import answer_json, answer_table, log
 from phalanx.errors import DataError, RequirementUnmet, SampleErrors
+
+if TYPE_CHECKING:
+    from phalanx.evaluation.instances import Record
 
 
 def solve_tables(
@@ -33,7 +38,7 @@ def solve_tables(
         RequirementUnmet: an answer is not the one the table expects. SampleErrors: some ended in
             an error.
     """
-    from phalanx.evaluation.instances import FAILED, Ledger, Record, read_tables, solve, summaries
+    from phalanx.evaluation.instances import FAILED, Ledger, read_tables, solve
     from phalanx.runs.provenance import new_run_folder
 
     listed = read_tables(tables, cap)[:: max(1, every)][:limit]
@@ -49,18 +54,7 @@ def solve_tables(
         )
 
     records = solve(instances, ledger, told)
-    found = summaries(records)
-    if json:
-        answer_json({"benchmarks": [asdict(part) for part in found]})
-    else:
-        columns = ["benchmark", "instances", "sat", "unsat", "wrong", "undecided", "failed"]
-        rows = [
-            [part.name]
-            + [str(getattr(part, name)) for name in columns[1:]]
-            + [f"{part.cpu:.1f}", f"{part.seconds:.1f}"]
-            for part in found
-        ]
-        answer_table("", [*columns, "cpu s", "wall s"], rows)
+    answer_summaries(records, json=json)
     log(str(ledger.path.parent))
     wrong = [record.key for record in records if record.wrong]
     failed = [record.key for record in records if record.answer in FAILED]
@@ -70,3 +64,21 @@ def solve_tables(
         raise typer.Exit(problem.exit_code)
     if failed:
         raise SampleErrors(f"{len(failed)} instances ended in an error: {', '.join(failed[:5])}")
+
+
+def answer_summaries(records: Sequence[Record], *, json: bool) -> None:
+    """Answers by benchmark."""
+    from phalanx.evaluation.instances import summaries
+
+    found = summaries(records)
+    if json:
+        answer_json({"benchmarks": [asdict(part) for part in found]})
+        return
+    columns = ["benchmark", "instances", "sat", "unsat", "wrong", "undecided", "failed"]
+    rows = [
+        [part.name]
+        + [str(getattr(part, name)) for name in columns[1:]]
+        + [f"{part.cpu:.1f}", f"{part.seconds:.1f}"]
+        for part in found
+    ]
+    answer_table("", [*columns, "cpu s", "wall s"], rows)

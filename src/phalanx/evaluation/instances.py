@@ -16,8 +16,10 @@ from pathlib import Path
 
 from phalanx.errors import ConfigurationError, DataError, RunError
 from phalanx.runs.database import typed_errors
+from phalanx.runs.manifest import write_atomically
+from phalanx.runs.provenance import digest_of, environment, file_digest
 
-RECORDS = "instances.jsonl"
+RECORDS, BEGUN = "instances.jsonl", "environment.json"
 OVERRUN = 15.0
 """Seconds behind the time limit after which a process is ended."""
 SOLVED = ("sat", "unsat")
@@ -49,6 +51,14 @@ class Instance:
         own = f"{self.benchmark}|{self.network.name}|{self.query.name}|{self.timeout:g}"
         return "|".join([own, *self.options])
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what the digests of both files say together; empty where one is not there."""
+        try:
+            return digest_of([file_digest(file) for file in (self.network, self.query)])
+        except OSError:  # whoever solves it says so
+            return ""
+
 
 @dataclass(frozen=True)
 class Record:
@@ -62,6 +72,7 @@ class Record:
         seconds: wall clock of the whole process.
         cpu: seconds of its processors.
         note: the last line of stderr.
+        digest: of the instance; empty in records of earlier versions.
     """
 
     key: str
@@ -71,6 +82,7 @@ class Record:
     seconds: float
     cpu: float
     note: str
+    digest: str = ""
 
     @property
     def wrong(self) -> bool:
@@ -122,16 +134,20 @@ def _of_table(table: Path, cap: float | None) -> Iterator[Instance]:
 class Ledger:
     """Records of a folder, one a line, each on the disk before the next instance begins.
 
+    Beside them it says which versions and what machine it was begun with.
+
     Raises:
         RunError: a line that is no record.
     """
 
     def __init__(self, folder: Path) -> None:
-        with typed_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / RECORDS
         self.records: dict[str, Record] = {}
         if not self.path.exists():
+            with typed_errors(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+                text = json.dumps(environment(), indent=1) + "\n"
+                write_atomically(folder / BEGUN, text.encode())
             return
         whole = self.path.read_bytes().rpartition(b"\n")[0]  # a line cut short was not finished
         for line in whole.decode().splitlines():
@@ -165,22 +181,33 @@ def solve(
         ledger: see `Ledger`.
         told: called with every new record.
         command: in place of this interpreter's ``phalanx verify``.
+
+    Raises:
+        ConfigurationError: an instance twice, or one whose files have changed since.
     """
     keys = [instance.key for instance in instances]
     if len(set(keys)) < len(keys):
         raise ConfigurationError("an instance appears twice in the tables")
     base = [*(command or (sys.executable, "-m", "phalanx.cli.main")), "verify"]
     for instance in instances:
-        if instance.key not in ledger.records:
+        known = ledger.records.get(instance.key)
+        if known is None:
             record = _solved(instance, base)
             ledger.add(record)
             told(record)
+        elif known.digest not in ("", instance.digest):
+            raise ConfigurationError(
+                f"{instance.key} was solved of other files",
+                why="the network or the property has changed since",
+                repair="another --out",
+            )
     return [ledger.records[key] for key in keys]
 
 
 def _solved(instance: Instance, base: list[str]) -> Record:
     words = [*base, str(instance.network), str(instance.query), "--timeout", str(instance.timeout)]
     words += instance.options
+    digest = instance.digest
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     with subprocess.Popen(
         words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
@@ -203,6 +230,7 @@ def _solved(instance: Instance, base: list[str]) -> Record:
         time.monotonic() - started,
         cpu,
         note[:300],
+        digest,
     )
 
 
