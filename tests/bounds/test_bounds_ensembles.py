@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
+import mpmath
 import pytest
 import torch
 from bounds_checks import SLACK, enumerated
@@ -12,6 +13,8 @@ from torch import Tensor, nn
 
 from phalanx.bounds.front import compute, margins
 from phalanx.bounds.options import Options
+from phalanx.bounds.outward.ensembles import recheck_ensemble
+from phalanx.bounds.prepare import prepare
 from phalanx.bounds.problem import methods
 from phalanx.bounds.reductions import reductions
 from phalanx.bounds.reductions._confidence import differences, least_confidence
@@ -195,3 +198,74 @@ def test_a_reducer_without_a_reduction_is_refused():
             compute(ensemble(name), region(0.1))
     finally:
         reducers.unregister(name)
+
+
+def exactly(net: Ensemble, x: Tensor) -> list[mpmath.mpf]:
+    """Scores at one input, in fifty digits."""
+    members = [_logits(model, x) for model in net.models]
+    parts = [[mpmath.exp(z) / sum(map(mpmath.exp, zs)) for z in zs] for zs in members]
+    name, options = net.reducer_name, net.reducer_options
+    if name == "vote":
+        tops = [zs.index(max(zs)) for zs in members]
+        return [mpmath.mpf(tops.count(k)) for k in range(CLASSES)]
+    if name == "max-margin":
+        gaps = [sorted(part)[-1] - sorted(part)[-2] for part in parts]
+        return parts[gaps.index(max(gaps))]
+    weights = options.get("weights") or [1] * len(parts)
+    total = sum(map(mpmath.mpf, weights))
+    return [sum(w * p[k] for w, p in zip(weights, parts, strict=True)) / total for k in range(3)]
+
+
+def _logits(model: Model, x: Tensor) -> list[mpmath.mpf]:
+    values = [mpmath.mpf(value) for value in x.tolist()]
+    for node in model.network.graph:
+        if node.op == "relu":
+            values = [max(value, mpmath.mpf(0)) for value in values]
+        elif node.op == "linear":
+            rows = zip(node.tensors["weight"].tolist(), node.tensors["bias"].tolist(), strict=True)
+            values = [
+                sum(mpmath.mpf(w) * v for w, v in zip(row, values, strict=True)) + bias
+                for row, bias in rows
+            ]
+    return values
+
+
+@pytest.mark.parametrize("method", ["interval", "crown", "alpha-crown"])
+@pytest.mark.parametrize("reducer", REDUCERS[1:])
+def test_members_checked_again_contain_every_score_in_fifty_digits(reducer, method):
+    wanted = margins(torch.tensor([0]), CLASSES, torch.float64)[0]
+    wanted = torch.cat([wanted, torch.randn(2, CLASSES).double()])
+    with mpmath.workdps(50):
+        for seed, eps in enumerate((0.0, 0.3)):
+            net, inputs = ensemble(reducer), region(eps, seed)
+            inputs = Region(inputs.lower[:1], inputs.upper[:1], inputs.centre[:1])
+            found = compute(net, inputs, method=method, rows=wanted)
+            graphs = [prepare(m.network.graph, exact=True) for m in net.models]
+            asked = net.reducer_name, net.reducer_options
+            again = recheck_ensemble(graphs, inputs, wanted, asked, found.traces)
+            assert (again >= found.lower[0] - 1e-6).all()
+            for x in points(inputs, 12)[:, 0]:
+                values = exactly(net, x)
+                for row, bound in zip(wanted.tolist(), again.tolist(), strict=True):
+                    score = sum(w * v for w, v in zip(row, values, strict=True))
+                    assert score >= bound
+
+
+def test_a_vote_that_single_precision_alone_decides_is_denied():
+    """``relu(relu(x + B) - B)`` is zero there, whatever x is within half a unit of B."""
+    large = torch.full((1,), 1.5 * 2.0**25)
+    net = Net(0, (1,))
+    for shift in (large, -large):
+        net.add("linear", tensors={"weight": torch.ones(1, 1), "bias": shift}).add("relu")
+    last = {"weight": torch.tensor([[-1.0], [0.0]]), "bias": torch.tensor([0.0, -0.25])}
+    net.add("linear", tensors=last)
+    graph = net.builder.graph(net.last)
+    member = Model(GraphNetwork(graph), InputSpec((-9, 9), shape=(1,)), 2)
+    vote = Ensemble([member, member, member], "vote").eval()
+    inputs = Region(*(torch.tensor([[value]]) for value in (-1.5, 1.5, 0.0)))
+    rows = torch.tensor([[1.0, -1.0]])
+    found = compute(vote, inputs, method="interval", rows=rows)
+    assert float(found.lower) > 0, "single precision sees a vote"
+    exact = [prepare(graph.to(torch.float64), exact=True)] * 3
+    wide = Region(*(side.double() for side in (inputs.lower, inputs.upper, inputs.centre)))
+    assert float(recheck_ensemble(exact, wide, rows, ("vote", {}), found.traces)) <= 0

@@ -28,14 +28,20 @@ class Bounds:
         upper: likewise, plus infinity; None where only lower bounds were asked for.
         method: the method's name.
         arithmetic: ``real``: they hold in exact arithmetic, up to roundings that were not counted.
-        trace: how they were found, for `phalanx.bounds.outward`; empty of an ensemble.
+        traces: how they were found, for `phalanx.bounds.outward`: of the network, or of all that
+            were bounded for an ensemble, in order.
     """
 
     lower: Tensor
     upper: Tensor | None
     method: str
     arithmetic: str = "real"
-    trace: Trace = field(default_factory=Trace, repr=False)
+    traces: tuple[Trace, ...] = field(default=(), repr=False)
+
+    @property
+    def trace(self) -> Trace:
+        """Of the one network."""
+        return self.traces[0]
 
 
 def compute(
@@ -74,26 +80,28 @@ def compute(
     ([[-1.0, 0.0]], [[1.0, 2.0]])
     """
     region, bounding = _region(threat, x), methods.get(method)
-    own, trace = options or Options(), Trace()
+    own, traces = options or Options(), []
 
     def bound(graph: Graph, wanted: Tensor) -> Tensor:
-        return bounding(Problem(graph, region, wanted, own))
+        problem = Problem(graph, region, wanted, own)
+        traces.append(problem.trace)
+        return bounding(problem)
 
     if isinstance(model, Ensemble):
         reduction = reductions.get(model.reducer_name)
         graphs = tuple(_ready(member, region) for member in model.models)
         wanted = _wanted(rows, (model.classes,), region)
-        members = Members(graphs, region, model.reducer_options, bound)
-        found = _counted(reduction(members, wanted)).T
+        found = reduction(Members(graphs, region, model.reducer_options, bound), wanted)
     else:
         graph = _ready(model, region)
         wanted = _wanted(rows, graph[graph.output].shape, region)
-        problem = Problem(graph, region, wanted, own)
-        found, trace = _counted(bounding(problem)).T, problem.trace
+        found = bound(graph, wanted)
+    found = _counted(found).T
     if rows is None:
         count = found.shape[1] // 2
-        return Bounds(found[:, :count], -found[:, count:], method, trace=trace)
-    return Bounds(found if offset is None else found + offset, None, method, trace=trace)
+        return Bounds(found[:, :count], -found[:, count:], method, traces=tuple(traces))
+    lower = found if offset is None else found + offset
+    return Bounds(lower, None, method, traces=tuple(traces))
 
 
 def _ready(model: Model | Graph, region: Region) -> Graph:

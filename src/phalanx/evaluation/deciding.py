@@ -115,7 +115,7 @@ class Decider(Prover):
                 repair=f"--arithmetic real, or phalanx verify --engine {method}",
             )
         self.model, self.classes, self.methods = model, model.classes, (method,)
-        self.options, self.exact = options or Options(), None
+        self.options, self.exact = options or Options(), ()
         self.why_real = f"what {method} proves is not checked again in a sweep"
         self.network = _network(model, shape)
         nothing = Effort(0, 0)

@@ -7,9 +7,10 @@ what is proven about it.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from torch import Tensor
 from phalanx.bounds.front import compute, margins
 from phalanx.bounds.joint import joint
 from phalanx.bounds.options import Options
+from phalanx.bounds.outward.ensembles import recheck_ensemble
 from phalanx.bounds.outward.passes import uncovered
 from phalanx.bounds.outward.recheck import all_positive, outward_ball, recheck
 from phalanx.bounds.prepare import prepare
@@ -82,8 +84,8 @@ class Prover:
         shape: of one input.
         method: a bounding method, or ``auto``.
         arithmetic: ``outward``: every success is checked again in double precision with roundings
-            counted; ``real``: bounds hold up to roundings; None: outward where every operator (and
-            the reducer) has such bounds, else real.
+            counted; ``real``: bounds hold up to roundings; None: outward where every operator has
+            such bounds, else real.
         options: of the methods.
 
     Raises:
@@ -105,13 +107,13 @@ class Prover:
         self.model, self.classes = model, model.classes
         self.methods = ladder(method)
         self.options = options or Options()
-        self.bounded: Graph | Model | Ensemble = _whole_graph(model, shape, torch.float32) or model
-        self.exact: Graph | None = None
+        self.bounded: Graph | Ensemble = model if _apart(model) else _graphs(model, shape)[0]
+        self.exact: tuple[Graph, ...] = ()
         self.why_real = ""
         if arithmetic != REAL:
             # Normalisation is folded anew here, with its roundings counted.
-            exact = _whole_graph(deepcopy(model).double(), shape, torch.float64, exact=True)
-            self.why_real = _why_real(exact, model)
+            exact = _graphs(deepcopy(model).double(), shape, exact=True)
+            self.why_real = _why_real(exact)
             if not self.why_real:
                 self.exact = exact
             elif arithmetic == OUTWARD:
@@ -120,7 +122,7 @@ class Prover:
     @property
     def arithmetic(self) -> str:
         """What certificates hold in."""
-        return REAL if self.exact is None else OUTWARD
+        return OUTWARD if self.exact else REAL
 
     def answer(self, x: Tensor) -> int:
         """The class of an input ``(1, *shape)``.
@@ -146,18 +148,20 @@ class Prover:
             confirmed = None
             if not all_positive(found):
                 continue
-            if self.exact is None:
+            if not self.exact:
                 return self._proof(True, found, label, tried, None)
-            found = self._again(x, rows[0], threat, bounds.trace)
+            found = self._again(x, rows[0], threat, bounds.traces)
             confirmed = all_positive(found)
             if confirmed:
                 return self._proof(True, found, label, tried, True)
         return self._proof(False, found, label, tried, confirmed)
 
-    def _again(self, x: Tensor, rows: Tensor, threat: Threat, trace: Trace) -> Tensor:
-        if self.exact is None:
-            raise RuntimeError("nothing to check with")
-        return recheck(self.exact, outward_ball(threat, x), rows, trace)
+    def _again(self, x: Tensor, rows: Tensor, threat: Threat, traces: Sequence[Trace]) -> Tensor:
+        region = outward_ball(threat, x)
+        if isinstance(self.bounded, Ensemble):
+            reducer = self.bounded.reducer_name, self.bounded.reducer_options
+            return recheck_ensemble(self.exact, region, rows, reducer, traces)
+        return recheck(self.exact[0], region, rows, traces[0])
 
     def _proof(
         self, holds: bool, found: Tensor, label: int, tried: list[str], confirmed: bool | None
@@ -208,24 +212,27 @@ def ladder(method: str) -> tuple[str, ...]:
     return names
 
 
-def _whole_graph(
-    model: Model | Ensemble, shape: tuple[int, ...], kind: torch.dtype, *, exact: bool = False
-) -> Graph | None:
-    """One prepared graph of all that decides; None where a reducer is none."""
+def _apart(model: Model | Ensemble) -> TypeGuard[Ensemble]:
+    """Whether members are bounded apart: the scores are no sum of their logits."""
+    return isinstance(model, Ensemble) and model.reducer_name != "mean"
+
+
+def _graphs(
+    model: Model | Ensemble, shape: tuple[int, ...], *, exact: bool = False
+) -> tuple[Graph, ...]:
+    """The prepared graph of all that decides, or one of each member that is bounded apart."""
+    kind = torch.float64 if exact else torch.float32
     if isinstance(model, Model):
-        return prepare(graph_of(model, shape), exact=exact).to(kind)
-    if model.reducer_name != "mean":
-        return None
+        return (prepare(graph_of(model, shape), exact=exact).to(kind),)
     graphs = [prepare(graph_of(member, shape), exact=exact) for member in model.models]
-    return joint(graphs, [1 / len(graphs)] * len(graphs), kind, exact=exact)
+    if _apart(model):
+        return tuple(graph.to(kind) for graph in graphs)
+    return (joint(graphs, [1 / len(graphs)] * len(graphs), kind, exact=exact),)
 
 
-def _why_real(exact: Graph | None, model: Model | Ensemble) -> str:
+def _why_real(exact: Sequence[Graph]) -> str:
     """What has no bounds with roundings counted; empty where everything has."""
-    if exact is None:
-        reducer = model.reducer_name if isinstance(model, Ensemble) else ""
-        return f"the reducer {reducer!r} has no bounds with roundings counted"
-    node = uncovered(exact)
+    node = next((node for graph in exact if (node := uncovered(graph)) is not None), None)
     if node is None:
         return ""
     return f"node {node.name!r} ({node.op}) has no bounds with roundings counted"

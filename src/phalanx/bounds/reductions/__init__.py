@@ -33,12 +33,14 @@ class Members:
         region: the inputs.
         options: of the reducer.
         bound: the bounding method that was asked for.
+        exact: ``bound`` counts roundings, and so must what is bounded.
     """
 
     graphs: tuple[Graph, ...]
     region: Region
     options: Mapping[str, Any]
     bound: Bounding
+    exact: bool = False
 
     @property
     def classes(self) -> int:

@@ -8,6 +8,9 @@ from torch import Tensor
 from phalanx.bounds.reductions import Members, reductions
 from phalanx.bounds.reductions._confidence import differences, least_confidence
 
+ROOM = 1e-12
+"""So much below another's margin one still counts as leading: these are sums of confidences."""
+
 
 @reductions.register("max-margin")
 def max_margin(members: Members, rows: Tensor) -> Tensor:
@@ -20,7 +23,7 @@ def max_margin(members: Members, rows: Tensor) -> Tensor:
     surest = torch.stack([low for low, _ in bounds]).amax(0)
     least = torch.full_like(rows[:, :, 0], torch.inf)
     for margins, (_, high) in zip(members.margins, bounds, strict=True):
-        own = torch.where(high >= surest, least_confidence(margins, rows), torch.inf)
+        own = torch.where(high >= surest - ROOM, least_confidence(margins, rows), torch.inf)
         least = least.minimum(own)
     # A NaN's comparison leaves nobody: nothing is known then.
     return torch.where(torch.isinf(least), -torch.inf, least)

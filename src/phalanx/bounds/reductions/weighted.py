@@ -21,7 +21,8 @@ def weighted(members: Members, rows: Tensor) -> Tensor:
     """
     given = members.options.get("weights") or [1.0] * len(members.graphs)
     shares = [weight / math.fsum(given) for weight in given]
-    whole = members.bound(joint(members.graphs, shares, rows.dtype, softmax=True), rows)
+    graph = joint(members.graphs, shares, rows.dtype, softmax=True, exact=members.exact)
+    whole = members.bound(graph, rows)
     apart = [
         share * least_confidence(margins, rows)
         for share, margins in zip(shares, members.margins, strict=True)
