@@ -230,6 +230,19 @@ def test_bounds_with_roundings_counted_hold_for_the_files_own_constants(head: st
     assert outside > 20  # without the error they would not
 
 
+@pytest.mark.parametrize("method", ["interval", "crown", "alpha-crown"])
+@pytest.mark.parametrize("head", ["erf(x / root)", "tanh by products"])
+def test_no_method_bounds_the_formula_in_place_of_the_file(head: str, method: str) -> None:
+    graph = from_onnx_bytes(file([*HEADS[head], *ENDS["(x / 2) (e + 1)"]]))
+    x = torch.linspace(-3, 3, 25).double()[:, None].expand(-1, *graph.input.shape)
+    found = compute(graph.to(torch.float64), box(x, x), method=method)
+    with mpmath.workdps(40):
+        values = [_in_the_file(head, mpmath.mpf(at)) for at in x[:, 0].tolist()]
+        for value, low, high in zip(values, found.lower[:, 0], found.upper[:, 0], strict=True):
+            room = mpmath.mpf(1e-13)  # these methods do not count their own roundings
+            assert float(low) - room <= value <= float(high) + room
+
+
 def _without_error(gelu):
     kept = {key: value for key, value in gelu.attributes.items() if key != "error"}
     return type(gelu)(gelu.name, gelu.op, gelu.inputs, gelu.shape, kept)

@@ -335,9 +335,15 @@ def test_rows_are_what_the_file_says_to_the_last_digit(text, y, unsafe):
     ("sides", "x", "inside"),
     [
         ("(>= X_0 0.1) (<= X_0 0.1)", 0.1, True),  # printed as 0.1
-        ("(>= X_0 0.10000000000000000001) (<= X_0 1)", 0.1, False),
+        ("(>= X_0 0.10000000000000000001) (<= X_0 1)", 0.1, True),  # it stands for the side
+        (
+            "(>= X_0 0.1234567890123456789) (<= X_0 0.1234567890123456789)",
+            0.12345678901234568,
+            True,
+        ),
+        ("(>= X_0 0.10000000000000000001) (<= X_0 1)", 0.09999999999999999, False),
         ("(>= X_0 0) (<= X_0 0.10000000000000000001)", 0.1, True),
-        ("(>= X_0 0) (<= X_0 0.09999999999999999999)", 0.1, False),
+        ("(>= X_0 0) (<= X_0 0.09999999999999999999)", 0.1, True),
     ],
 )
 def test_an_input_is_in_the_box_as_it_is_printed(sides, x, inside):
@@ -359,10 +365,30 @@ def test_a_box_that_is_empty_by_less_than_float64_can_say_is_refused():
         parse(ONE + sides)
 
 
-def test_coefficients_that_float64_cannot_hold_are_multiplied_or_refused():
+def test_of_a_side_in_two_forms_the_tighter_one_counts():
+    text = """(assert (>= X_0 0.10000000000000000001))(assert (<= X_0 0.15))
+    (assert (or (and (>= X_0 0.2) (<= Y_0 0)) (and (<= X_0 0.14) (<= Y_0 0))))"""
+    (case,) = parse(ONE + text).property.cases  # the other box is empty
+    assert (case.upper.item(), case.exact.upper) == (0.14, {})
+    assert case.exact.lower == {0: Fraction("0.10000000000000000001")}
+    later = "(assert (>= X_0 0.1))(assert (<= X_0 0.15))(assert (<= Y_0 0))"
+    for order in ("(assert (>= X_0 0.10000000000000000001))" + later, later):
+        (case,) = parse(ONE + order).property.cases
+        assert bool(case.exact.lower) is (order != later)
+
+
+def test_coefficients_that_float64_cannot_hold_are_multiplied_or_kept_beside():
     box = "(assert (>= X_0 0))(assert (<= X_0 1))"
     (case,) = parse(f"{ONE}{box}(assert (<= (* 0.1 Y_0) 0.3))").property.cases
     assert (case.outputs[0, 0].item(), case.offset.item()) == (1.0, -3.0)
     long = "(assert (<= (+ (* 0.1234567890123456789 Y_0) Y_1) 0))"
-    with pytest.raises(QueryError, match="cannot hold"):
-        parse(ONE + box + long)
+    (case,) = parse(ONE + box + long).property.cases
+    assert case.outputs.tolist() == [[0.12345678901234568, 1.0]]
+    assert case.exact.outputs == {(0, 0): Fraction("0.1234567890123456789"), (0, 1): Fraction(1)}
+    assert not case.exact.whole
+    # On the plane between the float64 row and the row itself.
+    y = (2.0**53, -1111999822829979.5)
+    near = Fraction(0.12345678901234568) * Fraction(y[0]) + Fraction(y[1])
+    true = Fraction("0.1234567890123456789") * Fraction(y[0]) + Fraction(y[1])
+    assert exactly(f"{box}{long}", 0.5, y) is (true <= 0)
+    assert near != true

@@ -76,7 +76,7 @@ def test_a_bound_that_nothing_confirms_is_unknown(
     monkeypatch.setattr(engine, "branch_and_bound", lambda task: own)
     found = asked(2.25)
     assert (found.verdict, found.lower) == (Verdict.UNKNOWN, -1.0)
-    claimed = f"HiGHS claims a least value of 7, which nothing confirms: {EXHAUSTED}"
+    claimed = f"the solver claims a least value of 7, which nothing confirms: {EXHAUSTED}"
     assert found.reason == (TIMEOUT if reason == TIMEOUT else claimed)
 
 

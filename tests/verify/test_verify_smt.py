@@ -22,6 +22,7 @@ from phalanx.graph.build import Builder
 from phalanx.graph.ir import Graph, Node
 from phalanx.graph.run import run
 from phalanx.specs.property import Case
+from phalanx.specs.vnnlib import parse
 from phalanx.verdicts import Verdict
 from phalanx.verify.bounding import prepared
 from phalanx.verify.engine import Task, engines
@@ -377,3 +378,16 @@ def test_a_question_that_is_too_hard_has_no_answer() -> None:
     assert found.status is Status.NEITHER
     assert found.why
     assert not found.values
+
+
+@pytest.mark.parametrize("engine_name", ["smt", "branch-and-bound"])
+@pytest.mark.parametrize("low", ["0", "0.3"])
+def test_decimals_of_a_file_are_its_own_numbers(engine_name: str, low: str) -> None:
+    """The float64 of .3 lies below .3, and ten times it below 3."""
+    text = f"""(declare-const X_0 Real)(declare-const Y_0 Real)
+    (assert (>= X_0 {low}))(assert (<= X_0 0.3))(assert (>= (* 10.0 Y_0) 3.0))"""
+    line = {"weight": torch.ones(1, 1), "bias": torch.zeros(1)}
+    nodes = Node("x", "input", (), (1,)), Node("y", "linear", ("x",), (1,), {}, line)
+    plan = Portfolio(Effort(0, 0), (), Effort(0, 0), engines=(engine_name,))
+    found = decide(network_of(Graph(nodes, "y")), parse(text).property, 20.0, plan=plan)
+    assert found.word != "unsat"

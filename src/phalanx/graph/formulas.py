@@ -3,7 +3,7 @@
 ``x * 0.5 * (1 + erf(x / sqrt(2)))`` is GELU, whatever the order of its factors, and with
 ``tanh(sqrt(2 / pi) * (x + 0.044715 * x^3))`` for the ``erf`` it is GELU's approximation. What such
 a formula computes with rounded constants is not quite GELU: the node's attribute ``error`` says by
-how much the two may differ, and bounds that count roundings take it off.
+how much the two may differ, and every bound takes it off.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 
 import torch
 from torch import Tensor
@@ -31,14 +32,16 @@ _ERF = ("Erf", "erf")
 
 Nodes = Mapping[str, Node]
 
+ZERO, ONE = Fraction(0), Fraction(1)
+
 
 @dataclass(frozen=True)
 class _Line:
     """A value that is ``weight * source + bias``."""
 
     source: Node
-    weight: float = 1.0
-    bias: float = 0.0
+    weight: Fraction = ONE
+    bias: Fraction = ZERO
 
 
 def recognised(graph: Graph) -> Graph:
@@ -70,15 +73,15 @@ def _gelu(nodes: Nodes, node: Node) -> list[Node] | None:
 
 
 def _nodes(  # noqa: PLR0917 - of a formula
-    nodes: Nodes, node: Node, head: Node, x: Node, off: float, half: float
+    nodes: Nodes, node: Node, head: Node, x: Node, off: float, half: Fraction
 ) -> list[Node] | None:
     """GELU and twice ``half`` of it, under the product's name; None where that is rounded."""
-    factor = torch.tensor(2 * half)
-    if float(factor) != 2 * half:
+    factor = torch.tensor(float(2 * half))
+    if Fraction(float(factor)) != 2 * half:
         return None
     form = "tanh" if head.op == "tanh" else "none"
     attributes = {"approximate": form, "error": _error(off)}
-    if half == 0.5:
+    if half == Fraction(1, 2):
         return [Node(node.name, "gelu", (x.name,), node.shape, attributes)]
     name = f"{node.name}-gelu"
     while name in nodes:
@@ -106,7 +109,7 @@ def _deviation(nodes: Nodes, head: Node, x: Node) -> float | None:
 
 
 def _missed(line: _Line, constant: float) -> float | None:
-    off = abs(line.weight / constant - 1)
+    off = abs(float(line.weight) / constant - 1)
     return None if line.bias or not off <= NEAR else off
 
 
@@ -150,11 +153,11 @@ def _step(nodes: Nodes, node: Node) -> _Line | None:
     before = nodes[node.inputs[0]]
     if before.shape != node.shape:
         return None
-    numbers = {key: float(tensor) for key, tensor in node.tensors.items()}
+    numbers = {key: Fraction(float(tensor)) for key, tensor in node.tensors.items()}
     if node.op == "scale":
-        return _Line(before, numbers.get("weight", 1.0), numbers.get("bias", 0.0))
+        return _Line(before, numbers.get("weight", ONE), numbers.get("bias", ZERO))
     return _Line(before, 1 / numbers["divisor"]) if numbers["divisor"] else None
 
 
 def _is_number(tensor: Tensor) -> bool:
-    return tensor.numel() == 1 and not tensor.requires_grad
+    return tensor.numel() == 1 and not tensor.requires_grad and math.isfinite(float(tensor))

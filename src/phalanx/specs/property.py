@@ -20,11 +20,20 @@ class Exact:
     Attributes:
         lower, upper: sides whose shortest decimal form is another number.
         offset: of rows; in the case they are rounded down, which makes more of the rows unsafe.
+        outputs, inputs: coefficients, by row and column; in the case the nearest float64 stands in
+            for each, so that what is proven with it holds up to that rounding.
     """
 
     lower: Mapping[int, Fraction] = field(default_factory=dict)
     upper: Mapping[int, Fraction] = field(default_factory=dict)
     offset: Mapping[int, Fraction] = field(default_factory=dict)
+    outputs: Mapping[tuple[int, int], Fraction] = field(default_factory=dict)
+    inputs: Mapping[tuple[int, int], Fraction] = field(default_factory=dict)
+
+    @property
+    def whole(self) -> bool:
+        """Whether the case's coefficients are those of the file."""
+        return not self.outputs and not self.inputs
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,30 +131,61 @@ class Case:
         (True, False)
         """
         x = x.double()
-        inside = bool(((x >= self.lower) & (x <= self.upper)).all())
-        inside = inside and all(_printed(x[i]) >= side for i, side in self.exact.lower.items())
-        inside = inside and all(_printed(x[i]) <= side for i, side in self.exact.upper.items())
-        if not inside or not bool(torch.isfinite(y).all()):
+        if not bool(((x >= self.lower) & (x <= self.upper)).all()):
+            return False
+        printed = self.printed(x)
+        if printed is None or not bool(torch.isfinite(y).all()):
             return False
         strict = [False] * len(self.offset) if self.strict is None else self.strict.tolist()
-        rows = zip(self._rows_exactly(x, y.double()), strict, strict=True)
+        rows = zip(self._rows_exactly(printed, y.double()), strict, strict=True)
         return all(value < 0 or (value == 0 and not above) for value, above in rows)
 
-    def _rows_exactly(self, x: Tensor, y: Tensor) -> Iterator[Fraction]:
+    def printed(self, x: Tensor) -> list[Fraction] | None:
+        """An input of the float64 box in decimal numbers of the exact one; None: it has none.
+
+        A number that is a side's nearest float64 stands for the side itself, where its own shortest
+        form is another number: an input may be fixed at one that no float64 is read as.
+        """
+        found = [Fraction(repr(number)) for number in x.tolist()]
+        for at in self.exact.lower.keys() | self.exact.upper.keys():
+            low, high = self.exactly(at)
+            if x[at] == self.lower[at] and found[at] < low:
+                found[at] = low
+            elif x[at] == self.upper[at] and found[at] > high:
+                found[at] = high
+            if not low <= found[at] <= high:
+                return None
+        return found
+
+    def exactly(self, at: int) -> tuple[Fraction, Fraction]:
+        """The sides of an input, as the file has them or as they are printed."""
+        sides = (self.exact.lower, self.lower), (self.exact.upper, self.upper)
+        low, high = (
+            exact[at] if at in exact else Fraction(repr(near[at].item())) for exact, near in sides
+        )
+        return low, high
+
+    def row_exactly(self, row: int) -> tuple[dict[int, Fraction], dict[int, Fraction], Fraction]:
+        """A row's coefficients of outputs and of inputs, and its offset."""
+        offset = self.exact.offset.get(row, Fraction(self.offset[row].item()))
+        outputs = _factors(self.outputs[row], row, self.exact.outputs)
+        if self.inputs is None:
+            return outputs, {}, offset
+        return outputs, _factors(self.inputs[row], row, self.exact.inputs), offset
+
+    def _rows_exactly(self, x: list[Fraction], y: Tensor) -> Iterator[Fraction]:
         """The rows at one input and its outputs."""
-        for row, offset in enumerate(self.offset.tolist()):
-            total = self.exact.offset.get(row, Fraction(offset))
-            for at in self.outputs[row].nonzero().flatten().tolist():
-                total += Fraction(self.outputs[row, at].item()) * Fraction(y[at].item())
-            if self.inputs is not None:
-                for at in self.inputs[row].nonzero().flatten().tolist():
-                    total += Fraction(self.inputs[row, at].item()) * _printed(x[at])
-            yield total
+        for row in range(len(self.offset)):
+            outputs, inputs, total = self.row_exactly(row)
+            total += sum(factor * Fraction(y[at].item()) for at, factor in outputs.items())
+            yield total + sum(factor * x[at] for at, factor in inputs.items())
 
 
-def _printed(number: Tensor) -> Fraction:
-    """The shortest decimal number that is read as this one."""
-    return Fraction(repr(number.item()))
+def _factors(
+    near: Tensor, row: int, exact: Mapping[tuple[int, int], Fraction]
+) -> dict[int, Fraction]:
+    columns = near.nonzero().flatten().tolist()
+    return {at: exact.get((row, at), Fraction(near[at].item())) for at in columns}
 
 
 def _finite(tensor: Tensor) -> bool:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from decimal import Decimal, localcontext
+from fractions import Fraction
 
 from phalanx.errors import QueryError
 from phalanx.specs.vnnlib.query import Declared, Query
 from phalanx.verify.result import Result
+
+DIGITS = 1200
+"""More than any number of a file has."""
 
 WORDS_OF_TWO = {"timeout": "timed-out"}
 """What version 2.0 says otherwise."""
@@ -30,21 +35,35 @@ def said(word: str, version: str) -> str:
 def answer_lines(result: Result, query: Query) -> Iterator[str]:
     """The word and, of a counterexample, every input and output: the numbers that were replayed.
 
-    Numbers are written so that float64 reads them back exactly.
+    Numbers are written so that float64 reads them back exactly; an input that stands for a side of
+    the box that float64 cannot hold is that side.
     """
     yield word_of(result, query.version)
     if result.witness is None:
         return
-    x, y = result.witness.x.tolist(), result.witness.y.tolist()
+    case = query.property.cases[result.witness.case]
+    near, y = result.witness.x.tolist(), list(map(repr, result.witness.y.tolist()))
+    exact = case.printed(result.witness.x) or map(Fraction, near)
+    x = [_decimal(value, number) for value, number in zip(exact, near, strict=True)]
     if query.version == "2.0":
         for tensor, numbers in ((query.inputs, x), (query.outputs, y)):
             yield _heading(tensor)
-            yield from map(repr, numbers)
+            yield from numbers
         return
-    pairs = [f"(X_{i} {v!r})" for i, v in enumerate(x)] + [
-        f"(Y_{j} {v!r})" for j, v in enumerate(y)
-    ]
+    pairs = [f"({name}_{i} {v})" for name, part in (("X", x), ("Y", y)) for i, v in enumerate(part)]
     yield from bracketed(pairs)
+
+
+def _decimal(value: Fraction, near: float) -> str:
+    """The shortest decimal that is read as ``near``, or all digits where that is another number.
+
+    >>> _decimal(Fraction("0.5"), 0.5), _decimal(Fraction("0.10000000000000000001"), 0.1)
+    ('0.5', '0.10000000000000000001')
+    """
+    if Fraction(repr(near)) == value:
+        return repr(near)
+    with localcontext(prec=DIGITS):
+        return str(Decimal(value.numerator) / Decimal(value.denominator))
 
 
 def bracketed(pairs: Sequence[str]) -> Iterator[str]:

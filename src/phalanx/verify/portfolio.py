@@ -189,7 +189,10 @@ class _Run:
 
     def refute(self, method: str, arithmetic: str, numbers: Collection[int]) -> None:
         """Cases that are no longer open."""
-        self.refuted.update(dict.fromkeys(numbers, (method, arithmetic)))
+        for number in numbers:
+            # What is proven of rounded coefficients holds of the file's own up to that rounding.
+            whole = self.prop.cases[number].exact.whole
+            self.refuted[number] = (method, arithmetic if whole or method == "smt" else REAL)
         self.open = [number for number in self.open if number not in self.refuted]
 
     def search(self, name: str, number: int, end: Clock, part: float, _: Clock) -> None:

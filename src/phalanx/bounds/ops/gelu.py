@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -21,20 +23,30 @@ CURVATURE = 1.2
 
 
 class Gelu(Curve):
-    """By samples; it falls up to a minimum, then rises."""
+    """By samples; it falls up to a minimum, then rises.
+
+    The attribute ``error`` is how far a file's own constants may take it from these formulas.
+    """
 
     def interval(self, node: Node, *boxes: Box) -> Box:
         """At the ends, and the minimum where it might be inside."""
         lower, upper = boxes[0]
         ends = torch.stack([OPERATORS["gelu"](node, side) for side in (lower, upper)])
         inside = (lower < LOWEST + 0.01) & (upper > LOWEST - 0.01)
-        return Box(torch.where(inside, LEAST, ends.amin(0)), ends.amax(0))
+        error = node.attributes.get("error", 0.0)
+        return Box(torch.where(inside, LEAST, ends.amin(0)) - error, ends.amax(0) + error)
 
     def lines(self, node: Node, lower: Tensor, upper: Tensor, place: Tensor | None) -> Lines:
         """Parallel to the chord, or horizontal."""
         curvature = torch.full_like(lower, CURVATURE)
         box = self.interval(node, Box(lower, upper))
-        return sampled_lines(lambda x: OPERATORS["gelu"](node, x), lower, upper, curvature, box)
+        found = sampled_lines(lambda x: OPERATORS["gelu"](node, x), lower, upper, curvature, box)
+        error = node.attributes.get("error", 0.0)
+        if not error:
+            return found
+        below = torch.zeros_like(lower) if found.lower_offset is None else found.lower_offset
+        above = torch.zeros_like(upper) if found.upper_offset is None else found.upper_offset
+        return replace(found, lower_offset=below - error, upper_offset=above + error)
 
 
 rows.register("gelu")(Gelu())

@@ -6,6 +6,7 @@ What either says is no proof: nobody has its tree.
 from __future__ import annotations
 
 import math
+import time
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, NamedTuple
@@ -14,6 +15,9 @@ import numpy as np
 
 from phalanx.bounds.programs.program import Floats, Program
 from phalanx.bounds.programs.solver import Status, started, status_of
+
+LEAST = 0.01
+"""Seconds that HiGHS has in any case."""
 
 TOLERANCE = 1e-9
 """Of rows, columns and whole numbers."""
@@ -41,8 +45,12 @@ def branched(program: Program, cost: Floats, seconds: float | None) -> Branched:
     Raises:
         MissingDependencyError: highspy is not installed. ParameterError: no time.
     """
+    begun = time.monotonic()
     found = by_gurobi(program, cost, seconds) if find_spec(GUROBI) else None
-    return found or by_highs(program, cost, seconds)
+    if found is not None and found.status is not Status.FAILED:
+        return found
+    left = None if seconds is None else max(seconds - (time.monotonic() - begun), LEAST)
+    return by_highs(program, cost, left)
 
 
 def by_highs(program: Program, cost: Floats, seconds: float | None) -> Branched:
@@ -75,7 +83,7 @@ def by_gurobi(program: Program, cost: Floats, seconds: float | None) -> Branched
     try:
         with module.Env(params=settings) as env, module.Model(env=env) as model:
             return _solved(module.GRB, model, program, cost)
-    except module.GurobiError:
+    except (module.GurobiError, AttributeError):  # the latter: a model that ended without a bound
         return None
 
 

@@ -10,6 +10,7 @@ network's.
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,9 @@ from phalanx.bounds.programs.branching import branched
 from phalanx.bounds.programs.encode import Encoding
 from phalanx.bounds.programs.program import Floats, Program
 from phalanx.bounds.programs.solver import Solver, Status
+
+LEAST = 0.01
+"""Seconds that branching has in any case."""
 
 LARGEST = 1e6
 """Programs with larger numbers get no claim: HiGHS has been seen to be wrong about them."""
@@ -54,14 +58,16 @@ def least_exactly(
         encoding: from `encode` with ``exact=True``; where it is not ``complete`` the minimum is
             that of a relaxation.
         cost, constant: for example from `Encoding.cost`.
-        seconds: time limit of the branching; None: none.
+        seconds: for the relaxation and the branching together; None: as long as it takes.
 
     Raises:
         MissingDependencyError: highspy is not installed. ParameterError: no time.
     """
     program = encoding.program
+    begun = time.monotonic()
     root = Solver(program, seconds).least(cost, constant)
-    status, claimed, point = branched(program, cost, seconds)
+    left = None if seconds is None else max(seconds - (time.monotonic() - begun), LEAST)
+    status, claimed, point = branched(program, cost, left)
     upper = None
     if point is not None and program.holds(point):
         upper = float(cost @ point) + constant

@@ -8,8 +8,9 @@ from torch import Tensor
 from phalanx.bounds.reductions import Members, reductions
 from phalanx.bounds.reductions._confidence import differences, least_confidence
 
-ROOM = 1e-12
-"""So much below another's margin one still counts as leading: these are sums of confidences."""
+ROOM = 2.0**-49
+"""So much, C + 64 times, below another's margin one still counts as leading: they are made of two
+sums of C exponentials."""
 
 
 @reductions.register("max-margin")
@@ -21,9 +22,10 @@ def max_margin(members: Members, rows: Tensor) -> Tensor:
     """
     bounds = [_margin(differences(margins)) for margins in members.margins]
     surest = torch.stack([low for low, _ in bounds]).amax(0)
+    room = ROOM * (members.classes + 64)
     least = torch.full_like(rows[:, :, 0], torch.inf)
     for margins, (_, high) in zip(members.margins, bounds, strict=True):
-        own = torch.where(high >= surest - ROOM, least_confidence(margins, rows), torch.inf)
+        own = torch.where(high >= surest - room, least_confidence(margins, rows), torch.inf)
         least = least.minimum(own)
     # A NaN's comparison leaves nobody: nothing is known then.
     return torch.where(torch.isinf(least), -torch.inf, least)

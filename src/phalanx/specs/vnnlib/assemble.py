@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import accumulate
+from math import isfinite
 from operator import gt
 from typing import NamedTuple
 
@@ -36,12 +37,20 @@ class _Box(NamedTuple):
         """With the sides of a conjunction too."""
         box = _Box([*self.lower], [*self.upper], {**self.low}, {**self.high})
         for at, above, value, exact in (a for a in conjunction if isinstance(a, Side)):
-            sides, places, nearer = (
-                (box.upper, box.high, min) if above else (box.lower, box.low, max)
-            )
-            sides[at] = nearer(sides[at], value)
+            sides, places = (box.upper, box.high) if above else (box.lower, box.low)
+            nearer = min if above else max
+            if exact is None and at not in places:
+                sides[at] = nearer(sides[at], value)
+                continue
+            here = Fraction(repr(value)) if exact is None else exact
+            if isfinite(sides[at]):
+                known = places.get(at, Fraction(repr(sides[at])))
+                if nearer(here, known) == known:
+                    continue
+            sides[at] = value
+            places.pop(at, None)
             if exact is not None:
-                places[at] = nearer(places.get(at, exact), exact)
+                places[at] = exact
         return box
 
     def empty_at(self) -> int | None:
@@ -155,9 +164,22 @@ def _built(draft: _Draft, sizes: tuple[int, int]) -> Iterator[Case]:
         strict = torch.tensor([row.strict for row in own]) if any(r.strict for r in own) else None
         lower, upper = boxes[box].unbind()
         own_inputs = inputs[at] if inputs is not None and mixed else None
-        offsets = {i: row.exact for i, row in enumerate(own) if row.exact is not None}
-        exact = Exact(draft.boxes[box].low, draft.boxes[box].high, offsets)
+        exact = _exact(draft.boxes[box], own)
         yield Case(lower, upper, outputs[at], offset[at], own_inputs, strict, exact)
+
+
+def _exact(box: _Box, rows: Sequence[Row]) -> Exact:
+    offsets = {i: row.exact for i, row in enumerate(rows) if row.exact is not None}
+    outputs, inputs = (
+        {
+            (i, at): factor
+            for i, row in enumerate(rows)
+            if row.factors is not None
+            for at, factor in row.factors[part].items()
+        }
+        for part in (0, 1)
+    )
+    return Exact(box.low, box.high, offsets, outputs, inputs)
 
 
 def _dense(rows: Sequence[tuple[tuple[int, float], ...]], width: int) -> Tensor:

@@ -13,10 +13,11 @@ from typing import NamedTuple
 from phalanx.specs.vnnlib.terms import NUMBER, Linear, Terms
 from phalanx.specs.vnnlib.tokens import Form, Script
 
+MOST_CASES = 1 << 17
+
+
 Factors = Mapping[int, Fraction]
 """Coefficients by what they multiply."""
-
-MOST_CASES = 1 << 17
 
 
 class Side(NamedTuple):
@@ -37,6 +38,7 @@ class Row(NamedTuple):
 
     Attributes:
         exact: the offset, where ``offset`` lies below it.
+        factors: all coefficients, of outputs and of inputs, where float64 has not all of them.
     """
 
     outputs: tuple[tuple[int, float], ...]
@@ -44,6 +46,7 @@ class Row(NamedTuple):
     offset: float
     strict: bool = False
     exact: Fraction | None = None
+    factors: tuple[Factors, Factors] | None = None
 
 
 Atom = Side | Row
@@ -177,20 +180,17 @@ class Formulas:
     def _row(
         self, outputs: Factors, inputs: Factors, constant: Fraction, form: Form, *, strict: bool
     ) -> Row:
-        """Coefficients as they are: where float64 cannot hold them, the row is multiplied."""
+        """The row, multiplied where float64 does not hold its coefficients but holds multiples."""
         scale = _scale([*outputs.values(), *inputs.values()])
-        if scale is None:
-            raise self.script.wrong(
-                form, "coefficients that float64 cannot hold", why="no row is rounded"
-            )
-        rounded, exact = self.terms.rounded, constant * scale
+        rounded, exact = self.terms.rounded, constant * (scale or 1)
         offset = rounded(exact, form, down=True)
         return Row(
-            tuple((j, rounded(c * scale, form)) for j, c in outputs.items()),
-            tuple((i, rounded(c * scale, form)) for i, c in inputs.items()),
+            tuple((j, rounded(c * (scale or 1), form)) for j, c in outputs.items()),
+            tuple((i, rounded(c * (scale or 1), form)) for i, c in inputs.items()),
             offset,
             strict,
             None if Fraction(offset) == exact else exact,
+            (outputs, inputs) if scale is None else None,
         )
 
 

@@ -36,7 +36,7 @@ def milp(task: Task) -> Outcome:
 
     Raises:
         GraphError: an operator that is not bounded or not encoded. MissingDependencyError: highspy
-            is not installed. SolverError: HiGHS finds a network's program empty, which none is.
+            is not installed. SolverError: the solver finds the program empty, which none is.
     """
     engine = bounded(task)
     units = _open_units(engine)
@@ -65,7 +65,7 @@ def _solved(task: Task, engine: Engine, encoding: Encoding) -> Outcome:
             return Outcome(Verdict.FALSIFIED, NAME, witness=x, stats=stats)
     if found.status is Status.INFEASIBLE:
         raise SolverError(
-            "HiGHS finds the program of a network empty",
+            "the solver finds the program of a network empty",
             why="a network has a value wherever its box has a point, so the answer is wrong",
             repair="--engine branch-and-bound",
         )
@@ -86,12 +86,13 @@ def _confirmed(task: Task, found: Minimum, stats: Mapping[str, Any]) -> Outcome:
         return replace(own, reason=NAME)
     if own.verdict is Verdict.UNKNOWN and own.reason != TIMEOUT:
         claimed = max(found.proven, found.claimed)
-        why = f"HiGHS claims a least value of {claimed:.6g}, which nothing confirms: {own.reason}"
+        why = f"the solver claims a least value of {claimed:.6g}, which nothing confirms"
+        why = f"{why}: {own.reason}"
         return replace(own, reason=why)
     return own
 
 
 def _seconds(clock: Clock) -> float | None:
-    """For the relaxation at the root, and again for the branching; the rest is to confirm it."""
+    """For the solver; the rest is to confirm what it says."""
     left = clock.left() / 2
     return None if left == float("inf") else max(left, 0.01)

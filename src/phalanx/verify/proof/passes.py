@@ -119,6 +119,12 @@ def net_of(graph: Graph) -> Net:
     shapes = {node.name: node.shape for node in nodes}
     affine, constants = {}, {}
     for node in nodes:
+        if node.attributes.get("roundings"):
+            raise GraphError(
+                f"node {node.name!r} ({node.op}) has weights that were rounded",
+                why="a checker takes the numbers of a network as they are",
+                repair="verify without --proof",
+            )
         for key, tensor in node.tensors.items():
             if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
                 raise GraphError(f"node {node.name!r} has a {key} with NaN or infinite numbers")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from phalanx.errors import DataError
 from phalanx.verify.proof.passes import Below, Index, Lines, Net, Passes
 from phalanx.verify.proof.rounding import HALF_ULP, ROOM, TINY, Array, above, below, charge
 
@@ -38,7 +39,17 @@ class Rows:
 
     @classmethod
     def of(cls, case: Case, net: Net) -> Rows:
-        """Of a case of a property of this network."""
+        """Of a case of a property of this network.
+
+        Raises:
+            DataError: coefficients that float64 cannot hold.
+        """
+        if not case.exact.whole:
+            raise DataError(
+                "a row with coefficients that float64 cannot hold",
+                why="a proof is of the file's own numbers",
+                repair="verify without --proof, or decimals of fifteen digits",
+            )
         inputs = None
         if case.inputs is not None:
             inputs = case.inputs.numpy().reshape(-1, *net.nodes[0].shape)

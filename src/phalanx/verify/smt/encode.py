@@ -18,14 +18,14 @@ from torch import Tensor
 
 from phalanx.bounds.outward.affine import AFFINE, roundings
 from phalanx.bounds.outward.curves import STRAIGHT
-from phalanx.bounds.outward.passes import Passes, uncovered
-from phalanx.bounds.outward.sums import Sides, Sums
+from phalanx.bounds.outward.passes import uncovered
+from phalanx.bounds.outward.sums import Sides
 from phalanx.bounds.programs.encodings.max_pool import entries_of_windows
-from phalanx.bounds.region import Region
 from phalanx.errors import GraphError, NonFiniteError
 from phalanx.graph.ir import CONSTANT, INPUT, Graph, Node
 from phalanx.specs.property import Case
 from phalanx.verify.outcome import Clock, OutOfTime
+from phalanx.verify.rechecking import ClockedPasses, widened
 from phalanx.verify.smt.draft import Draft, numeral, term
 from phalanx.verify.smt.forms import ONE, ZERO, Form, combined, constant, through
 from phalanx.verify.smt.pieces import Range, curve, largest, pieces_of
@@ -114,7 +114,7 @@ def boxes(graph: Graph, case: Case, clock: Clock) -> dict[str, Sides]:
 
     Args:
         graph: from `laid_out`.
-        case: its box is taken as it is.
+        case: its box, one unit in the last place wider: its sides may be decimals.
         clock: looked at before every backward pass.
 
     Raises:
@@ -122,27 +122,10 @@ def boxes(graph: Graph, case: Case, clock: Clock) -> dict[str, Sides]:
     """
     stop = uncovered(graph)
     nodes = graph.nodes if stop is None else graph.nodes[: graph.nodes.index(stop)]
-    lower, upper = (side.reshape(1, *graph.input.shape) for side in (case.lower, case.upper))
-    region = Region(lower, upper, (lower + upper) / 2)
+    region = widened(graph, case)
     last = graph.output if stop is None else nodes[-1].name
     with torch.no_grad():
-        return _Timed(Graph(nodes, last), region, clock).sides
-
-
-class _Timed(Passes):
-    """Passes that look at a clock."""
-
-    def __init__(self, graph: Graph, region: Region, clock: Clock) -> None:
-        self._clock = clock
-        super().__init__(graph, region)
-
-    def least_of(
-        self, begun: Mapping[str, Tensor], sums: Sums, *args: object, **kwargs: object
-    ) -> Tensor:
-        """See `Passes.least_of`."""
-        if self._clock.expired():
-            raise OutOfTime
-        return super().least_of(begun, sums, *args, **kwargs)  # type: ignore[arg-type]
+        return ClockedPasses(clock, Graph(nodes, last), region).sides
 
 
 class TooMany(Exception):
@@ -221,12 +204,14 @@ def _written(
 
 
 def _inputs(draft: Draft, case: Case) -> Iterator[Form]:
-    """A variable for each number that can move."""
-    for low, high in zip(case.lower.tolist(), case.upper.tolist(), strict=True):
-        if low == high:
-            yield constant(low)
+    """A variable for each number that can move, from side to side as decimals and as float64."""
+    for at, (low, high) in enumerate(zip(case.lower.tolist(), case.upper.tolist(), strict=True)):
+        below, above = case.exactly(at)
+        below, above = min(below, Fraction(low)), max(above, Fraction(high))
+        if below == above:
+            yield Form({}, below)
         else:
-            yield Form({draft.variable(Fraction(low), Fraction(high)): ONE}, ZERO)
+            yield Form({draft.variable(below, above): ONE}, ZERO)
 
 
 def _bent(draft: Draft, node: Node, source: Sequence[Form], sides: Sides | None) -> Iterator[Form]:
@@ -257,13 +242,8 @@ def _ends(draft: Draft, source: Sequence[Form], sides: Sides | None) -> list[Ran
 
 def _rows(case: Case, inputs: Sequence[Form], outputs: Sequence[Form]) -> tuple[Form, ...]:
     found = []
-    for at, (coefficients, shift) in enumerate(zip(case.outputs, case.offset, strict=True)):
-        row = combined(
-            [Fraction(c) for c in coefficients.tolist()], outputs, Fraction(float(shift))
-        )
-        if case.inputs is not None:
-            shares = [Fraction(c) for c in case.inputs[at].tolist()]
-            both = combined(shares, inputs)
-            row = combined([ONE, ONE], [row, both])
-        found.append(row)
+    for at in range(len(case.offset)):
+        of_outputs, of_inputs, shift = case.row_exactly(at)
+        forms = [outputs[i] for i in of_outputs] + [inputs[i] for i in of_inputs]
+        found.append(combined([*of_outputs.values(), *of_inputs.values()], forms, shift))
     return tuple(found)
