@@ -301,6 +301,31 @@ def test_a_folder_of_a_table_is_shown(tmp_path: Path, net: Path, capsys) -> None
     assert [word in told for word in ("bench", "unsat", "wrong", "total")] == [True] * 4
 
 
+def test_to_show_a_table_changes_nothing_of_it(tmp_path: Path, net: Path, command: Any) -> None:
+    """Somebody may be in the middle of a line."""
+    instances = read_tables([table(tmp_path / "bench", net)])
+    folder, fake = tmp_path / "run", [sys.executable, "-c", FAKE]
+    solve(instances[:2], Ledger(folder), lambda _: None, fake)
+    path = folder / "instances.jsonl"
+    path.write_bytes(path.read_bytes() + b'{"key": "ha')
+    (folder / "environment.json").unlink()
+    before = path.read_bytes()
+    code, out, _ = command("runs", "show", folder, "--json")
+    assert (code, json.loads(out)["benchmarks"][-1]["instances"]) == (0, 2)
+    assert (path.read_bytes(), os.listdir(folder)) == (before, ["instances.jsonl"])
+    ledger = Ledger(folder)
+    assert path.read_bytes() == before
+    solve(instances, ledger, lambda _: None, fake)
+    assert [json.loads(line)["answer"] for line in path.read_text().splitlines()] == [
+        "unsat",
+        "sat",
+        "unsat",
+    ]
+    for word, value in (("--classifier", "a"), ("--radii", "0,1")):
+        code, _, err = command("runs", "show", folder, word, value)
+        assert (code, word in err) == (2, True)
+
+
 def test_a_process_that_overruns_or_fails_is_no_answer(tmp_path: Path, net: Path) -> None:
     from phalanx.evaluation import instances as room
 

@@ -131,6 +131,25 @@ def _of_table(table: Path, cap: float | None) -> Iterator[Instance]:
         yield Instance(folder.name, folder / network, folder / query, limit, expected)
 
 
+def records(folder: Path) -> dict[str, Record]:
+    """What a folder has, by key; it is only read, also while somebody writes to it.
+
+    Raises:
+        RunError: a line that is no record. StorageError: it cannot be read.
+    """
+    path, found = folder / RECORDS, {}
+    with typed_errors(path):
+        whole = path.read_bytes().rpartition(b"\n")[0]  # a line cut short was not finished
+    for line in whole.splitlines():
+        try:
+            record = Record(**json.loads(line))
+        except (ValueError, TypeError) as error:
+            start = line[:60].decode(errors="replace")
+            raise RunError(f"{path} has a line that is no record: {start}") from error
+        found[record.key] = record
+    return found
+
+
 class Ledger:
     """Records of a folder, one a line, each on the disk before the next instance begins.
 
@@ -143,29 +162,31 @@ class Ledger:
     def __init__(self, folder: Path) -> None:
         self.path = folder / RECORDS
         self.records: dict[str, Record] = {}
-        if not self.path.exists():
-            with typed_errors(folder):
-                folder.mkdir(parents=True, exist_ok=True)
-                text = json.dumps(environment(), indent=1) + "\n"
-                write_atomically(folder / BEGUN, text.encode())
+        self._whole = False
+        if self.path.exists():
+            self.records = records(folder)
             return
-        whole = self.path.read_bytes().rpartition(b"\n")[0]  # a line cut short was not finished
-        for line in whole.decode().splitlines():
-            try:
-                record = Record(**json.loads(line))
-            except (ValueError, TypeError) as error:
-                raise RunError(f"{self.path} has a line that is no record: {line[:60]}") from error
-            self.records[record.key] = record
-        with typed_errors(self.path):
-            os.truncate(self.path, len(whole) + bool(whole))
+        with typed_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            text = json.dumps(environment(), indent=1) + "\n"
+            write_atomically(folder / BEGUN, text.encode())
 
     def add(self, record: Record) -> None:
         """Keep a record; it is on the disk when this returns."""
         with typed_errors(self.path), self.path.open("ab") as file:
+            if not self._whole:
+                self._cut(file.tell())
+                self._whole = True
             file.write(json.dumps(asdict(record)).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
         self.records[record.key] = record
+
+    def _cut(self, size: int) -> None:
+        """Drop a last line that was not finished, before anything is written behind it."""
+        end = self.path.read_bytes().rfind(b"\n") + 1
+        if end < size:
+            os.truncate(self.path, end)
 
 
 def solve(
