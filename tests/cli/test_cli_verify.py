@@ -91,6 +91,7 @@ def test_json(net: Path, tmp_path: Path, command: Callable[..., Any]) -> None:
     found = json.loads(out)
     assert (code, found["answer"], found["arithmetic"]) == (0, "unsat", "outward")
     assert (found["cases"], found["refuted"], found["witness"]) == (1, 1, None)
+    assert found["failures"] == []
 
 
 def test_version_two(net: Path, tmp_path: Path, command: Callable[..., Any]) -> None:
@@ -125,6 +126,7 @@ def test_version_two(net: Path, tmp_path: Path, command: Callable[..., Any]) -> 
         (["NET", "--table", "QUERY"], 2, "beside --table"),
         (["--table", "QUERY", "--proof", "p"], 2, "--proof beside --table"),
         (["--table", "QUERY", "--timeout", "9"], 2, "--timeout or --proof beside --table"),
+        (["--table", "QUERY", "--timeout", "120"], 2, "--timeout or --proof beside --table"),
     ],
 )
 def test_what_cannot_be_read_is_a_typed_error_and_no_answer(
