@@ -20,9 +20,13 @@ def test_a_forked_command_has_the_exit_code_of_any_other(tmp_path, capfd):
 
 
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="no process groups")
-def test_a_command_ends_when_who_asked_for_it_is_killed(tmp_path):
+@pytest.mark.parametrize("ignored", [False, True])
+def test_a_command_ends_when_who_asked_for_it_is_killed(tmp_path, ignored):
+    """Also a job in the background, which ignores interrupts."""
     words = ["train", "digits-plain", "--epochs", "1000000", "--out", str(tmp_path / "run")]
     code = f"from phalanx.cli.forks import run_command; run_command({words})"
+    if ignored:
+        code = f"import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); {code}"
     asker = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
     try:
         assert waited_for(lambda: any((tmp_path / "run").glob("*")))

@@ -91,6 +91,7 @@ def test_json(net: Path, tmp_path: Path, command: Callable[..., Any]) -> None:
     found = json.loads(out)
     assert (code, found["answer"], found["arithmetic"]) == (0, "unsat", "outward")
     assert (found["cases"], found["refuted"], found["witness"]) == (1, 1, None)
+    assert found["failures"] == []
 
 
 def test_version_two(net: Path, tmp_path: Path, command: Callable[..., Any]) -> None:
@@ -125,6 +126,7 @@ def test_version_two(net: Path, tmp_path: Path, command: Callable[..., Any]) -> 
         (["NET", "--table", "QUERY"], 2, "beside --table"),
         (["--table", "QUERY", "--proof", "p"], 2, "--proof beside --table"),
         (["--table", "QUERY", "--timeout", "9"], 2, "--timeout or --proof beside --table"),
+        (["--table", "QUERY", "--timeout", "120"], 2, "--timeout or --proof beside --table"),
     ],
 )
 def test_what_cannot_be_read_is_a_typed_error_and_no_answer(
@@ -255,6 +257,7 @@ def table(folder: Path, net: Path) -> Path:
 EXPECTED = ("unsat", "sat", "sat")
 """The last one is wrong."""
 
+WORDS = [sys.executable, "-c"]
 FAKE = """import sys
 words = {"a.vnnlib": "unsat", "b.vnnlib": "sat", "c.vnnlib": "unsat"}
 print(words[sys.argv[3].rpartition("/")[2]])
@@ -291,6 +294,48 @@ def test_a_table_of_files_that_have_changed_is_not_gone_on_with(tmp_path: Path, 
     instances[1].query.write_text("; another property")
     with pytest.raises(ConfigurationError, match="other files"):
         solve(instances, Ledger(folder), lambda _: None, fake)
+    # Nor is anything solved before that is seen.
+    again, told = Ledger(folder), []
+    del again.records[instances[0].key]
+    with pytest.raises(ConfigurationError, match="other files"):
+        solve(instances, again, told.append, fake)
+    assert not told
+
+
+def test_files_of_a_table_are_hashed_once(
+    tmp_path: Path, net: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from phalanx.evaluation import instances as room
+
+    asked: list[str] = []
+    digest = room.file_digest
+
+    def counted(path: Path) -> str:
+        asked.append(path.name)
+        return digest(path)
+
+    monkeypatch.setattr(room, "file_digest", counted)
+    instances = read_tables([table(tmp_path / "bench", net)])
+    for count in (2, 3):  # begun, and gone on with
+        asked.clear()
+        solve(instances[:count], Ledger(tmp_path / "run"), lambda _: None, [*WORDS, FAKE])
+        names = ["net.onnx", "a.vnnlib", "b.vnnlib", "c.vnnlib"]
+        assert sorted(asked) == sorted(names[: count + 1])
+
+
+def test_a_table_that_is_gone_on_with_elsewhere_says_so(
+    tmp_path: Path, net: Path, command: Any
+) -> None:
+    path, out = table(tmp_path / "bench", net), tmp_path / "run"
+    solve(read_tables([path])[:1], Ledger(out), lambda _: None, [*WORDS, FAKE])
+    every = ("verify", "--table", path, "--limit", 1, "--out", out)
+    assert "begun with" not in command(*every)[2]
+    begun = json.loads((out / "environment.json").read_text())
+    begun["packages"]["torch"], begun["cores"] = "1.0", -1
+    (out / "environment.json").write_text(json.dumps(begun))
+    (line,) = (line for line in command(*every)[2].splitlines() if "begun with" in line)
+    assert ("torch 1.0, now" in line, "cores -1, now" in line) == (True, True)
+    assert "python" not in line
 
 
 def test_a_folder_of_a_table_is_shown(tmp_path: Path, net: Path, capsys) -> None:
@@ -299,6 +344,31 @@ def test_a_folder_of_a_table_is_shown(tmp_path: Path, net: Path, capsys) -> None
     runs.show(tmp_path / "run")
     told = capsys.readouterr().out
     assert [word in told for word in ("bench", "unsat", "wrong", "total")] == [True] * 4
+
+
+def test_to_show_a_table_changes_nothing_of_it(tmp_path: Path, net: Path, command: Any) -> None:
+    """Somebody may be in the middle of a line."""
+    instances = read_tables([table(tmp_path / "bench", net)])
+    folder, fake = tmp_path / "run", [sys.executable, "-c", FAKE]
+    solve(instances[:2], Ledger(folder), lambda _: None, fake)
+    path = folder / "instances.jsonl"
+    path.write_bytes(path.read_bytes() + b'{"key": "ha')
+    (folder / "environment.json").unlink()
+    before = path.read_bytes()
+    code, out, _ = command("runs", "show", folder, "--json")
+    assert (code, json.loads(out)["benchmarks"][-1]["instances"]) == (0, 2)
+    assert (path.read_bytes(), os.listdir(folder)) == (before, ["instances.jsonl"])
+    ledger = Ledger(folder)
+    assert path.read_bytes() == before
+    solve(instances, ledger, lambda _: None, fake)
+    assert [json.loads(line)["answer"] for line in path.read_text().splitlines()] == [
+        "unsat",
+        "sat",
+        "unsat",
+    ]
+    for word, value in (("--classifier", "a"), ("--radii", "0,1")):
+        code, _, err = command("runs", "show", folder, word, value)
+        assert (code, word in err) == (2, True)
 
 
 def test_a_process_that_overruns_or_fails_is_no_answer(tmp_path: Path, net: Path) -> None:
@@ -341,7 +411,7 @@ def test_options_beside_a_table_are_passed_on(
 
     asked: list[list[str]] = []
 
-    def solved(instance: Instance, base: list[str]) -> Record:
+    def solved(instance: Instance, *_: object) -> Record:
         asked.append(list(instance.options))
         return Record(instance.key, instance.benchmark, "unsat", "", 0.1, 0.1, "")
 

@@ -102,6 +102,19 @@ def test_an_error_in_json(
     assert "planted" in err
 
 
+def test_a_step_that_failed_is_in_json_beside_what_the_others_answer(
+    net: Path, tmp_path: Path, command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise TypeError("planted")
+
+    monkeypatch.setattr("phalanx.verify.portfolio.falsified", fail)
+    (tmp_path / "p.vnnlib").write_text(UNSAT)
+    code, out, _ = command("verify", net, tmp_path / "p.vnnlib", "--json")
+    found = json.loads(out)
+    assert (code, found["answer"], found["failures"]) == (0, "unsat", ["TypeError: planted"])
+
+
 def test_what_onnxruntime_fails_with_is_a_typed_error(
     net: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

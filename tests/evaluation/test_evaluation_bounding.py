@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import phalanx
+from phalanx.bounds.front import compute, margins
 from phalanx.data.arrays import from_arrays
 from phalanx.ensembles.ensemble import Ensemble
 from phalanx.errors import (
@@ -21,6 +22,8 @@ from phalanx.errors import (
 )
 from phalanx.evaluation.bounding import BoundSweep, open_bound_run, request_bounds
 from phalanx.evaluation.proving import Prover
+from phalanx.graph.ir import Graph
+from phalanx.models import imported
 from phalanx.models.model import InputSpec, Model
 from phalanx.runs.bounded import contradictions, explain_bounded
 from phalanx.runs.explain import explain
@@ -262,6 +265,35 @@ def test_an_ensemble_is_certified_as_one(members, reducer, arithmetic) -> None:
         if record.verdict is Verdict.VERIFIED:
             near = (x[record.image] + 0.01 * noise).clamp(0, 1)
             assert bool((ensemble(near).argmax(1) == record.predicted).all())
+
+
+@pytest.mark.parametrize("arithmetic", ["real", "outward"])
+def test_members_are_exported_once(
+    members: list[Model], arithmetic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And again in double precision where roundings are counted; never in a proof."""
+    exported: list[nn.Module] = []
+    export = imported.from_torch
+
+    def counted(network: nn.Module, shape: tuple[int, ...]) -> Graph:
+        exported.append(network)
+        return export(network, shape)
+
+    monkeypatch.setattr(imported, "from_torch", counted)
+    x, ensemble = digits()[0][:1], Ensemble(members, "vote")
+    prover = Prover(ensemble, (1, 8, 8), method="interval", arithmetic=arithmetic)
+    wanted = len(members) * (2 if arithmetic == "outward" else 1)
+    assert len(exported) == wanted
+    radius, proof = prover.radius(x, prover.answer(x), Threat("linf", EPS))
+    assert (proof.holds, radius > 0, len(exported)) == (True, True, wanted)
+    # What is bounded is what was bounded when every proof read the members.
+    rows = margins(torch.tensor([prover.answer(x)]), 10)
+    threat = Threat("linf", radius)
+    found = [
+        compute(model, threat, x, method="crown", rows=rows).lower
+        for model in (ensemble, prover.bounded)
+    ]
+    assert torch.equal(*found)
 
 
 @pytest.mark.slow

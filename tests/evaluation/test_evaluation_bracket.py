@@ -10,6 +10,8 @@ import pytest
 from phalanx.evaluation.bracket import Bracket
 
 FINE = 0.5 * 2.0**-14
+MOST = 15
+"""Steps in exact arithmetic; by halves: 14."""
 
 
 def steps(margin, high: float = 0.5, fine: float = FINE) -> tuple[Bracket, int]:
@@ -20,6 +22,7 @@ def steps(margin, high: float = 0.5, fine: float = FINE) -> tuple[Bracket, int]:
         assert bracket.low < at < bracket.high
         bracket.cut(at, margin(at), above=margin(at) > 0)
         count += 1
+        assert count < MOST or bracket.high - bracket.low <= fine * (1 + 1e-9)
     return bracket, count
 
 
@@ -43,9 +46,28 @@ def test_margins_of_all_shapes(shape):
         assert bracket.low <= root <= bracket.high + 1e-15
         assert bracket.high - bracket.low <= FINE
         counts.append(count)
-    assert max(counts) <= 16  # by halves: 14
+    assert max(counts) <= MOST + 1  # of rounding
     if shape in ("power", "exponential"):
         assert sum(counts) / len(counts) < 11.5
+
+
+def test_margins_that_always_leave_the_larger_part():
+    """Nothing takes longer, whatever their sizes."""
+    draw, counts = random.Random(1), set()
+
+    def size() -> float:
+        return draw.choice((1e-9, 1.0, 1e9)) * draw.uniform(0.1, 1)
+
+    for _ in range(2000):
+        bracket, count = Bracket(0.5, size(), -size(), FINE), 0
+        while bracket.open:
+            at = bracket.place()
+            holds = at - bracket.low <= bracket.high - at
+            bracket.cut(at, size() if holds else -size(), above=holds)
+            count += 1
+            assert count < MOST or bracket.high - bracket.low <= FINE * (1 + 1e-9)
+        counts.add(count)
+    assert counts == {MOST, MOST + 1}
 
 
 def test_a_margin_that_is_lost_at_once_and_one_that_never_is():

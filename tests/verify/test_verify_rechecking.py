@@ -101,8 +101,9 @@ def test_a_real_recheck_looks_at_the_clock(count: int, monkeypatch: pytest.Monke
     monkeypatch.setattr(
         portfolio, "recheck_cases", lambda *given: rechecking.recheck_cases(*given[:3], never)
     )
-    found = decide(network_of(absorbed()), many(count), 60.0, plan=ONE_BOUND)
-    assert (found.word, found.refuted) == ("unknown", 0)
+    prop = Property(tuple(case([[-1, 0]], [4.5 + at]) for at in range(count)))
+    found = decide(network_of(tent()), prop, 60.0, plan=ONE_BOUND)
+    assert (found.word, found.reason, found.refuted) == ("unknown", portfolio.UNCHECKED, 0)
     graph = prepared(tent(), mixed=False)
     passes = rechecking.ClockedPasses(Clock(), graph, rechecking.widened(graph, case([], [])))
     passes.clock = never

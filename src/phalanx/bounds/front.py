@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,8 +46,23 @@ class Bounds:
         return self.traces[0]
 
 
+@dataclass(frozen=True, eq=False)
+class Apart:
+    """Members that are bounded apart, each a model or its graph in input units.
+
+    Attributes:
+        members: a model is exported in every call, so that who asks often keeps graphs.
+        reducer: the name of what turns their outputs into scores.
+        options: of the reducer.
+    """
+
+    members: Sequence[Model | Graph]
+    reducer: str
+    options: Mapping[str, Any]
+
+
 def compute(
-    model: Model | Graph | Ensemble,
+    model: Model | Graph | Ensemble | Apart,
     threat: Ball | Region,
     x: Tensor | None = None,
     *,
@@ -57,7 +74,8 @@ def compute(
     """Bounds of a network's outputs over all inputs a threat allows.
 
     Args:
-        model: a model, its graph in input units, or an ensemble, whose outputs are its scores.
+        model: a model, its graph in input units, or an ensemble, whose outputs are its scores;
+            also as `Apart`.
         threat: a norm, a radius and a range (around ``x``), or a `Region`.
         x: inputs ``(B, *shape)`` around which the threat acts; None with a region.
         method: a registered name (``phalanx list bounding``): interval, crown, alpha-crown, ...
@@ -88,10 +106,12 @@ def compute(
         return bounding(problem)
 
     if isinstance(model, Ensemble):
-        reduction = reductions.get(model.reducer_name)
-        graphs = tuple(_ready(member, region) for member in model.models)
-        wanted = _wanted(rows, (model.classes,), region)
-        found = reduction(Members(graphs, region, model.reducer_options, bound), wanted)
+        model = Apart(model.models, model.reducer_name, model.reducer_options)
+    if isinstance(model, Apart):
+        reduction = reductions.get(model.reducer)
+        graphs = tuple(_ready(member, region) for member in model.members)
+        members = Members(graphs, region, model.options, bound)
+        found = reduction(members, _wanted(rows, (members.classes,), region))
     else:
         graph = _ready(model, region)
         wanted = _wanted(rows, graph[graph.output].shape, region)

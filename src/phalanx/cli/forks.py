@@ -38,6 +38,8 @@ def run_command(words: Sequence[str]) -> int:
 def _command(words: Sequence[str]) -> None:
     from phalanx.cli.main import main
 
+    # A job in the background inherits that interrupts are ignored, and would outlive its parent.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     Thread(target=_interrupted_without_parent, daemon=True).start()
     sys.argv = ["phalanx", *words]
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -70,7 +70,7 @@ def show(run: Run, classifier: Classifier = None, radii: Radii = None, json: Jso
 
     Of a run of attacks: accuracy before and after; of a table of queries: answers by benchmark.
     """
-    from phalanx.evaluation.instances import RECORDS, Ledger
+    from phalanx.evaluation.instances import RECORDS, records
     from phalanx.reporting.tables import NARROW, chosen_radii, summary_rows, summary_table
     from phalanx.runs.bundle import open_run
     from phalanx.runs.manifest import ATTACK
@@ -79,7 +79,12 @@ def show(run: Run, classifier: Classifier = None, radii: Radii = None, json: Jso
     if (run / RECORDS).is_file():
         from phalanx.cli.verify_table import answer_summaries
 
-        answer_summaries(list(Ledger(run).records.values()), json=json)
+        given = {"--classifier": classifier, "--radii": radii}
+        if named := " and ".join(word for word, value in given.items() if value is not None):
+            raise ParameterError(
+                f"{named} of {run}", why="it is a table of queries, which have neither"
+            )
+        answer_summaries(list(records(run).values()), json=json)
         return
     asked = _radii(radii)
     with open_run(run) as store:

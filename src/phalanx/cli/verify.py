@@ -31,7 +31,10 @@ Files = Annotated[
     list[str] | None,
     typer.Argument(metavar="[NET] PROPERTY", help="a network (net.onnx) and a VNN-LIB file"),
 ]
-Timeout = Annotated[float, typer.Option("--timeout", help="seconds, start-up included")]
+Timeout = Annotated[
+    float | None,
+    typer.Option("--timeout", help=f"seconds, start-up included; default {SECONDS:g}"),
+]
 Networks = Annotated[
     list[str] | None, typer.Option("--network", help="name=file: of a VNN-LIB 2.0 query")
 ]
@@ -63,7 +66,7 @@ def register(app: typer.Typer) -> None:
 
 def verify(
     files: Files = None,
-    timeout: Timeout = SECONDS,
+    timeout: Timeout = None,
     network: Networks = None,
     table: Tables = None,
     cap: Cap = None,
@@ -84,7 +87,7 @@ def verify(
     used = time.process_time()
     began = time.monotonic() - (used if used < LONGEST_START else 0.0)
     if table:
-        if files or network or proof or timeout != SECONDS:
+        if files or network or proof or timeout is not None:
             raise ParameterError(
                 "files, --network, --timeout or --proof beside --table",
                 why="a table names the files of each instance and its time limit",
@@ -96,8 +99,9 @@ def verify(
         solve_tables(table, out, words, cap=cap, every=every, limit=limit, json=json)
         return
     net, query = _files(files or [], network or [])
-    if not timeout > 0:
-        raise ParameterError(f"--timeout {timeout}", why="it is a number of seconds above 0")
+    seconds = SECONDS if timeout is None else timeout
+    if not seconds > 0:
+        raise ParameterError(f"--timeout {seconds}", why="it is a number of seconds above 0")
     plan: dict[str, Any] = {"recheck": recheck, "seed": seed, "proof": proof is not None}
     if proof is not None:
         from phalanx.cli.proofs import require_files
@@ -105,7 +109,7 @@ def verify(
         require_files(net[1], proof)
     if engine:
         plan["engines"] = () if engine == ["none"] else tuple(engine)
-    _solve(net, query, began + timeout, plan=plan, idealised=idealised, proof=proof, json=json)
+    _solve(net, query, began + seconds, plan=plan, idealised=idealised, proof=proof, json=json)
 
 
 def _words(*, seed: int, recheck: bool, engines: list[str], idealised: bool) -> tuple[str, ...]:
@@ -286,4 +290,5 @@ def _as_json(result: Result, query: Query) -> dict[str, Any]:
         "lower": result.lower,
         "witness": witness,
         "stats": dict(result.stats),
+        "failures": list(result.failures),
     }

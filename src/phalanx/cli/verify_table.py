@@ -46,6 +46,8 @@ def solve_tables(
     if not instances:
         raise DataError(f"{tables[0]} has no instances")
     ledger = Ledger(out or new_run_folder("verify"))
+    if moved := ledger.moved():
+        log(f"warning: {ledger.path.parent} was begun with {'; '.join(moved)}")
 
     def told(record: Record) -> None:
         log(

@@ -12,8 +12,10 @@ class Bracket:
     """Radii between which the largest that holds is looked for, to a fineness.
 
     The ITP method (Oliveira & Takahashi, ACM TOMS 2021): a line between the margins says where to
-    look, moved a little to the middle, and never so far from it that more than two steps over those
-    of a search by halves were needed. Where a margin is not known the middle is taken.
+    look, moved a little to the middle, and never so far from it that more than one step over those
+    of a search by halves were needed: ``1 + ceil(log2(high / fine))`` in all, 15 for ``2**-14``,
+    and at most one more where the last width exceeds ``fine`` by roundings alone. Where a margin is
+    not known the middle is taken.
 
     Args:
         high: a radius that does not hold; zero does.

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 
 from phalanx.errors import ConfigurationError, DataError, RunError
@@ -51,11 +52,10 @@ class Instance:
         own = f"{self.benchmark}|{self.network.name}|{self.query.name}|{self.timeout:g}"
         return "|".join([own, *self.options])
 
-    @property
-    def digest(self) -> str:
+    def digest(self, of: Callable[[Path], str] = file_digest) -> str:
         """SHA-256 of what the digests of both files say together; empty where one is not there."""
         try:
-            return digest_of([file_digest(file) for file in (self.network, self.query)])
+            return digest_of([of(file) for file in (self.network, self.query)])
         except OSError:  # whoever solves it says so
             return ""
 
@@ -131,6 +131,25 @@ def _of_table(table: Path, cap: float | None) -> Iterator[Instance]:
         yield Instance(folder.name, folder / network, folder / query, limit, expected)
 
 
+def records(folder: Path) -> dict[str, Record]:
+    """What a folder has, by key; it is only read, also while somebody writes to it.
+
+    Raises:
+        RunError: a line that is no record. StorageError: it cannot be read.
+    """
+    path, found = folder / RECORDS, {}
+    with typed_errors(path):
+        whole = path.read_bytes().rpartition(b"\n")[0]  # a line cut short was not finished
+    for line in whole.splitlines():
+        try:
+            record = Record(**json.loads(line))
+        except (ValueError, TypeError) as error:
+            start = line[:60].decode(errors="replace")
+            raise RunError(f"{path} has a line that is no record: {start}") from error
+        found[record.key] = record
+    return found
+
+
 class Ledger:
     """Records of a folder, one a line, each on the disk before the next instance begins.
 
@@ -143,29 +162,50 @@ class Ledger:
     def __init__(self, folder: Path) -> None:
         self.path = folder / RECORDS
         self.records: dict[str, Record] = {}
-        if not self.path.exists():
-            with typed_errors(folder):
-                folder.mkdir(parents=True, exist_ok=True)
-                text = json.dumps(environment(), indent=1) + "\n"
-                write_atomically(folder / BEGUN, text.encode())
+        self._whole = False
+        if self.path.exists():
+            self.records = records(folder)
             return
-        whole = self.path.read_bytes().rpartition(b"\n")[0]  # a line cut short was not finished
-        for line in whole.decode().splitlines():
-            try:
-                record = Record(**json.loads(line))
-            except (ValueError, TypeError) as error:
-                raise RunError(f"{self.path} has a line that is no record: {line[:60]}") from error
-            self.records[record.key] = record
-        with typed_errors(self.path):
-            os.truncate(self.path, len(whole) + bool(whole))
+        with typed_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            text = json.dumps(environment(), indent=1) + "\n"
+            write_atomically(folder / BEGUN, text.encode())
+
+    def moved(self) -> list[str]:
+        """What is another version or machine now than when it was begun, as lines.
+
+        Empty where it was begun now, and where nobody says what it was begun with.
+        """
+        try:
+            begun = json.loads((self.path.parent / BEGUN).read_bytes())
+            was = begun | begun["packages"]
+        except (OSError, ValueError, TypeError, KeyError):
+            return []
+        now = environment()
+        now |= now["packages"]
+        names = [name for name in {**was, **now} if name != "packages"]
+        return [
+            f"{name} {was.get(name)}, now {now.get(name)}"
+            for name in names
+            if was.get(name) != now.get(name)
+        ]
 
     def add(self, record: Record) -> None:
         """Keep a record; it is on the disk when this returns."""
         with typed_errors(self.path), self.path.open("ab") as file:
+            if not self._whole:
+                self._cut(file.tell())
+                self._whole = True
             file.write(json.dumps(asdict(record)).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
         self.records[record.key] = record
+
+    def _cut(self, size: int) -> None:
+        """Drop a last line that was not finished, before anything is written behind it."""
+        end = self.path.read_bytes().rfind(b"\n") + 1
+        if end < size:
+            os.truncate(self.path, end)
 
 
 def solve(
@@ -175,6 +215,8 @@ def solve(
     command: Sequence[str] | None = None,
 ) -> list[Record]:
     """Solve what the ledger does not know yet, one after the other, each in a process of its own.
+
+    Files are hashed once, and are not to change meanwhile.
 
     Args:
         instances: see `Instance`.
@@ -188,26 +230,33 @@ def solve(
     keys = [instance.key for instance in instances]
     if len(set(keys)) < len(keys):
         raise ConfigurationError("an instance appears twice in the tables")
+    hashed = cache(file_digest)  # one network is in hundreds of instances
+    _check_known(instances, ledger, hashed)
     base = [*(command or (sys.executable, "-m", "phalanx.cli.main")), "verify"]
     for instance in instances:
-        known = ledger.records.get(instance.key)
-        if known is None:
-            record = _solved(instance, base)
+        if instance.key not in ledger.records:
+            record = _solved(instance, base, instance.digest(hashed))
             ledger.add(record)
             told(record)
-        elif known.digest not in ("", instance.digest):
+    return [ledger.records[key] for key in keys]
+
+
+def _check_known(
+    instances: Sequence[Instance], ledger: Ledger, hashed: Callable[[Path], str]
+) -> None:
+    for instance in instances:
+        known = ledger.records.get(instance.key)
+        if known is not None and known.digest not in ("", instance.digest(hashed)):
             raise ConfigurationError(
                 f"{instance.key} was solved of other files",
                 why="the network or the property has changed since",
                 repair="another --out",
             )
-    return [ledger.records[key] for key in keys]
 
 
-def _solved(instance: Instance, base: list[str]) -> Record:
+def _solved(instance: Instance, base: list[str], digest: str) -> Record:
     words = [*base, str(instance.network), str(instance.query), "--timeout", str(instance.timeout)]
     words += instance.options
-    digest = instance.digest
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     with subprocess.Popen(
         words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True

@@ -15,7 +15,7 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor
 
-from phalanx.bounds.front import compute, margins
+from phalanx.bounds.front import Apart, compute, margins
 from phalanx.bounds.joint import joint
 from phalanx.bounds.options import Options
 from phalanx.bounds.outward.ensembles import recheck_ensemble
@@ -107,7 +107,10 @@ class Prover:
         self.model, self.classes = model, model.classes
         self.methods = ladder(method)
         self.options = options or Options()
-        self.bounded: Graph | Ensemble = model if _apart(model) else _graphs(model, shape)[0]
+        graphs = _graphs(model, shape)
+        self.bounded: Graph | Apart = graphs[0]
+        if _apart(model):
+            self.bounded = Apart(graphs, model.reducer_name, model.reducer_options)
         self.exact: tuple[Graph, ...] = ()
         self.why_real = ""
         if arithmetic != REAL:
@@ -158,8 +161,8 @@ class Prover:
 
     def _again(self, x: Tensor, rows: Tensor, threat: Threat, traces: Sequence[Trace]) -> Tensor:
         region = outward_ball(threat, x)
-        if isinstance(self.bounded, Ensemble):
-            reducer = self.bounded.reducer_name, self.bounded.reducer_options
+        if isinstance(self.bounded, Apart):
+            reducer = self.bounded.reducer, self.bounded.options
             return recheck_ensemble(self.exact, region, rows, reducer, traces)
         return recheck(self.exact[0], region, rows, traces[0])
 
