@@ -17,7 +17,7 @@ from phalanx.graph.ir import Graph, Node
 from phalanx.specs.property import Case, Property
 from phalanx.verdicts import Verdict
 from phalanx.verify import portfolio
-from phalanx.verify.engine import Engine, Task, engines
+from phalanx.verify.engine import Engine, Task
 from phalanx.verify.network import network_of
 from phalanx.verify.outcome import EXHAUSTED, TIMEOUT, Outcome, OutOfTime
 from phalanx.verify.portfolio import UNCONFIRMED, Effort, Portfolio, decide
@@ -25,20 +25,6 @@ from phalanx.verify.result import OUTWARD, REAL, Watch
 
 BOUNDS = Portfolio(engines=())
 NO_ATTACK = Effort(0, 0)
-
-
-@pytest.fixture
-def planted() -> Iterator[Callable[[Engine], Portfolio]]:
-    """A portfolio of weak bounds and one engine of the test's own."""
-
-    def plant(engine: Engine) -> Portfolio:
-        engines.register("planted")(engine)
-        return Portfolio(
-            attack=NO_ATTACK, bounds=("interval",), pursuit=NO_ATTACK, engines=("planted",)
-        )
-
-    yield plant
-    engines.unregister("planted")
 
 
 def test_bounds_prove_and_roundings_are_counted() -> None:

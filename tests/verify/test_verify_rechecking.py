@@ -17,7 +17,7 @@ from phalanx.specs.property import Case, Property
 from phalanx.verdicts import Verdict
 from phalanx.verify import portfolio, rechecking
 from phalanx.verify.bounding import prepared
-from phalanx.verify.engine import Engine, Task, engines
+from phalanx.verify.engine import Engine, Task
 from phalanx.verify.falsify import Effort
 from phalanx.verify.network import network_of
 from phalanx.verify.outcome import Clock, Outcome, OutOfTime
@@ -27,20 +27,6 @@ from phalanx.verify.result import OUTWARD, REAL, Watch
 
 NO_ATTACK = Effort(0, 0)
 ONE_BOUND = Portfolio(NO_ATTACK, ("interval",), NO_ATTACK, engines=())
-
-
-@pytest.fixture
-def planted() -> Iterator[Callable[[Engine], Portfolio]]:
-    """A portfolio of weak bounds and one engine of the test's own."""
-
-    def plant(engine: Engine) -> Portfolio:
-        engines.register("planted")(engine)
-        return Portfolio(
-            attack=NO_ATTACK, bounds=("interval",), pursuit=NO_ATTACK, engines=("planted",)
-        )
-
-    yield plant
-    engines.unregister("planted")
 
 
 def absorbed() -> Graph:
