@@ -89,13 +89,15 @@ def test_whatever_fails_is_an_error(
     assert code == 4 or "Traceback" in err
 
 
+def planted(*_: object, **__: object) -> None:
+    """A step that fails."""
+    raise TypeError("planted")
+
+
 def test_an_error_in_json(
     net: Path, tmp_path: Path, command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise TypeError("planted")
-
-    monkeypatch.setattr("phalanx.verify.network.network_of", fail)
+    monkeypatch.setattr("phalanx.verify.network.network_of", planted)
     (tmp_path / "p.vnnlib").write_text(UNSAT)
     code, out, err = command("verify", net, tmp_path / "p.vnnlib", "--json")
     assert (code, json.loads(out)) == (1, {"answer": "error"})
@@ -105,10 +107,7 @@ def test_an_error_in_json(
 def test_a_step_that_failed_is_in_json_beside_what_the_others_answer(
     net: Path, tmp_path: Path, command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise TypeError("planted")
-
-    monkeypatch.setattr("phalanx.verify.portfolio.falsified", fail)
+    monkeypatch.setattr("phalanx.verify.portfolio.falsified", planted)
     (tmp_path / "p.vnnlib").write_text(UNSAT)
     code, out, _ = command("verify", net, tmp_path / "p.vnnlib", "--json")
     found = json.loads(out)

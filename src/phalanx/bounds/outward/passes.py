@@ -78,7 +78,8 @@ class Passes(Walk):
         super().__init__(graph, region, parallel=parallel)
         self._readers = graph.readers()
         exact = self._plain() if region.norm == "linf" else set()
-        self._values = execute(graph, region.centre, lambda node: node, keep=True)
+        # Only a backward pass asks on which side of zero values lie.
+        self._values = execute(graph, region.centre, lambda n: n, keep=True) if backward else {}
         few = backward and worthwhile(graph)
         self._forms: dict[str, forms.Form] = {}
         for node in graph:
