@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from copy import deepcopy
+from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -20,6 +22,7 @@ from phalanx.errors import (
     ParameterError,
     RunError,
 )
+from phalanx.evaluation import proving
 from phalanx.evaluation.bounding import BoundSweep, open_bound_run, request_bounds
 from phalanx.evaluation.proving import Prover
 from phalanx.graph.ir import Graph
@@ -171,6 +174,31 @@ def test_a_success_that_roundings_made_is_not_given(trained: Model) -> None:
         assert record.verdict is verdict
         assert record.details["arithmetic"] == arithmetic
     assert record.reason == "the bounds hold only up to roundings: not given"
+
+
+@pytest.mark.parametrize("refused", [0, 1, 3])
+def test_a_search_checks_what_it_ends_with_and_steps_back_where_that_fails(
+    trained: Model, refused: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By bounds alone the search costs as many; a radius whose check fails is never returned."""
+    checked: list[float] = []
+    again = proving.recheck
+
+    def counted(graph, region, rows, trace):
+        checked.append(region.eps)
+        found = again(graph, region, rows, trace)
+        return found if len(checked) > refused else found - 1e3
+
+    monkeypatch.setattr(proving, "recheck", counted)
+    x, prover = digits()[0][1:2], Prover(trained, (1, 8, 8), method="crown")
+    fine = proving.FINENESS * 0.2
+    radius, proof = prover.radius(x, prover.answer(x), Threat("linf", 0.2))
+    assert (proof.holds, proof.confirmed, len(checked)) == (True, True, 1 + refused)
+    assert radius == pytest.approx(checked[-1], rel=1e-5)
+    steps = [first - later for first, later in pairwise(checked)]
+    assert steps == pytest.approx([fine * 2**k for k in range(refused)], rel=1e-2)
+    above = replace(Threat("linf", 0.2), eps=checked[0] + 2 * fine)
+    assert not prover.prove(x, prover.answer(x), above, confirm=False).holds
 
 
 def test_nan_is_an_error_and_no_verdict(trained: Model) -> None:
