@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from copy import deepcopy
-from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -197,8 +196,25 @@ def test_a_search_checks_what_it_ends_with_and_steps_back_where_that_fails(
     assert radius == pytest.approx(checked[-1], rel=1e-5)
     steps = [first - later for first, later in pairwise(checked)]
     assert steps == pytest.approx([fine * 2**k for k in range(refused)], rel=1e-2)
-    above = replace(Threat("linf", 0.2), eps=checked[0] + 2 * fine)
+    above = Threat("linf", checked[0] + 2 * fine)
     assert not prover.prove(x, prover.answer(x), above, confirm=False).holds
+
+
+def test_a_search_proves_nothing_twice_where_nothing_is_checked_again(
+    trained: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, prover = digits()[0][1:2], Prover(trained, (1, 8, 8), method="crown", arithmetic="real")
+    prove, asked_for = prover.prove, []
+
+    def counted(x, label, threat, **more):
+        asked_for.append(threat.eps)
+        return prove(x, label, threat, **more)
+
+    monkeypatch.setattr(prover, "prove", counted)
+    radius, proof = prover.radius(x, prover.answer(x), Threat("linf", 0.2))
+    assert (proof.holds, proof.confirmed) == (True, None)
+    assert radius in asked_for
+    assert len(set(asked_for)) == len(asked_for)
 
 
 def test_nan_is_an_error_and_no_verdict(trained: Model) -> None:

@@ -121,8 +121,14 @@ class Decider(Prover):
         nothing = Effort(0, 0)
         self.plan = Portfolio(nothing, (), nothing, engines=(method,), recheck=False)
 
-    def prove(self, x: Tensor, label: int, threat: Threat) -> Proof:
+    def prove(self, x: Tensor, label: int, threat: Threat, *, confirm: bool = True) -> Proof:
         """Within the seconds; a counterexample is one that was run again.
+
+        Args:
+            x: an input ``(1, *shape)``.
+            label: the class to prove.
+            threat: the ball.
+            confirm: of no consequence: nothing is checked again.
 
         Raises:
             ParameterError: a ball that is no box. NonFiniteError, EngineFailed: no answer.

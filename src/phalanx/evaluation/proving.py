@@ -187,13 +187,16 @@ class Prover:
         proof = self.prove(x, label, most)
         if proof.holds:
             return most.eps, proof
-        fine = FINENESS * most.eps
+        best, fine = proof, FINENESS * most.eps
         bracket = Bracket(most.eps, self._gap(x, label), _margin(proof), fine)
         while bracket.open:
             at = bracket.place()
             proof = self.prove(x, label, replace(most, eps=at), confirm=False)
             bracket.cut(at, _margin(proof), above=proof.holds)
+            best = proof if proof.holds else best
         radius, back = bracket.low, fine
+        if radius > 0 and not self.exact:
+            return radius, best
         while radius > 0:
             proof = self.prove(x, label, replace(most, eps=radius))
             if proof.holds:

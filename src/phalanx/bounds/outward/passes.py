@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import repeat
 from math import prod
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from phalanx.bounds.forms import worthwhile
 from phalanx.bounds.ops import Affine, Curve
 from phalanx.bounds.ops import rows as table
-from phalanx.bounds.outward import forms
+from phalanx.bounds.outward import crops, forms
 from phalanx.bounds.outward.affine import (
     AFFINE,
     MOVES,
@@ -21,6 +22,7 @@ from phalanx.bounds.outward.affine import (
     offset,
     roundings,
 )
+from phalanx.bounds.outward.crops import Crop
 from phalanx.bounds.outward.curves import CURVES, STRAIGHT, corners, gaps
 from phalanx.bounds.outward.joints import JOINTS
 from phalanx.bounds.outward.rounding import UNDERFLOW, down, gamma, up
@@ -187,15 +189,24 @@ class Passes(Walk):
         )
         side = self.sides[node.name]
         low, high = side.lower.flatten().clone(), side.upper.flatten().clone()
-        for part in chosen.split(self._at_once(1)):
+        for part, crop in self._parts(node, chosen):
             sign = below[part].to(low.dtype) * 2 - 1
-            found = self.least_entries(node, part, sign, settle=settle)
+            found = self.least_entries(node, part, sign, crop, settle=settle)
             lower = below[part]
             low[part[lower]] = low[part[lower]].fmax(found[lower])
             high[part[~lower]] = high[part[~lower]].fmin(-found[~lower])
         if bool((low > high).any()):
             raise RuntimeError(f"two sound bounds of {node.name!r} contradict each other")
         self.sides[node.name] = Sides(low.reshape(side.lower.shape), high.reshape(side.lower.shape))
+
+    def _parts(self, node: Node, chosen: Tensor) -> Iterator[tuple[Tensor, Crop | None]]:
+        """Entries that go through the network together, those of an image tile by tile."""
+        size = self._at_once(1)
+        if not crops.carries(node):
+            yield from zip(chosen.split(size), repeat(None))
+            return
+        for which, crop in crops.tiles(node.shape, chosen):
+            yield from zip(chosen[which].split(size), repeat(crop))
 
     def _follow(self, node: Node, found: Between) -> None:
         """Both sides of entries, by the slopes that a search found for them."""

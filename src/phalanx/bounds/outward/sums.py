@@ -8,6 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from phalanx.bounds.outward.crops import Crop
 from phalanx.bounds.outward.rounding import SAFE, UNDERFLOW, UNIT, down, gamma, up
 
 
@@ -61,6 +62,15 @@ class Weights:
         centre, radius = (flattened(part) for part in sides.middle())
         return Weights(centre, radius, torch.zeros_like(centre))
 
+    def cut(self, crop: Crop, shape: tuple[int, ...]) -> Weights:
+        """Those of a rectangle of an image of this shape; of one region, ``(n,)`` each."""
+
+        def of(part: Tensor) -> Tensor:
+            return crop.of(part.reshape(shape)).flatten()
+
+        middle, half = (None if part is None else of(part) for part in (self.middle, self.half))
+        return Weights(middle, half, of(self.lost))
+
     @cached_property
     def charged(self) -> Tensor:
         """What is lost, and what the sums with the middle and the half are off by."""
@@ -111,8 +121,8 @@ class Sums:
         self.error = self.error + UNDERFLOW * (1 + size.sum())
 
     def faint(self, size: Tensor) -> None:
-        """Coefficients below the normal range that were lost, of values up to ``size``."""
-        self.error = self.error + UNDERFLOW * size.sum()
+        """Coefficients below the normal range that were lost, of values that sum up to ``size``."""
+        self.error = self.error + UNDERFLOW * size
 
     def lower(self) -> Tensor:
         """What is surely below; minus infinity where nothing is."""

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
+from itertools import repeat
 from math import prod
 
 import torch
@@ -18,7 +20,9 @@ from torch import Tensor
 
 from phalanx.bounds.ops import Box, Curve
 from phalanx.bounds.ops import rows as table
+from phalanx.bounds.outward import crops
 from phalanx.bounds.outward.affine import AFFINE, adjoint, lengths, magnitude, offset, roundings
+from phalanx.bounds.outward.crops import Crop
 from phalanx.bounds.outward.curves import CURVES, gaps
 from phalanx.bounds.outward.joints import JOINTS
 from phalanx.bounds.outward.picks import picked
@@ -51,9 +55,18 @@ class _Walking:
     """Rows on their way: by node, and what was gathered."""
 
     pending: dict[str, Tensor]
+    crops: dict[str, Crop]
+    """Of those rows that are a rectangle of an image."""
     sums: Sums
     merged: set[str]
     """Where two branches have met, whose sum was rounded once; what that costs is not charged."""
+
+    def take(self, node: Node) -> tuple[Tensor, Crop | None]:
+        """Rows of a node; whole ones where rectangles do not go through it."""
+        rows, crop = self.pending.pop(node.name), self.crops.pop(node.name, None)
+        if crop is None or crops.carries(node) or node.op in (INPUT, *CURVES):
+            return rows, crop
+        return crop.whole(rows, node.shape), None
 
 
 class Walk:
@@ -69,7 +82,8 @@ class Walk:
         self.graph, self.region, self.parallel = graph, region, parallel
         self.sides: dict[str, Sides] = {}
         self._usual: dict[str, Bends] = {}
-        self._weights: dict[str, Weights] = {}
+        self._weights: dict[tuple[str, Crop | None], Weights] = {}
+        self._totals: dict[str, Tensor] = {}
 
     def least(
         self, name: str, rows: Tensor, slopes: Slopes | None = None, *, settle: bool = False
@@ -86,10 +100,28 @@ class Walk:
         return self.least_of({name: rows}, Sums(len(rows), rows.dtype), slopes, settle=settle)
 
     def least_entries(
-        self, node: Node, entries: Tensor, sign: Tensor, *, settle: bool = False
+        self,
+        node: Node,
+        entries: Tensor,
+        sign: Tensor,
+        crop: Crop | None = None,
+        *,
+        settle: bool = False,
     ) -> Tensor:
-        """Lower bounds ``(S,)`` of ``sign`` times entries ``(S,)`` of a node's flat value."""
-        sums, found = Sums(len(entries), sign.dtype), picked(node, entries, sign)
+        """Lower bounds ``(S,)`` of ``sign`` times entries ``(S,)`` of a node's flat value.
+
+        Args:
+            node: the node.
+            entries: into its flat value.
+            sign: 1 or -1, for each.
+            crop: a rectangle in which all of them lie, of a node that `crops.carries`.
+            settle: as in `least`.
+        """
+        sums = Sums(len(entries), sign.dtype)
+        if crop is not None:
+            rows = crops.unit_rows(node.shape, entries, sign, crop)
+            return self.least_of({node.name: rows}, sums, within={node.name: crop}, settle=settle)
+        found = picked(node, entries, sign)
         if found is not None:
             sums.add(found[1], torch.zeros_like(sign))
             return self.least_of({node.inputs[0]: found[0]}, sums, settle=settle)
@@ -104,6 +136,7 @@ class Walk:
         slopes: Slopes | None = None,
         *,
         stop: str | None = None,
+        within: Mapping[str, Crop] | None = None,
         settle: bool = False,
     ) -> Tensor:
         """Lower bounds ``(S,)`` of rows of several values at once, and of constants.
@@ -113,9 +146,10 @@ class Walk:
             sums: constants.
             slopes: as in `least`.
             stop: a node whose box is met, in place of what it is computed from.
+            within: rectangles that are all there is of some rows; with usual slopes only.
             settle: as in `least`; with usual slopes only.
         """
-        slopes, on = slopes or {}, _Walking(dict(begun), sums, set())
+        slopes, on = slopes or {}, _Walking(dict(begun), dict(within or {}), sums, set())
         found = torch.full((len(sums.value),), -torch.inf, dtype=sums.value.dtype)
         left, bent = torch.arange(len(found)), False
         for node in reversed(self.graph.nodes):
@@ -128,18 +162,18 @@ class Walk:
                 if not len(left):
                     return found
             bent = node.op not in AFFINE
-            rows = on.pending.pop(node.name)
+            rows, crop = on.take(node)
             flat = rows.flatten(1)
             size = flat.abs()
             if node.name in on.merged:
-                on.sums.weigh(flat, size, self._merging(node))
+                on.sums.weigh(flat, size, self._merging(node, crop))
             if node.name == stop:
                 on.sums.weigh(flat, size, Weights.of_box(self.sides[stop]))
                 continue
             for name in node.inputs:
-                on.sums.faint(self.sides[name].most)
-            for source, part in self._step(node, rows, size, on.sums, slopes.get(node.name)):
-                self._put(on, source, part)
+                on.sums.faint(self._total(name))
+            for source, part, at in self._step(node, rows, size, crop, on.sums, slopes):
+                self._put(on, source, part, at)
         found[left] = on.sums.lower()
         return found
 
@@ -160,71 +194,98 @@ class Walk:
         lines = row.lines(node, *box, place)
         return finite(lines.lower_slope), finite(lines.upper_slope)
 
-    def _put(self, on: _Walking, name: str, rows: Tensor) -> None:
+    def _put(self, on: _Walking, name: str, rows: Tensor, crop: Crop | None) -> None:
         """One more branch; the last sum is charged where it is read, those before it here."""
-        if name not in on.pending:
-            on.pending[name] = rows
-            return
-        before = on.pending[name]
-        if name in on.merged:
-            on.sums.lose(UNIT * SAFE, before, self.sides[name].most)
-        on.merged.add(name)
-        on.pending[name] = before + rows
+        if name in on.pending:
+            before, shape = on.pending[name], self.graph[name].shape
+            held = before, on.crops.pop(name, None)
+            rows, before, crop = crops.alike((rows, crop), held, shape)
+            if name in on.merged:
+                most = self.sides[name].most
+                on.sums.lose(UNIT * SAFE, before, most if crop is None else crop.of(most))
+            on.merged.add(name)
+            rows = before + rows
+        on.pending[name] = rows
+        if crop is not None:
+            on.crops[name] = crop
 
     def _on_boxes(self, on: _Walking) -> Tensor:
         """What rows are at least if every value they wait at is anywhere in its box."""
         sums = Sums(0, torch.float64)
         sums.value, sums.error = on.sums.value, on.sums.error
         for name, rows in on.pending.items():
-            flat = rows.flatten(1)
+            flat, node, crop = rows.flatten(1), self.graph[name], on.crops.get(name)
             size = flat.abs()
             if name in on.merged:
-                sums.weigh(flat, size, self._merging(self.graph[name]))
-            sums.weigh(flat, size, self._box(name))
+                sums.weigh(flat, size, self._merging(node, crop))
+            sums.weigh(flat, size, self._box(node, crop))
         return sums.lower()
 
-    def _box(self, name: str) -> Weights:
-        return self._cached(f"{name}/box", lambda: Weights.of_box(self.sides[name]))
+    def _box(self, node: Node, crop: Crop | None) -> Weights:
+        made = partial(Weights.of_box, self.sides[node.name])
+        return self._cached("box", node, crop, made)
 
-    def _merging(self, node: Node) -> Weights:
+    def _merging(self, node: Node, crop: Crop | None) -> Weights:
         """A sum of two rows: one rounding."""
-        return self._cached(
-            f"{node.name}/merged",
-            lambda: Weights(None, None, UNIT * flattened(self.sides[node.name].most)),
-        )
+        lost = partial(flattened, self.sides[node.name].most)
+        return self._cached("merged", node, crop, lambda: Weights(None, None, UNIT * lost()))
 
-    def _cached(self, key: str, make: Callable[[], Weights]) -> Weights:
+    def _cached(
+        self, what: str, node: Node, crop: Crop | None, make: Callable[[], Weights]
+    ) -> Weights:
+        """Weights of a node, made once; those of a rectangle are cut out of them."""
+        key = (f"{node.name}/{what}", crop)
         if key not in self._weights:
-            self._weights[key] = make()
+            self._weights[key] = (
+                make()
+                if crop is None
+                else self._cached(what, node, None, make).cut(crop, node.shape)
+            )
         return self._weights[key]
 
-    def _step(
+    def _total(self, name: str) -> Tensor:
+        """The sum of the largest absolute values of a node."""
+        if name not in self._totals:
+            self._totals[name] = self.sides[name].most.sum()
+        return self._totals[name]
+
+    def _step(  # noqa: PLR0917 - of a walk
         self,
         node: Node,
         rows: Tensor,
         size: Tensor,
+        crop: Crop | None,
         sums: Sums,
-        slopes: tuple[Tensor, Tensor] | None,
-    ) -> Iterator[tuple[str, Tensor]]:
+        slopes: Slopes,
+    ) -> Iterator[tuple[str, Tensor, Crop | None]]:
         flat = rows.flatten(1)
         if node.op == INPUT:
-            sums.add(*self._on_region(flat, size))
+            sums.add(*self._on_region(flat, size, crop))
         elif node.op == CONSTANT:
             sums.add(*dot(rows, node.tensors["value"].unsqueeze(0)))
         elif node.op in AFFINE:
-            sums.weigh(flat, size, self._cached(node.name, lambda: self._affine(node)))
-            yield from zip(node.inputs, adjoint(node, rows), strict=True)
-        elif node.op in JOINTS and slopes is not None:
+            made = partial(self._affine, node)
+            sums.weigh(flat, size, self._cached("affine", node, crop, made))
+            if crop is not None:
+                found = crops.adjoint(node, rows, crop)
+                yield from ((name, *one) for name, one in zip(node.inputs, found, strict=True))
+            else:
+                yield from zip(node.inputs, adjoint(node, rows), repeat(None))
+        elif node.op in JOINTS and node.name in slopes:
             sums.weigh(flat, size, Weights.of_box(self.sides[node.name]))
         elif node.op in JOINTS:
             sides = [self.sides[name] for name in node.inputs]
-            found = JOINTS[node.op].back(node, rows, sides, sums)
-            yield from zip(node.inputs, found, strict=True)
+            yield from zip(node.inputs, JOINTS[node.op].back(node, rows, sides, sums), repeat(None))
         else:
-            bends = self._bends(node, slopes)
-            sums.weigh(flat, size, bends.weights)
-            part = rows * bends.middle
-            yield node.inputs[0], part.addcmul_(size.reshape(rows.shape), bends.half, value=-1)
+            bends = self._bends(node, slopes.get(node.name))
+            weights, middle, half = bends.weights, bends.middle, bends.half
+            if crop is not None:
+                weights = self._cached("bends", node, crop, lambda: bends.weights)
+                middle, half = crop.of(middle), crop.of(half)
+            sums.weigh(flat, size, weights)
+            part = rows * middle
+            part.addcmul_(size.reshape(rows.shape), half, value=-1)
+            yield node.inputs[0], part, crop
 
     def _affine(self, node: Node) -> Weights:
         """Its constant, and what products with rows are lost: ``|W| max|x|``."""
@@ -263,15 +324,15 @@ class Walk:
         weights = Weights(*flat)
         return Bends(middle, half, weights)
 
-    def _on_region(self, flat: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
-        region = self.region
-        sums = Sums(len(flat), flat.dtype)
-        sums.weigh(flat, size, self._cached("region", self._of_region))
+    def _on_region(self, flat: Tensor, size: Tensor, crop: Crop | None) -> tuple[Tensor, Tensor]:
+        region, sums = self.region, Sums(len(flat), flat.dtype)
+        sums.weigh(flat, size, self._cached("region", self.graph.input, crop, self._of_region))
         value, error = sums.value, sums.error
         if region.norm == "linf":
             return value, error
         gain = region.eps * torch.linalg.vector_norm(flat, ord=DUAL[region.norm], dim=1)
-        middle, lost = dot(flat, region.centre.flatten(1))
+        centre = region.centre if crop is None else crop.of(region.centre)
+        middle, lost = dot(flat, centre.flatten(1))
         ball = middle - gain
         loss = lost + gamma(flat.shape[1] + 4) * gain + UNIT * (middle.abs() + gain) + UNDERFLOW
         better = ball - loss > value - error
