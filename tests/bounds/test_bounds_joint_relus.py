@@ -89,6 +89,14 @@ def test_octahedra_have_the_corners_of_their_parts() -> None:
     assert found == {tuple(map(float, point)) for point in expected}
 
 
+@pytest.mark.parametrize("scale", [2.0**-40, 2.0**28])
+def test_the_corners_of_an_octahedron_are_those_of_its_image(scale: float) -> None:
+    """What is computed of it scales exactly; so must what counts as a corner."""
+    low, high = octahedron(np.random.default_rng(5), 3)
+    found, image = corners(low, high, 3), corners(scale * low, scale * high, 3) / scale
+    assert max(np.abs(image - corner).max(1).min() for corner in found) < 1e-9
+
+
 def octahedron(random: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Around random points with all signs."""
     points = random.standard_normal((30, count)) @ random.standard_normal((count, count))
@@ -99,17 +107,17 @@ def octahedron(random: np.random.Generator, count: int) -> tuple[np.ndarray, np.
 @pytest.mark.parametrize("count", [2, 3])
 def test_hulls_contain_all_their_points_and_touch_their_corners(count: int) -> None:
     random = np.random.default_rng(count)
-    for _ in range(4):
-        low, high = octahedron(random, count)
+    for scale in (1.0, 1.0, 1e-7, 3e8):
+        low, high = (scale * side for side in octahedron(random, count))
         found = hull(low, high, count)
         assert found is not None
-        inner = random.uniform(-3, 3, (4000, count))
+        inner = scale * random.uniform(-3, 3, (4000, count))
         image = inner @ directions(count).T
         inner = inner[((image >= low) & (image <= high)).all(1)]
         points = np.concatenate([inner, corners(low, high, count)])
         reach = points @ found.arguments.T + np.maximum(points, 0) @ found.answers.T
         size = 1 + np.abs(points).max()
-        assert (reach <= found.most + 1e-12).all()
+        assert (reach <= found.most + 1e-12 * size).all()
         assert (found.most - reach.max(0) < 1e-7 * size).all()
 
 

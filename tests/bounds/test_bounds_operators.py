@@ -175,3 +175,20 @@ def test_lines_of_a_clip_follow_the_longer_piece() -> None:
     assert lines.upper_slope.tolist()[0][1] == lines.lower_slope.tolist()[0][3] == 0
     assert torch.allclose(below(lines, upper)[0, 2], ends[1][0, 2])
     assert torch.allclose(below(lines, lower)[0, 3], torch.tensor(-0.6).double())
+
+
+def test_lines_of_a_gelu_leave_room_for_what_its_constants_may_be_off_by() -> None:
+    """Where the lines have offsets, and where they begin with none (on one side of zero)."""
+    lower, upper = sides((-6.0, -5.0), (-2.0, -0.5), (-1.0, 2.0), (0.5, 0.75), (3.0, 9.0))
+    node, row = curve_of("gelu", 5)
+    plain = row.lines(node, lower, upper, None)
+    off = row.lines(
+        replace(node, attributes={**node.attributes, "error": 0.05}), lower, upper, None
+    )
+    for share in torch.linspace(0, 1, 21):
+        x = lower + share * (upper - lower)
+        y = torch.nn.functional.gelu(x)
+        assert bool((below(off, x) <= y - 0.05 + 1e-12).all())
+        assert bool((above(off, x) >= y + 0.05 - 1e-12).all())
+        torch.testing.assert_close(below(off, x), below(plain, x) - 0.05, atol=1e-3, rtol=0)
+        torch.testing.assert_close(above(off, x), above(plain, x) + 0.05, atol=1e-3, rtol=0)

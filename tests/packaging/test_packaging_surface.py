@@ -69,6 +69,7 @@ def test_the_public_names_are_listed_and_there() -> None:
     assert all(getattr(phalanx, name) is not None for name in dir(phalanx))
     with pytest.raises(AttributeError, match="'absent'"):
         _ = phalanx.absent
+    assert dir(phalanx.bounds) == sorted(phalanx.bounds.__all__)
 
 
 def test_listing_the_public_names_imports_nothing() -> None:
