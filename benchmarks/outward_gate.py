@@ -1,6 +1,7 @@
 """Do bounds that were checked again contain the true value? Ten thousand networks, no tolerance.
 
-Small random networks around every operator, boxes of eps 1e-8 to 1, slopes of five searches. The
+Small random networks around every operator, boxes and balls in l2 and l1 of eps 1e-8 to 1, slopes
+and planes of ten searches. The
 true value is known in rationals where the network has straight pieces, products and reciprocals
 only, else to fifty digits and more. A trial follows from its number alone; the networks and exact
 arithmetic are those of the tests (`tests/bounds/bounds_gate.py`).
@@ -32,7 +33,7 @@ class Gate:
 
     def __init__(self) -> None:
         self.totals: Counter[str] = Counter()
-        self.cases: dict[str, Counter[str]] = {}
+        self.shares: dict[str, dict[str, Counter[str]]] = {"norm": {}, "way": {}, "case": {}}
         self.wrong: list[int] = []
 
     def add(self, number: int, found: Any) -> None:
@@ -45,8 +46,9 @@ class Gate:
             "violations": found.wrong,
             "networks where single precision is wrong": int(found.single > 0),
         }
-        for counter in (self.totals, self.cases.setdefault(found.case, Counter())):
-            counter.update(counts)
+        self.totals.update(counts)
+        for key, share in self.shares.items():
+            share.setdefault(getattr(found, key), Counter()).update(counts)
         if found.wrong:
             self.wrong.append(number)
 
@@ -57,7 +59,10 @@ class Gate:
             "trials with violations": self.wrong,
             "processor seconds": round(seconds),
             "machine": f"{platform.machine()}, torch {torch.__version__}, one thread",
-            "operators": {case: dict(counts) for case, counts in sorted(self.cases.items())},
+            **{
+                name: {case: dict(counts) for case, counts in sorted(self.shares[key].items())}
+                for name, key in (("norms", "norm"), ("searches", "way"), ("operators", "case"))
+            },
         }
 
 
