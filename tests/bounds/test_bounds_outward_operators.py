@@ -171,14 +171,21 @@ def exactly(values: Tensor) -> list[Fraction]:
 
 
 def joint_violations(op: str, seed: int) -> tuple[int, float]:
-    """How often rows of a product or maximum are less than their planes say, at corners."""
+    """How often rows of a product or maximum are less than their planes say, at corners.
+
+    Half of the time the planes of products are mixed, as a search asks for.
+    """
     node, shapes = joint(op, seed)
     sides = boxes(shapes, seed)
     random = torch.Generator().manual_seed(seed)
     rows = torch.randn(4, *node.shape, generator=random, dtype=torch.float64)
     rows[1] = -rows[0]
     sums = Sums(len(rows), torch.float64)
-    parts = JOINTS[op].back(node, rows, sides, sums)
+    place = None
+    if op in ("mul", "matmul") and seed % 2:
+        below, above = torch.rand(2, *rows.shape, generator=random, dtype=torch.float64)
+        place = below.round() if seed % 4 == 1 else 2 * below - 0.5, above
+    parts = JOINTS[op].back(node, rows, sides, sums, place)
     least = [Fraction(v) for v in sums.lower().tolist()]
     low, high = JOINTS[op].interval(node, sides)
     wrong, nearest = 0, float("inf")
@@ -223,17 +230,22 @@ def test_planes_are_below_at_corners_of_boxes(op: str) -> None:
     assert max(map(abs, points)) < 1e-12, "of points they are exact"
 
 
-PRODUCT = products.Mul.back
+PRODUCT, TURNED = products.Mul.back, products._turned
 
 
-def _wrong_corner(self, node, rows, sides, sums):
+def _wrong_corner(self, node, rows, sides, sums, place):
     x, y = sides
-    return PRODUCT(self, node, rows, [x, Sides(y.upper, y.lower)], sums)
+    return PRODUCT(self, node, rows, [x, Sides(y.upper, y.lower)], sums, place)
+
+
+def _wrong_share(rows, x, y, place):
+    for number, (part, low, ends) in enumerate(TURNED(rows, x, y, place)):
+        yield part, low, ends[::-1] if number else ends
 
 
 def _no_roundings(planted):
     def back(*given):
-        found, sums = planted(*given), given[-1]
+        found, sums = planted(*given), given[4]
         sums.error = torch.zeros_like(sums.error)
         return found
 
@@ -251,6 +263,12 @@ def _no_roundings(planted):
 )
 def test_planes_that_are_planted_too_high_are_caught(op, planted, monkeypatch) -> None:
     monkeypatch.setattr(type(JOINTS[op]), "back", planted)
+    assert sum(joint_violations(op, seed)[0] for seed in range(30)) > 0
+
+
+@pytest.mark.parametrize("op", ["mul", "matmul"])
+def test_planes_mixed_with_wrong_ones_are_caught(op: str, monkeypatch) -> None:
+    monkeypatch.setattr(products, "_turned", _wrong_share)
     assert sum(joint_violations(op, seed)[0] for seed in range(30)) > 0
 
 

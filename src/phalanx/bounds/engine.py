@@ -302,7 +302,7 @@ class Engine:
             return [found], share
         boxes = [self.boxes[name] for name in node.inputs]
         boxes = [Box(taken(box.lower, at), taken(box.upper, at)) for box in boxes]
-        parts, share = row.backward(node, boxes, coefficients)
+        parts, share = row.backward(node, boxes, coefficients, self.places.get(node.name))
         return [cuts.cut(n, part) for n, part in zip(node.inputs, parts, strict=True)], share
 
     def _beneath(

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from phalanx.bounds.ascent import Ascent
 from phalanx.bounds.engine import Engine
-from phalanx.bounds.ops import Box, Curve
+from phalanx.bounds.ops import Box, start
 from phalanx.bounds.ops import rows as table
 from phalanx.bounds.problem import Between, Problem
 from phalanx.graph.ir import INPUT, Node
@@ -73,12 +73,12 @@ class Full:
             if node.name == name:
                 break
             row = table.get(node.op) if node.op != INPUT else None
-            if not isinstance(row, Curve) or not row.parameters:
+            if row is None or not row.parameters:
                 continue
-            box = self.boxes[node.inputs[0]]
-            if bool(row.loose(node, [box])[0].any()):
-                start = row.start(node, box).detach()
-                found[node.name] = start.expand(-1, count, *start.shape[2:]).clone()
+            boxes = [self.boxes[name] for name in node.inputs]
+            if any(bool(part.any()) for part in row.loose(node, boxes)):
+                begin = start(row, node, boxes).detach()
+                found[node.name] = begin.expand(-1, count, *begin.shape[2:]).clone()
                 found[node.name].requires_grad_(True)
         return found
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from phalanx.bounds.ascent import Ascent
 from phalanx.bounds.engine import Engine, Settings
 from phalanx.bounds.full import Full
-from phalanx.bounds.ops import Box, Curve, Which, taken
+from phalanx.bounds.ops import Box, Which, start, taken
 from phalanx.bounds.options import Options
 from phalanx.bounds.problem import Problem, methods
 from phalanx.graph.ir import Node
@@ -130,15 +130,12 @@ def _movable(engine: Engine, count: int, at: Which) -> dict[str, Tensor]:
     """Parameters ``(P, S, B, *shape)`` of every curve whose input is bounded and open somewhere."""
     places = {}
     for node in engine.graph:
-        row, box = (
-            engine.rows.get(node.name),
-            engine.boxes.get(node.inputs[0]) if node.inputs else None,
-        )
-        if not isinstance(row, Curve) or box is None or not row.parameters:
+        row = engine.rows.get(node.name)
+        if row is None or not row.parameters or node.inputs[0] not in engine.boxes:
             continue
-        if bool(row.loose(node, [box])[0].any()):
-            box = Box(taken(box.lower, at), taken(box.upper, at))
-            begin = row.start(node, box)
+        boxes = [engine.boxes[name] for name in node.inputs]
+        if any(bool(part.any()) for part in row.loose(node, boxes)):
+            begin = start(row, node, [Box(taken(b.lower, at), taken(b.upper, at)) for b in boxes])
             shape = (len(begin), count, *begin.shape[2:])
             places[node.name] = begin.detach().expand(shape).clone().requires_grad_(True)
     return places

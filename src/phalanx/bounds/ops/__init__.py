@@ -233,6 +233,34 @@ def beneath(rows: Tensor, lines: Lines, at: Which = None) -> tuple[Tensor, Tenso
 class Joint(Row):
     """Several variables at once."""
 
+    def start(self, node: Node, boxes: Sequence[Box]) -> Tensor:
+        """The usual parameters ``(P, 1, B, *shape)``, to begin an optimisation with."""
+        shape = (self.parameters, 1, len(boxes[0].lower), *node.shape)
+        return boxes[0].lower.new_zeros(shape)
+
+
+def turned(rows: Tensor, place: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """What of rows of products keeps the planes through the lower end of x, and what does not.
+
+    Args:
+        rows: of products ``xy``.
+        place: which share of positive and of negative ones takes the planes through the upper end,
+            ``(2, *broadcasts)``; None: none.
+    """
+    if place is None:
+        return rows, None
+    moved = rows * torch.where(rows > 0, place[0], place[1])
+    return rows - moved, moved
+
+
+def start(row: Row, node: Node, boxes: Sequence[Box]) -> Tensor:
+    """The parameters ``(P, 1, B, *shape)`` that an optimisation begins with."""
+    if isinstance(row, Joint):
+        return row.start(node, boxes)
+    if isinstance(row, Curve):
+        return row.start(node, boxes[0])
+    raise TypeError(f"{node.op} has no parameters")
+
 
 MOST_PRODUCTS = 64
 """Batches up to this size are worth a product each."""

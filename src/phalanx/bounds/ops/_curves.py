@@ -150,6 +150,89 @@ def sampled_lines(
     return chosen(better, tilted, flat(box))
 
 
+def sloped_lines(  # noqa: PLR0917 - what `sampled_lines` takes, and two slopes
+    function: Function,
+    lower: Tensor,
+    upper: Tensor,
+    curvature: Tensor,
+    box: Box,
+    below: Tensor,
+    above: Tensor,
+) -> Lines:
+    """Of any smooth function, lines of the slopes ``below`` and ``above``, moved until they hold.
+
+    By samples, or by the range of the function less that of the line; otherwise as `sampled_lines`.
+    """
+    least = _lowest_rest(function, lower, upper, curvature, below)
+    most = -_lowest_rest(lambda x: -function(x), lower, upper, curvature, -above)
+    under = box.lower - torch.maximum(below * lower, below * upper)
+    over = box.upper - torch.minimum(above * lower, above * upper)
+    return Lines(below, least.fmax(under), above, most.fmin(over))
+
+
+def _lowest_rest(
+    function: Function, lower: Tensor, upper: Tensor, curvature: Tensor, tilt: Tensor
+) -> Tensor:
+    """At most ``f(x) - tilt x`` on the interval; its derivatives are those at the lowest sample."""
+    width = upper - lower
+    with torch.no_grad():
+        share, least = torch.zeros_like(tilt * lower), function(lower) - tilt * lower
+        for i in range(1, SAMPLES + 1):
+            x = lower + width * (i / SAMPLES)
+            rest = function(x) - tilt * x
+            share, least = torch.where(rest < least, i / SAMPLES, share), least.minimum(rest)
+    x = lower + width * share
+    return function(x) - tilt * x - (width / SAMPLES).square() * curvature / 8
+
+
+class Smooth(Curve):
+    """A curve that bends both ways, by samples.
+
+    The parameters are the slopes of the lines below and above, between the least and the largest
+    that the function has on the interval; zero is always among them.
+    """
+
+    parameters = 2
+
+    def curvature(self, node: Node, lower: Tensor, upper: Tensor) -> Tensor:
+        """At least ``max |f''|`` on the interval."""
+        raise NotImplementedError
+
+    def lines(self, node: Node, lower: Tensor, upper: Tensor, place: Tensor | None) -> Lines:
+        """Of the slopes that are asked for; usual ones are parallel to the chord, or horizontal."""
+
+        def function(x: Tensor) -> Tensor:
+            return OPERATORS[node.op](node, x)
+
+        box, curvature = self.interval(node, Box(lower, upper)), self.curvature(node, lower, upper)
+        if place is None:
+            return sampled_lines(function, lower, upper, curvature, box)
+        least, most = _slopes(function, lower, upper)
+        below, above = (least + share * (most - least) for share in place)
+        return sloped_lines(function, lower, upper, curvature, box, below, above)
+
+    def start(self, node: Node, box: Box, *, parallel: bool = False) -> Tensor:
+        """Those of the usual lines, which are parallel as they are."""
+        usual = self.lines(node, *box, None)
+        least, most = _slopes(lambda x: OPERATORS[node.op](node, x), *box)
+        width = torch.where(most > least, most - least, 1.0)
+        places = [(slope - least) / width for slope in (usual.lower_slope, usual.upper_slope)]
+        return torch.stack(places).nan_to_num(0.0).clamp(0, 1).unsqueeze(1)
+
+
+def _slopes(function: Function, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+    """The least and the largest slope between neighbouring samples, and zero."""
+    width = (upper - lower) / SAMPLES
+    inverse = torch.where(width > 0, 1 / torch.where(width > 0, width, 1.0), 0.0)
+    least = most = torch.zeros_like(lower)
+    before = function(lower)
+    for i in range(1, SAMPLES + 1):
+        after = function(lower + width * i)
+        slope = (after - before) * inverse
+        least, most, before = least.minimum(slope), most.maximum(slope), after
+    return least, most
+
+
 class Bent(Curve):
     """A curve that is convex (or, ``concave``, whose negative is) wherever it is defined."""
 

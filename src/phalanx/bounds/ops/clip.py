@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -19,15 +20,39 @@ class Clip(Curve):
     The line above runs from the left end to the upper corner (or to the right end, where that comes
     first); where it starts above the lower corner it may also be flat. The line below mirrors it.
     Whatever the slopes are, the lines are moved to touch: a function of straight pieces strays
-    furthest from a line at one of its corners.
+    furthest from a line at one of its corners. The parameters are the slopes below and above.
     """
+
+    parameters = 2
 
     def interval(self, node: Node, *boxes: Box) -> Box:
         """It never falls."""
         return monotone(lambda x: OPERATORS["clip"](node, x), boxes[0])
 
     def lines(self, node: Node, lower: Tensor, upper: Tensor, place: Tensor | None) -> Lines:
-        """Of the slopes that a hull offers, the steeper side's."""
+        """Usual ones have of the slopes that a hull offers the steeper side's."""
+        below, above = self._usual(node, lower, upper)
+        if place is not None:
+            (loose,) = self.loose(node, [Box(lower, upper)])
+            below, above = (
+                torch.where(loose, p, q) for p, q in zip(place, (below, above), strict=True)
+            )
+        ends = node.attributes["low"], node.attributes["high"]
+        corners = [torch.full_like(lower, end).maximum(lower).minimum(upper) for end in ends]
+        found = [(OPERATORS["clip"](node, x), x) for x in (lower, upper, *corners)]
+        least, most = ([y - slope * x for y, x in found] for slope in (below, above))
+        return Lines(below, reduce(torch.minimum, least), above, reduce(torch.maximum, most))
+
+    def start(self, node: Node, box: Box, *, parallel: bool = False) -> Tensor:
+        """The usual slopes; parallel ones are those of the chord."""
+        if parallel:
+            low, high = (OPERATORS["clip"](node, side) for side in box)
+            slope = chord(*box, low, high, torch.zeros_like(low)).clamp(0, 1)
+            return slope.expand(2, 1, *slope.shape)
+        return torch.stack(self._usual(node, *box)).unsqueeze(1)
+
+    def _usual(self, node: Node, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+        """Slopes below and above."""
         low, high = node.attributes["low"], node.attributes["high"]
         one = torch.ones_like(lower)
 
@@ -41,12 +66,7 @@ class Clip(Curve):
         # From between the corners the function is concave (convex): its pieces offer 1 and 0.
         above = torch.where((lower >= low) & (upper - high > high - lower), 0 * one, above)
         below = torch.where((upper <= high) & (low - lower > upper - low), 0 * one, below)
-        corners = [p.maximum(lower).minimum(upper) for p in (low * one, high * one)]
-        points = torch.stack([lower, upper, *corners])
-        values = clipped(points)
-        return Lines(
-            below, (values - below * points).amin(0), above, (values - above * points).amax(0)
-        )
+        return below, above
 
     def loose(self, node: Node, boxes: Sequence[Box]) -> list[Tensor]:
         """Where a corner is inside."""

@@ -7,8 +7,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from phalanx.bounds.ops import Box, Curve, Lines, rows
-from phalanx.bounds.ops._curves import sampled_lines
+from phalanx.bounds.ops import Box, Lines, rows
+from phalanx.bounds.ops._curves import Smooth
 from phalanx.graph.ir import Node
 from phalanx.graph.operators import OPERATORS
 
@@ -22,7 +22,7 @@ CURVATURE = 1.2
 """Above ``|f''|``: ``2 phi(0) = 0.798`` exact; the approximation's largest is 0.798 too."""
 
 
-class Gelu(Curve):
+class Gelu(Smooth):
     """By samples; it falls up to a minimum, then rises.
 
     The attribute ``error`` is how far a file's own constants may take it from these formulas.
@@ -36,11 +36,13 @@ class Gelu(Curve):
         error = node.attributes.get("error", 0.0)
         return Box(torch.where(inside, LEAST, ends.amin(0)) - error, ends.amax(0) + error)
 
+    def curvature(self, node: Node, lower: Tensor, upper: Tensor) -> Tensor:
+        """Of either form."""
+        return torch.full_like(lower, CURVATURE)
+
     def lines(self, node: Node, lower: Tensor, upper: Tensor, place: Tensor | None) -> Lines:
-        """Parallel to the chord, or horizontal."""
-        curvature = torch.full_like(lower, CURVATURE)
-        box = self.interval(node, Box(lower, upper))
-        found = sampled_lines(lambda x: OPERATORS["gelu"](node, x), lower, upper, curvature, box)
+        """By samples, further apart by the ``error``."""
+        found = super().lines(node, lower, upper, place)
         error = node.attributes.get("error", 0.0)
         if not error:
             return found

@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from phalanx.bounds.ops import Box, Curve, Lines, rows
-from phalanx.bounds.ops._curves import chosen, extremes, flat, sampled_lines
+from phalanx.bounds.ops import Box, Lines, rows
+from phalanx.bounds.ops._curves import Smooth, chosen, extremes, flat
 from phalanx.graph.ir import Node
 from phalanx.graph.operators import OPERATORS
 
 
-class Power(Curve):
+class Power(Smooth):
     """By samples; whole exponents on all numbers, others on positive ones."""
 
     def interval(self, node: Node, *boxes: Box) -> Box:
@@ -22,19 +22,19 @@ class Power(Curve):
             torch.where(known, found.lower, -torch.inf), torch.where(known, found.upper, torch.inf)
         )
 
-    def lines(self, node: Node, lower: Tensor, upper: Tensor, place: Tensor | None) -> Lines:
+    def curvature(self, node: Node, lower: Tensor, upper: Tensor) -> Tensor:
         """``|f''| = |p (p - 1)| |x|^(p - 2)`` is largest at one of the ends."""
         p = node.attributes["exponent"]
         ends = torch.stack([lower.abs(), upper.abs()])
         if p >= 2:
-            curvature = abs(p * (p - 1)) * ends.amax(0) ** (p - 2)
-        else:
-            nearest = torch.where(
-                (lower <= 0) & (upper >= 0), torch.zeros_like(lower), ends.amin(0)
-            )
-            curvature = abs(p * (p - 1)) * nearest ** (p - 2)
+            return abs(p * (p - 1)) * ends.amax(0) ** (p - 2)
+        nearest = torch.where((lower <= 0) & (upper >= 0), torch.zeros_like(lower), ends.amin(0))
+        return abs(p * (p - 1)) * nearest ** (p - 2)
+
+    def lines(self, node: Node, lower: Tensor, upper: Tensor, place: Tensor | None) -> Lines:
+        """By samples; horizontal where it is not defined."""
+        found = super().lines(node, lower, upper, place)
         box = self.interval(node, Box(lower, upper))
-        found = sampled_lines(lambda x: OPERATORS["power"](node, x), lower, upper, curvature, box)
         return chosen(_defined(node, lower, upper), found, flat(box))
 
 

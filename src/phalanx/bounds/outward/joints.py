@@ -8,7 +8,7 @@ from typing import Protocol
 from torch import Tensor
 
 from phalanx.bounds.outward.pooling import MaxPool
-from phalanx.bounds.outward.products import MatMul, Mul
+from phalanx.bounds.outward.products import MatMul, Mul, Place
 from phalanx.bounds.outward.sums import Sides, Sums
 from phalanx.graph.ir import Node
 
@@ -22,8 +22,18 @@ class Joint(Protocol):
     def loose(self, node: Node, side: Sides) -> Tensor:
         """Where ``(1, *shape)`` tighter bounds of an input would bring its planes closer."""
 
-    def back(self, node: Node, rows: Tensor, sides: Sequence[Sides], sums: Sums) -> list[Tensor]:
-        """Rows ``(S, *shape)`` of each input below rows of the output; constants go to ``sums``."""
+    def back(
+        self,
+        node: Node,
+        rows: Tensor,
+        sides: Sequence[Sides],
+        sums: Sums,
+        place: Place | None = None,
+    ) -> list[Tensor]:
+        """Rows ``(S, *shape)`` of each input below rows of the output; constants go to ``sums``.
+
+        ``place``: which planes a search found best, where there is a choice.
+        """
 
 
 JOINTS: Mapping[str, Joint] = {"max-pool": MaxPool(), "mul": Mul(), "matmul": MatMul()}

@@ -27,7 +27,7 @@ from phalanx.bounds.outward.curves import CURVES, STRAIGHT, corners, gaps
 from phalanx.bounds.outward.joints import JOINTS
 from phalanx.bounds.outward.rounding import UNDERFLOW, down, gamma, up
 from phalanx.bounds.outward.sums import Sides
-from phalanx.bounds.outward.walk import Slopes, Walk, finite
+from phalanx.bounds.outward.walk import Walk, finite
 from phalanx.bounds.problem import Between
 from phalanx.bounds.region import DUAL, Region
 from phalanx.errors import GraphError
@@ -225,12 +225,16 @@ class Passes(Walk):
             high[part] = high[part].fmin(-bounds[len(part) :])
         self.sides[node.name] = Sides(low.reshape(side.lower.shape), high.reshape(side.lower.shape))
 
-    def slopes(self, places: Mapping[str, Tensor]) -> Slopes:
-        """Slopes of curves' lines from their parameters ``(P, S, *shape)``."""
+    def slopes(self, places: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+        """Slopes of curves' lines from their parameters ``(P, S, *shape)``; those of planes."""
         found: dict[str, tuple[Tensor, Tensor]] = {}
         for name, place in places.items():
             node = self.graph[name]
             row, side = table.get(node.op), self.sides[node.inputs[0]]
+            if node.op in JOINTS:
+                first, second = place.double().clamp(0, 1)
+                found[name] = (first, second)
+                continue
             if not isinstance(row, Curve):
                 raise TypeError(f"{node.op} is no curve")
             own = place.double().clamp(0, 1).unsqueeze(2)

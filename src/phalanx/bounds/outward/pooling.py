@@ -42,8 +42,15 @@ class MaxPool:
         found[table[might]] = True
         return found[:-1].reshape(side.lower.shape)
 
-    def back(self, node: Node, rows: Tensor, sides: Sequence[Sides], sums: Sums) -> list[Tensor]:
-        """Rows of windows, added up in the entries they came from."""
+    def back(
+        self,
+        node: Node,
+        rows: Tensor,
+        sides: Sequence[Sides],
+        sums: Sums,
+        place: object = None,
+    ) -> list[Tensor]:
+        """Rows of windows, added up in the entries they came from; there is no choice of planes."""
         table, (side,) = _table_of(node), sides
         below, above, offset = _planes(*_windows(side, table))
         flat, numbers = rows.flatten(1), side.lower.numel()

@@ -6,7 +6,7 @@ whatever bounds are true, so nothing but roundings has to be made good.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import prod
 
 import torch
@@ -15,6 +15,9 @@ from torch import Tensor
 from phalanx.bounds.outward.rounding import UNDERFLOW, dot, down, gamma, up
 from phalanx.bounds.outward.sums import Sides, Sums
 from phalanx.graph.ir import Node
+
+Place = tuple[Tensor, Tensor]
+"""Shares in [0, 1] of positive and of negative coefficients; not trusted."""
 
 
 class Mul:
@@ -32,20 +35,28 @@ class Mul:
         """Wherever it is no point."""
         return side.lower < side.upper
 
-    def back(self, node: Node, rows: Tensor, sides: Sequence[Sides], sums: Sums) -> list[Tensor]:
-        """Positive coefficients take the plane below, negative ones the plane above."""
+    def back(
+        self,
+        node: Node,
+        rows: Tensor,
+        sides: Sequence[Sides],
+        sums: Sums,
+        place: Place | None = None,
+    ) -> list[Tensor]:
+        """Positive coefficients take planes below, negative ones planes above."""
         x, y = sides
-        positive, negative = rows.clamp_min(0), rows.clamp_max(0)
-        of_x = positive * y.lower + negative * y.upper
-        of_y = rows * x.lower
-        for part, corner in ((positive, y.lower), (negative, y.upper)):
-            value, error = dot(part, (x.lower * corner).expand(1, *node.shape))
-            sums.add(-value, error)
+        of_x = of_y = torch.zeros_like(rows)
+        for part, low, ends in _turned(rows, x, y, place):
+            of_y = of_y + part * low
+            for side, end in zip((part.clamp_min(0), part.clamp_max(0)), ends, strict=True):
+                of_x = of_x + side * end
+                value, error = dot(side, (low * end).expand(1, *node.shape))
+                sums.add(-value, error)
         # Each coefficient is rounded as a product and in the sum over what was broadcast, the
-        # constant's product too.
+        # constant's product too; shares of rows are rounded and do not quite add up.
         repeats = sum(_repeats(node, index) for index in range(2))
         size = _product(x.most, y.most).expand(1, *node.shape)
-        sums.lose(gamma(repeats + 8), rows, size)
+        sums.lose(gamma(repeats + 16), rows, size)
         return [_summed(part, node, index) for index, part in enumerate((of_x, of_y))]
 
 
@@ -65,22 +76,47 @@ class MatMul:
         """Wherever it is no point."""
         return side.lower < side.upper
 
-    def back(self, node: Node, rows: Tensor, sides: Sequence[Sides], sums: Sums) -> list[Tensor]:
+    def back(
+        self,
+        node: Node,
+        rows: Tensor,
+        sides: Sequence[Sides],
+        sums: Sums,
+        place: Place | None = None,
+    ) -> list[Tensor]:
         """The planes of single products, summed over the rows of coefficients."""
         x, y = sides
-        positive, negative = rows.clamp_min(0), rows.clamp_max(0)
-        of_x = positive @ y.lower.mT + negative @ y.upper.mT
-        of_y = x.lower.mT @ rows
-        for part, corner in ((positive, y.lower), (negative, y.upper)):
-            value, error = dot(part, (x.lower @ corner).expand(1, *node.shape))
-            sums.add(-value, error)
-        # A coefficient of x sums over j twice, one of y over i, the constant over k; weighed with
-        # the largest values each loses its share of ``|rows| . (max|x| max|y|)``.
+        of_x, of_y = rows.new_zeros(()), rows.new_zeros(())
+        for part, low, ends in _turned(rows, x, y, place):
+            of_y = of_y + low.mT @ part
+            for side, end in zip((part.clamp_min(0), part.clamp_max(0)), ends, strict=True):
+                of_x = of_x + side @ end.mT
+                value, error = dot(side, (low @ end).expand(1, *node.shape))
+                sums.add(-value, error)
+        # A coefficient of x sums over j four times, one of y over i twice, the constant over k;
+        # weighed with the largest values each loses its share of ``|rows| . (max|x| max|y|)``.
         (i, k), j = x.lower.shape[-2:], y.lower.shape[-1]
         repeats = sum(_repeats(node, index) for index in range(2))
         size = (x.most @ y.most).expand(1, *node.shape)
-        sums.lose(gamma(2 * j + i + k + repeats + 16), rows, size)
+        sums.lose(gamma(4 * j + 2 * i + k + repeats + 32), rows, size)
         return [_summed(part, node, index) for index, part in enumerate((of_x, of_y))]
+
+
+def _turned(
+    rows: Tensor, x: Sides, y: Sides, place: Place | None
+) -> Iterator[tuple[Tensor, Tensor, tuple[Tensor, Tensor]]]:
+    """Shares of rows, the end of x that their planes go through, and those of y.
+
+    The ends of y are that of positive and that of negative coefficients. A plane through the other
+    end of x takes the share that ``place`` says, of the one kind and the other.
+    """
+    if place is None:
+        yield rows, x.lower, (y.lower, y.upper)
+        return
+    below, above = (share.clamp(0, 1) for share in place)
+    moved = rows * torch.where(rows > 0, below, above)
+    yield rows - moved, x.lower, (y.lower, y.upper)
+    yield moved, x.upper, (y.upper, y.lower)
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:

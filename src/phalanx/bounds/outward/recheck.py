@@ -12,7 +12,6 @@ from phalanx.bounds.outward.curves import CURVES
 from phalanx.bounds.outward.passes import Passes
 from phalanx.bounds.outward.planes import least_with_planes
 from phalanx.bounds.outward.rounding import down, up
-from phalanx.bounds.outward.walk import Slopes
 from phalanx.bounds.problem import Trace
 from phalanx.bounds.region import Ball, Region
 from phalanx.errors import DataError
@@ -77,7 +76,7 @@ def recheck(  # noqa: PLR0917 - of a search
         )
         rows = rows.double()
         found = passes.least(graph.output, rows).fmax(passes.by_boxes(rows))
-        slopes: Slopes = {}
+        slopes: dict[str, tuple[Tensor, Tensor]] = {}
         if trace.places:
             own = {name: place[:, :, element] for name, place in trace.places.items()}
             slopes = passes.slopes(own)

@@ -31,8 +31,9 @@ from phalanx.bounds.outward.sums import Sides, Sums, Weights, flattened
 from phalanx.bounds.region import DUAL, Region
 from phalanx.graph.ir import CONSTANT, INPUT, Graph, Node
 
-Slopes = Mapping[str, tuple[Tensor, Tensor]]
-"""By the name of a curve: slopes of its lines, ``(S or 1, *shape)`` each; not trusted."""
+Slopes = Mapping[str, tuple[Tensor, Tensor] | None]
+"""By the name of a curve: slopes of its lines, ``(S or 1, *shape)`` each; not trusted. By that of
+an operator of several variables: the parameters of its planes, or None: its box."""
 
 FEW = 16
 """Rows that are too few to be asked on the way whether they are settled."""
@@ -93,8 +94,7 @@ class Walk:
         Args:
             name: of the node whose value it is.
             rows: ``(S, *shape)``, taken as they are.
-            slopes: of curves; those without have usual ones. Of an operator of several
-                variables any mean its box.
+            slopes: of curves and operators of several variables; those without have usual ones.
             settle: a bound above zero is enough: such a row goes no further.
         """
         return self.least_of({name: rows}, Sums(len(rows), rows.dtype), slopes, settle=settle)
@@ -180,7 +180,9 @@ class Walk:
     def by_boxes(self, rows: Tensor) -> Tensor:
         """Rows of the output go back to the last curves, then meet boxes: lines without slope."""
         zero = torch.zeros(1, dtype=rows.dtype)
-        flat = {n.name: (zero, zero) for n in self.graph if n.op in (*CURVES, *JOINTS)}
+        flat: dict[str, tuple[Tensor, Tensor] | None]
+        flat = {n.name: (zero, zero) for n in self.graph if n.op in CURVES}
+        flat |= {n.name: None for n in self.graph if n.op in JOINTS}
         return self.least(self.graph.output, rows, flat)
 
     def usual_slopes(self, node: Node) -> tuple[Tensor, Tensor]:
@@ -271,11 +273,12 @@ class Walk:
                 yield from ((name, *one) for name, one in zip(node.inputs, found, strict=True))
             else:
                 yield from zip(node.inputs, adjoint(node, rows), repeat(None))
-        elif node.op in JOINTS and node.name in slopes:
+        elif node.op in JOINTS and node.name in slopes and slopes[node.name] is None:
             sums.weigh(flat, size, Weights.of_box(self.sides[node.name]))
         elif node.op in JOINTS:
             sides = [self.sides[name] for name in node.inputs]
-            yield from zip(node.inputs, JOINTS[node.op].back(node, rows, sides, sums), repeat(None))
+            parts = JOINTS[node.op].back(node, rows, sides, sums, slopes.get(node.name))
+            yield from zip(node.inputs, parts, repeat(None))
         else:
             bends = self._bends(node, slopes.get(node.name))
             weights, middle, half = bends.weights, bends.middle, bends.half
