@@ -153,6 +153,28 @@ def test_planes_of_products_are_optimised_and_checked_again(op: str) -> None:
     assert lost < 0.1 * gained
 
 
+@pytest.mark.parametrize("op", ["mul", "matmul"])
+def test_a_zonotope_of_a_product_keeps_what_it_has_to_do_with_the_input(op: str) -> None:
+    """No looser than backward passes through the same planes, and tighter than the product's box."""
+    for seed in range(3):
+        graph = prepare(products(op, seed)).to(torch.float64)
+        region = around(graph, 0.3, seed)
+        found = compute(graph, region, method="zonotope")
+        reached = outputs(graph, points(region, 300))
+        assert bool((found.lower <= reached.amin(0)).all())
+        assert bool((found.upper >= reached.amax(0)).all())
+        box = compute(graph, region, method="interval")
+        parallel = compute(graph, region, method="fast-lin")
+        assert bool((found.lower >= parallel.lower - 1e-9).all())
+        assert float((found.upper - found.lower).sum()) < 0.9 * float((box.upper - box.lower).sum())
+        unit = torch.eye(3, dtype=torch.float64)
+        for element in range(len(region)):
+            rows_ = torch.cat([unit, -unit])
+            one = compute(graph, region.element(element), method="zonotope", rows=rows_)
+            again = recheck(graph, region.element(element), rows_, one.trace)
+            assert bool((again[:3] >= parallel.lower[element] - 1e-9).all())
+
+
 def test_every_curve_but_steps_has_something_to_move() -> None:
     curves = {name: row for name in rows.names() if isinstance(row := rows.get(name), Curve)}
     still = {name for name, row in curves.items() if not row.parameters}

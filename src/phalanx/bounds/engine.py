@@ -25,6 +25,7 @@ from phalanx.bounds.ops import (
     Affine,
     Box,
     Curve,
+    Joint,
     Lines,
     Row,
     Which,
@@ -302,7 +303,10 @@ class Engine:
             return [found], share
         boxes = [self.boxes[name] for name in node.inputs]
         boxes = [Box(taken(box.lower, at), taken(box.upper, at)) for box in boxes]
-        parts, share = row.backward(node, boxes, coefficients, self.places.get(node.name))
+        place = self.places.get(node.name)
+        if place is None and self.settings.parallel and isinstance(row, Joint) and row.parameters:
+            place = row.start(node, boxes, parallel=True)
+        parts, share = row.backward(node, boxes, coefficients, place)
         return [cuts.cut(n, part) for n, part in zip(node.inputs, parts, strict=True)], share
 
     def _beneath(

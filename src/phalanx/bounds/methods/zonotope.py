@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from phalanx.bounds.engine import Engine, Settings, known
-from phalanx.bounds.ops import Affine, Box, Curve, merged
+from phalanx.bounds.ops import Affine, Box, Curve, Joint, merged
 from phalanx.bounds.problem import Problem, methods
 from phalanx.graph.ir import INPUT, Node
+from phalanx.graph.operators import OPERATORS
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,8 +32,8 @@ class Zonotope:
 def zonotope(problem: Problem) -> Tensor:
     """A curve becomes its chord's slope, a shift, and one fresh generator for each open entry.
 
-    Products and max-pooling become boxes: what their entries have to do with one another is lost.
-    Of l2 and l1 balls the box around them is taken.
+    A product is linear but for one more of such generators; max-pooling becomes a box: what its
+    entries have to do with one another is lost. Of l2 and l1 balls the box around them is taken.
     """
     engine = problem.engine(Settings(backward=False, parallel=True))
     # Backward passes through the same lines bound no worse (Salman et al. 2019); boxes would.
@@ -86,6 +88,8 @@ class _Pushed:
             return self._curved(node)
         if isinstance(row, Affine):
             return self._affine(row, node)
+        if isinstance(row, Joint) and row.bilinear:
+            return self._product(node)
         count = max(len(self.values[name].generators) for name in node.inputs)
         half = box.radius.expand(len(self.region), *node.shape)
         zeros = half.new_zeros(count, *half.shape)
@@ -100,6 +104,25 @@ class _Pushed:
         parts = [merged(_padded(source.generators, count)) for source in sources]
         moved = row.linear(node, *parts)
         return Zonotope(centre, moved.reshape(count, len(self.region), *node.shape))
+
+    def _product(self, node: Node) -> Zonotope:
+        """``b y + x c - b c`` is off by the product of the radii, b and c being boxes' middles."""
+        x, y = (self.values[name] for name in node.inputs)
+        (b, c), (r, s) = (
+            [part.expand(z.centre.shape) for part, z in zip(parts, (x, y), strict=True)]
+            for parts in zip(*((box.centre, box.radius) for box in self._boxes(node)), strict=True)
+        )
+        times = partial(OPERATORS[node.op], node)
+        centre = times(b, y.centre) + times(x.centre, c) - times(b, c)
+        count = max(len(x.generators), len(y.generators))
+        first, second = (merged(_padded(z.generators, count)) for z in (x, y))
+        left, right = (merged(z.expand(count, *z.shape)) for z in (b, c))
+        moved = times(left, second) + times(first, right)
+        shifted = Zonotope(centre, moved.reshape(count, len(self.region), *node.shape))
+        return self._widened(shifted, times(r, s))
+
+    def _boxes(self, node: Node) -> list[Box]:
+        return [self.engine.boxes[name] for name in node.inputs]
 
     def _curved(self, node: Node) -> Zonotope:
         """``f(x) - s x`` lies between its values at the ends of the lines."""

@@ -233,10 +233,16 @@ def beneath(rows: Tensor, lines: Lines, at: Which = None) -> tuple[Tensor, Tenso
 class Joint(Row):
     """Several variables at once."""
 
-    def start(self, node: Node, boxes: Sequence[Box]) -> Tensor:
-        """The usual parameters ``(P, 1, B, *shape)``, to begin an optimisation with."""
-        shape = (self.parameters, 1, len(boxes[0].lower), *node.shape)
-        return boxes[0].lower.new_zeros(shape)
+    bilinear = False
+    """Whether it is linear in each of two variables, so that a zonotope of theirs has its image."""
+
+    def start(self, node: Node, boxes: Sequence[Box], *, parallel: bool = False) -> Tensor:
+        """The usual parameters ``(P, 1, B, *shape)``, to begin an optimisation with.
+
+        ``parallel`` asks for planes below that are parallel to those above.
+        """
+        shape = (self.parameters, 1, max(len(box.lower) for box in boxes), *node.shape)
+        return torch.full(shape, 0.5 if parallel else 0.0, dtype=boxes[0].lower.dtype)
 
 
 def turned(rows: Tensor, place: Tensor | None) -> tuple[Tensor, Tensor | None]:

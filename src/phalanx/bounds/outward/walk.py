@@ -35,6 +35,8 @@ Slopes = Mapping[str, tuple[Tensor, Tensor] | None]
 """By the name of a curve: slopes of its lines, ``(S or 1, *shape)`` each; not trusted. By that of
 an operator of several variables: the parameters of its planes, or None: its box."""
 
+HALVES = torch.tensor(0.5, dtype=torch.float64), torch.tensor(0.5, dtype=torch.float64)
+"""Shares of planes of products of which those below are parallel to those above."""
 FEW = 16
 """Rows that are too few to be asked on the way whether they are settled."""
 
@@ -277,7 +279,8 @@ class Walk:
             sums.weigh(flat, size, Weights.of_box(self.sides[node.name]))
         elif node.op in JOINTS:
             sides = [self.sides[name] for name in node.inputs]
-            parts = JOINTS[node.op].back(node, rows, sides, sums, slopes.get(node.name))
+            place = slopes.get(node.name, HALVES if self.parallel else None)
+            parts = JOINTS[node.op].back(node, rows, sides, sums, place)
             yield from zip(node.inputs, parts, repeat(None))
         else:
             bends = self._bends(node, slopes.get(node.name))
