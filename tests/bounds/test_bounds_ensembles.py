@@ -18,6 +18,7 @@ from phalanx.bounds.prepare import prepare
 from phalanx.bounds.problem import methods
 from phalanx.bounds.reductions import reductions
 from phalanx.bounds.reductions._confidence import differences, least_confidence
+from phalanx.bounds.reductions.vote import candidates
 from phalanx.bounds.region import Region
 from phalanx.ensembles.ensemble import Ensemble, reducers
 from phalanx.errors import ParameterError
@@ -269,3 +270,9 @@ def test_a_vote_that_single_precision_alone_decides_is_denied():
     exact = [prepare(graph.to(torch.float64), exact=True)] * 3
     wide = Region(*(side.double() for side in (inputs.lower, inputs.upper, inputs.centre)))
     assert float(recheck_ensemble(exact, wide, rows, ("vote", {}), found.traces)) <= 0
+
+
+def test_a_member_of_which_roundings_leave_no_class_may_vote_for_any() -> None:
+    """Every class behind another: that cannot be, so nothing is known."""
+    margins = torch.tensor([[0.0, 1e-9], [1e-9, 0.0]]).reshape(1, 2, 2, 1)
+    assert candidates(margins).all()

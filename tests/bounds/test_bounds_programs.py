@@ -21,6 +21,7 @@ from phalanx.bounds.options import Options
 from phalanx.bounds.outward.recheck import recheck
 from phalanx.bounds.prepare import prepare
 from phalanx.bounds.programs import branching
+from phalanx.bounds.programs import solver as solving
 from phalanx.bounds.programs.encode import Encoding, Sheet, encode, encodings
 from phalanx.bounds.programs.exact import least_exactly
 from phalanx.bounds.programs.lines import family
@@ -287,6 +288,22 @@ def test_that_a_program_is_empty_is_said_and_claims_no_bound() -> None:
     found = least_exactly(empty, np.ones(1))
     assert (found.status, found.claimed, found.point) == (Status.INFEASIBLE, -math.inf, None)
     assert found.proven <= 0.25, "the relaxation is not empty"
+
+
+@pytest.mark.parametrize(("ray", "empty"), [([0.0], False), ([1.0], True), ([-1.0], True)])
+def test_a_program_is_empty_where_multipliers_show_it(
+    ray: list[float], empty: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A solver's ray is not believed: one that shows nothing, zero above all, refutes nothing."""
+    draft = Draft()
+    x = draft.forms(draft.add_columns(np.zeros(1), np.ones(1)))
+    draft.between(x, 2.0, 3.0)
+    solver = Solver(draft.program())
+    told = SimpleNamespace(getDualRay=lambda: (None, True, ray))
+    monkeypatch.setattr(solver, "_highs", told)
+    assert solver._empty() is empty
+    monkeypatch.setattr(solving, "least_by_multipliers", lambda *given: 0.0)
+    assert not solver._empty(), "zero is not above zero"
 
 
 def test_without_time_nothing_is_lost_but_tightness() -> None:

@@ -155,7 +155,7 @@ def test_planes_of_products_are_optimised_and_checked_again(op: str) -> None:
 
 @pytest.mark.parametrize("op", ["mul", "matmul"])
 def test_a_zonotope_of_a_product_keeps_what_it_has_to_do_with_the_input(op: str) -> None:
-    """No looser than backward passes through the same planes, and tighter than the product's box."""
+    """No looser than backward passes through the same planes, and tighter than its box."""
     for seed in range(3):
         graph = prepare(products(op, seed)).to(torch.float64)
         region = around(graph, 0.3, seed)
