@@ -25,6 +25,9 @@ NUMBERS_AT_ONCE = 1 << 19
 MOST_AT_ONCE = 1024
 SMALLEST = 1e-9
 """Leaves that need more cuts than the search made are not cut below this share of the box."""
+THIN = 64.0
+"""Nor through a side that is so much shorter, of its input's range, than the longest: where a row
+leans on one input alone, cutting it for ever would leave the others whole."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -268,7 +271,8 @@ def _cut(
             continue
         low, high = what.lower[at], what.upper[at]
         middle = low + (high - low) / 2
-        can = (middle > low) & (middle < high) & (high - low > SMALLEST * width)
+        share = np.divide(high - low, width, out=np.zeros_like(width), where=width > 0)
+        can = (middle > low) & (middle < high) & (share > np.maximum(SMALLEST, share.max() / THIN))
         if expired() or not can.any():
             raise ProofBroken("a box of the search", f"its best bound is {what.best[at]:.3g}")
         place = int(np.where(can, what.pull[at] + SMALLEST * (high - low), -1.0).argmax())
