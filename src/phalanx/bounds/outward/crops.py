@@ -104,9 +104,10 @@ def adjoint(node: Node, rows: Tensor, crop: Crop) -> Iterator[tuple[Tensor, Crop
 def _before_conv(node: Node, rows: Tensor, crop: Crop) -> tuple[Tensor, Crop]:
     a = node.attributes
     weight, shape = node.tensors["weight"], a["inputs"][0]
-    found = conv_transpose2d(
-        rows, weight, None, a["stride"], groups=a["groups"], dilation=a["dilation"]
-    )
+    if a["groups"] == 1:
+        found = _transposed(rows, weight, a["stride"], a["dilation"])
+    else:
+        found = conv_transpose2d(rows, weight, None, a["stride"], 0, 0, a["groups"], a["dilation"])
     starts = [n * s - p for n, s, p in zip(crop[:2], a["stride"], a["padding"], strict=True)]
     ends = [start + n for start, n in zip(starts, found.shape[2:], strict=True)]
     inside = Crop(
@@ -116,6 +117,25 @@ def _before_conv(node: Node, rows: Tensor, crop: Crop) -> tuple[Tensor, Crop]:
         return rows.new_zeros(len(rows), shape[0], 1, 1), Crop(0, 0, 1, 1)
     kept = Crop(*(n - starts[k % 2] for k, n in enumerate(inside)))
     return kept.of(found), inside
+
+
+def _transposed(
+    rows: Tensor, weight: Tensor, stride: tuple[int, int], dilation: tuple[int, int]
+) -> Tensor:
+    """``conv_transpose2d`` as one product of matrices; torch's own, of doubles, makes one a row."""
+    (count, channels, height, width), (_, read, *kernel) = rows.shape, weight.shape
+    flat = rows.permute(0, 2, 3, 1).reshape(-1, channels)
+    parts = flat @ weight.permute(0, 2, 3, 1).reshape(channels, -1)
+    parts = parts.reshape(count, height, width, *kernel, read)
+    spans = [(n - 1) * s + 1 for n, s in zip((height, width), stride, strict=True)]
+    sizes = [span + (k - 1) * d for span, k, d in zip(spans, kernel, dilation, strict=True)]
+    found = rows.new_zeros(count, *sizes, read)
+    for i in range(kernel[0]):
+        for j in range(kernel[1]):
+            top, left = i * dilation[0], j * dilation[1]
+            part = found[:, top : top + spans[0] : stride[0], left : left + spans[1] : stride[1]]
+            part += parts[:, :, :, i, j]
+    return found.permute(0, 3, 1, 2)
 
 
 Part = tuple[Tensor, Crop | None]

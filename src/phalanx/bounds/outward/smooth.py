@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -125,9 +126,7 @@ def _value(f: Smooth, slope: Tensor, x: Tensor, above: bool) -> tuple[Tensor, Te
 def _beneath_tangent(f: Smooth, slope: Tensor, left: Tensor, right: Tensor, above: bool) -> Tensor:
     """A convex function lies above its tangent; the place is sought, the tangent is computed."""
     low, high = torch.broadcast_tensors(left, right)
-    low, high = (
-        side.expand(torch.broadcast_shapes(side.shape, slope.shape)) for side in (low, high)
-    )
+    low, high = (side.expand(np.broadcast_shapes(side.shape, slope.shape)) for side in (low, high))
     a, b = low, high
     for _ in range(BISECTIONS):
         x = (a + b) / 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -115,7 +116,7 @@ class Sums:
         """``share |rows| . size``."""
         flat, shape = (
             rows.flatten(1).abs(),
-            torch.broadcast_shapes(size.shape, (1, *rows.shape[1:])),
+            np.broadcast_shapes(size.shape, (1, *rows.shape[1:])),
         )
         self.error = self.error + share * _times(flat, flattened(size.expand(shape)))
         self.error = self.error + UNDERFLOW * (1 + size.sum())

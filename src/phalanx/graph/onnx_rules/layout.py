@@ -8,6 +8,7 @@ from functools import partial
 from importlib import import_module
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -333,7 +334,7 @@ def reduce(call: Call, values: list[Value]) -> Value:
 def expand(call: Call, values: list[Value]) -> Value:
     """Broadcast against a shape."""
     x, wanted = values[0], _whole(call, values[1], "shape")
-    shape = torch.broadcast_shapes(x.shape, tuple(wanted))
+    shape = np.broadcast_shapes(x.shape, tuple(wanted))
     if math.prod(shape) > LARGEST_FOLDED:
         raise call.refusal(f"it makes a tensor of shape {tuple(shape)}")
     same_batch = x.axis is not None and len(shape) == len(x.shape) and shape[x.axis] == 1
