@@ -337,6 +337,20 @@ def test_what_may_exceed_all_numbers_has_no_bound() -> None:
     assert found.upper.item() == float("inf"), "its exponential has no float, its logarithm is 800"
 
 
+def test_rows_that_meet_boxes_meet_those_of_products() -> None:
+    graph = prepare(network("mul")).to(torch.float64)
+    last = graph[graph.output]
+    graph = Graph(tuple(n for n in graph if n.name != last.name), last.inputs[0])
+    while graph[graph.output].op != "mul":
+        before = graph[graph.output].inputs[0]
+        graph = Graph(tuple(n for n in graph if n.name != graph.output), before)
+    passes = Passes(graph, around(graph, 0.3, batch=1))
+    side, unit = passes.sides[graph.output], torch.eye(12, dtype=torch.float64).reshape(12, 3, 4)
+    found = passes.by_boxes(torch.cat([unit, -unit]))
+    ends = torch.cat([side.lower.flatten(), -side.upper.flatten()])
+    torch.testing.assert_close(found, ends, rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("op", ["linear", "conv"])
 def test_rows_of_single_entries_are_those_of_the_adjoint(op: str, bias: bool) -> None:

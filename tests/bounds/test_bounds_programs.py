@@ -25,10 +25,11 @@ from phalanx.bounds.programs import solver as solving
 from phalanx.bounds.programs.encode import Encoding, Sheet, encode, encodings
 from phalanx.bounds.programs.exact import least_exactly
 from phalanx.bounds.programs.lines import family
-from phalanx.bounds.programs.matrices import matrices, offset
+from phalanx.bounds.programs.matrices import Matrices, matrices, offset
 from phalanx.bounds.programs.multipliers import least_by_multipliers
 from phalanx.bounds.programs.program import Draft, Forms, Program, stacked
 from phalanx.bounds.programs.solver import Solver, Status
+from phalanx.bounds.programs.sum_cuts import sum_cuts
 from phalanx.bounds.region import Region, box
 from phalanx.errors import DataError, MissingDependencyError, ParameterError
 from phalanx.graph.ir import Graph
@@ -304,6 +305,38 @@ def test_a_program_is_empty_where_multipliers_show_it(
     assert solver._empty() is empty
     monkeypatch.setattr(solving, "least_by_multipliers", lambda *given: 0.0)
     assert not solver._empty(), "zero is not above zero"
+
+
+def test_only_cuts_that_a_point_violates_are_added() -> None:
+    random, count = np.random.default_rng(0), 0
+    for seed in range(4):
+        graph = prepare(network("relu", seed))
+        engine = Engine(graph, around(graph, 0.6, seed, batch=1), Settings())
+        engine.bound_all()
+        separate, encoding = sum_cuts(engine, Matrices(), 0), encode(graph, engine.boxes)
+        for _ in range(4):
+            cost, _ = encoding.cost(graph.output, random.standard_normal(3))
+            point = Solver(encoding.program).least(cost).point
+            assert point is not None
+            for cuts in separate(encoding, point):
+                assert (cuts.forms.at(point) > cuts.most).all()
+                count += len(cuts.most)
+    assert count > 0
+
+
+@pytest.mark.parametrize("lower", [-1.5, -math.inf])
+def test_floors_of_bounded_numbers_alone_get_a_whole_number(lower: float) -> None:
+    net = Net(0, (1,)).dense(2).add("floor")
+    graph = prepare(net.builder.graph(net.last))
+    argument = graph[graph.output].inputs[0]
+    ends = torch.tensor([[lower, 0.5]]).double(), torch.tensor([[2.5, 0.75]]).double()
+    boxes = {
+        graph.input.name: Box(-torch.ones(1, 1).double(), torch.ones(1, 1).double()),
+        argument: Box(*ends),
+        graph.output: Box(*(end.floor() for end in ends)),
+    }
+    program = encode(graph, boxes, exact=True).program
+    assert int(program.whole.sum()) == int(math.isfinite(lower))
 
 
 def test_without_time_nothing_is_lost_but_tightness() -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from phalanx.bounds.ops import Box, Which
 from phalanx.bounds.options import Options
+from phalanx.bounds.outward.passes import NOTHING, Known
 from phalanx.bounds.prepare import prepare
 from phalanx.bounds.problem import Between, Problem, Trace, methods
 from phalanx.bounds.region import Region
@@ -20,6 +21,8 @@ from phalanx.specs.property import Case, Property
 from phalanx.verify.network import speaking_of_inputs
 from phalanx.verify.outcome import Clock, OutOfTime
 
+MOST_BOXES = 16
+"""Of so many boxes of inputs at most, what is known of the values in between is kept."""
 AT_ONCE = 1 << 21
 """Numbers of one value of the network, over the boxes and rows of a pass."""
 
@@ -73,11 +76,13 @@ class Inside:
     Attributes:
         boxes: of all nodes of a prepared graph, ``(1, *shape)``.
         between: how those were found that CROWN did not find, for whoever checks them again.
+        sound: the same with every rounding counted, as far as it is known.
         kept: what an engine keeps for the next case of the box.
     """
 
     boxes: Mapping[str, Box]
     between: Mapping[str, Between] = field(default_factory=dict)
+    sound: Known = NOTHING
     kept: dict[str, Any] = field(default_factory=dict)
 
 

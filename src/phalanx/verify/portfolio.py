@@ -12,12 +12,14 @@ from typing import Any
 from torch import Tensor
 
 from phalanx.bounds.options import Options
+from phalanx.bounds.outward.passes import NOTHING, Known
 from phalanx.errors import MissingDependencyError, NonFiniteError, PhalanxError
 from phalanx.graph.ir import Graph
 from phalanx.specs.property import Property
 from phalanx.verdicts import Verdict
 from phalanx.verify.bab.search import FEW_INPUTS
 from phalanx.verify.bounding import (
+    MOST_BOXES,
     Found,
     Inside,
     bounded,
@@ -49,9 +51,6 @@ else ends it all, and is raised."""
 
 LONG = 60
 """Steps of alpha-CROWN in full."""
-
-MOST_BOXES = 16
-"""Of so many boxes of inputs at most, what is known of the values in between is kept."""
 
 SHARES = {
     "attack": 0.1,
@@ -87,6 +86,7 @@ class _Run:
         self.undecided = ""
         self.late: list[int] = []
         self.inside: dict[bytes, Inside] = {}
+        self.sound: dict[bytes, Known] = {}
         self.stats: dict[str, object] = {}
         self.rechecked = 0.0
         self.evidence: dict[int, Evidence] = {}
@@ -176,7 +176,7 @@ class _Run:
         if self.checker is not None:
             rechecked = self.checker.recheck(refuted, self.evidence)
         else:
-            rechecked = recheck_cases(graph, self.prop, refuted, clock)
+            rechecked = recheck_cases(graph, self.prop, refuted, clock, self.sound)
         try:
             for number, stands in rechecked:
                 if stands:
@@ -205,7 +205,10 @@ class _Run:
         def told(numbers: Mapping[str, Any]) -> None:
             self.watch.numbers = numbers
 
-        known = None if is_mixed(self.prop) else self.inside.get(key_of(case.lower, case.upper))
+        key = key_of(case.lower, case.upper)
+        known = None if is_mixed(self.prop) else self.inside.get(key)
+        if known is not None:
+            known = replace(known, sound=self.sound.get(key, NOTHING))
         proof = self.checker is not None
         task = Task(self.network.graph, case, clock, self.plan.seed, confirm, told, proof, known)
         try:

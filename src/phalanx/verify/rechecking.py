@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from itertools import groupby
 from math import prod
 from typing import Any
@@ -12,14 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from phalanx.bounds.outward.passes import Passes, uncovered
+from phalanx.bounds.outward.passes import NOTHING, Known, Passes, uncovered
 from phalanx.bounds.outward.recheck import recheck, recheck_side_by_side
 from phalanx.bounds.outward.rounding import down, up
 from phalanx.bounds.problem import Trace
 from phalanx.bounds.region import Region
 from phalanx.graph.ir import Graph
 from phalanx.specs.property import Case, Property
-from phalanx.verify.bounding import Found, full_rows
+from phalanx.verify.bounding import MOST_BOXES, Found, full_rows, key_of
 from phalanx.verify.outcome import Clock, OutOfTime
 
 NUMBERS_AT_ONCE = 1 << 20
@@ -53,7 +52,11 @@ def rechecks(graph: Graph) -> bool:
 
 
 def recheck_cases(
-    graph: Graph, prop: Property, refuted: Sequence[Refuted], clock: Clock
+    graph: Graph,
+    prop: Property,
+    refuted: Sequence[Refuted],
+    clock: Clock,
+    sound: dict[bytes, Known] | None = None,
 ) -> Iterator[tuple[int, bool]]:
     """Numbers of cases, and whether their refutation stands with all roundings counted.
 
@@ -65,6 +68,8 @@ def recheck_cases(
         prop: the property.
         refuted: cases, and how they were refuted; those over one box one after the other.
         clock: when to stop.
+        sound: values in between by boxes (`key_of`), whatever is asked of the output: what earlier
+            rechecks found, to which these add.
 
     Raises:
         OutOfTime: it ran out; what was yielded before stands, of the others nothing is known.
@@ -79,7 +84,7 @@ def recheck_cases(
     for group in groups:
         if clock.expired():
             raise OutOfTime
-        yield from _rechecked(graph, prop, group, clock)
+        yield from _rechecked(graph, prop, group, clock, {} if sound is None else sound)
 
 
 def _by_box(refuted: Sequence[Refuted]) -> list[list[Refuted]]:
@@ -112,7 +117,11 @@ def _by_intervals(trace: Trace | None) -> bool:
 
 
 def _rechecked(
-    graph: Graph, prop: Property, group: list[Refuted], clock: Clock
+    graph: Graph,
+    prop: Property,
+    group: list[Refuted],
+    clock: Clock,
+    sound: dict[bytes, Known],
 ) -> list[tuple[int, bool]]:
     """The cases of one box."""
     first = prop.cases[group[0][0]]
@@ -129,7 +138,16 @@ def _rechecked(
         own = {name: place[:, at] for name, place in output.places.items()}
         between[graph.output] = replace(output, places=own)
         trace = Trace(trace.backward, trace.parallel, between={element: between})
-    passes_of = partial(ClockedPasses, clock)
+    key = key_of(first.lower, first.upper)
+
+    def passes_of(*given: Any, backward: bool, **more: Any) -> Passes:
+        passes = ClockedPasses(
+            clock, *given, backward=backward, known=sound.get(key, NOTHING), **more
+        )
+        if backward and (key in sound or len(sound) < MOST_BOXES):
+            sound[key] = passes.left
+        return passes
+
     lowest = recheck(graph, widened(graph, first), rows, trace, element, passes_of)
     stands = _stands(prop, group, lowest)
     return [(number, ok) for (number, _), ok in zip(group, stands, strict=True)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from itertools import repeat
 from math import prod
 
@@ -43,6 +44,22 @@ LARGEST_ROWS = 1 << 19
 """Coefficients held at once."""
 
 
+@dataclass(frozen=True, eq=False)
+class Known:
+    """What passes over a region leave for others, whatever these ask of the output.
+
+    Attributes:
+        sides: of nodes, by name.
+        followed: whose slopes went into them, by name.
+    """
+
+    sides: Mapping[str, Sides]
+    followed: Mapping[str, Between]
+
+
+NOTHING = Known({}, {})
+
+
 def uncovered(graph: Graph) -> Node | None:
     """The first node whose rounding is not accounted for; None: all are."""
     return next((node for node in graph if node.op not in COVERED), None)
@@ -56,7 +73,8 @@ class Passes(Walk):
         region: of one input, in float64, wide enough as it is (`outward_ball`).
         backward: boxes in between by backward passes; else by intervals alone.
         parallel: the lines below have the slopes of those above.
-        between: how a search bounded entries in between; its slopes are tried too, not trusted.
+        between: how a search bounded entries in between, by slopes that are not trusted.
+        known: what other passes over the same region left.
 
     Raises:
         GraphError: an operator whose rounding is not accounted for.
@@ -70,6 +88,7 @@ class Passes(Walk):
         backward: bool = True,
         parallel: bool = False,
         between: Mapping[str, Between] | None = None,
+        known: Known = NOTHING,
     ) -> None:
         if (node := uncovered(graph)) is not None:
             raise GraphError(
@@ -85,13 +104,17 @@ class Passes(Walk):
         few = backward and worthwhile(graph)
         self._forms: dict[str, forms.Form] = {}
         for node in graph:
-            self.sides[node.name] = self._interval(node)
+            self.sides[node.name] = side = self._interval(node)
+            if node.name in known.sides:
+                self.sides[node.name] = side.cut(known.sides[node.name])
             if few:
                 self._cut(node)
             if backward and node.name not in exact:
-                self._tighten(node)
-                if between and node.name in between and node.name != graph.output:
-                    self._follow(node, between[node.name])
+                followed = (between or {}).get(node.name) if node.name != graph.output else None
+                self._tighten(node, followed)
+                if followed is not None and known.followed.get(node.name) is not followed:
+                    self._follow(node, followed)
+        self.left = Known(self.sides, {**known.followed, **((between or {}) if backward else {})})
 
     # boxes
 
@@ -160,13 +183,18 @@ class Passes(Walk):
                     free.add(node.name)
         return exact
 
-    def _tighten(self, node: Node) -> None:
-        """Backward passes, on the likely side first and on the other one where that settles not."""
-        if not bool(self._open(node).any()):
-            return
+    def _tighten(self, node: Node, followed: Between | None) -> None:
+        """Backward passes, on the likely side first and on the other one where that settles not.
+
+        Entries that a search bounded are left to its slopes, which are no worse.
+        """
         below = self._values[node.name] > 0
         for side in (below, ~below):
-            self._bound(node, self._open(node).flatten().nonzero().squeeze(1), side.flatten())
+            rest = self._open(node).flatten()
+            if followed is not None:
+                rest[followed.entry] = False
+            if bool(rest.any()):
+                self._bound(node, rest.nonzero().squeeze(1), side.flatten())
 
     def _open(self, node: Node) -> Tensor:
         """Where a relaxation that reads the value is not exact."""
@@ -263,8 +291,7 @@ class Passes(Walk):
         else:
             form = forms.of_box(*side.middle(), prod(self.graph.input.shape))
         self._forms[node.name] = form
-        low, high = form.sides()
-        self.sides[node.name] = Sides(side.lower.fmax(low), side.upper.fmin(high))
+        self.sides[node.name] = side.cut(Sides(*form.sides()))
 
 
 def _is_shift(node: Node) -> bool:

@@ -38,6 +38,10 @@ class Sides:
         """The largest absolute value."""
         return torch.maximum(self.lower.abs(), self.upper.abs())
 
+    def cut(self, other: Sides) -> Sides:
+        """What both say."""
+        return Sides(self.lower.fmax(other.lower), self.upper.fmin(other.upper))
+
     def middle(self) -> tuple[Tensor, Tensor]:
         """A centre, and a radius around it that reaches both sides."""
         centre = (self.lower + self.upper) / 2

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from phalanx.bounds.outward.curves import gaps
+from phalanx.bounds.outward.passes import NOTHING, Known
 from phalanx.bounds.outward.rounding import dot, gamma
 from phalanx.bounds.outward.sums import Sums
 from phalanx.bounds.outward.walk import Slopes
@@ -36,7 +37,8 @@ class Decided(ClockedPasses):
         graph: from `prepare`, in float64.
         case: whose box it is, widened by one unit in the last place.
         clock: looked at in every pass.
-        between: how a search bounded values in between; tried too, not trusted.
+        between: how a search bounded values in between; not trusted.
+        known: what other outward passes on the case's box left.
 
     Raises:
         OutOfTime: here or in a pass, when it has run out.
@@ -48,10 +50,12 @@ class Decided(ClockedPasses):
         case: Case,
         clock: Clock,
         between: Mapping[str, Between] | None = None,
+        known: Known = NOTHING,
     ) -> None:
         self.signs: Mapping[str, Tensor] = {}
         with torch.no_grad():
-            super().__init__(clock, graph, widened(graph, case), between=between)
+            region = widened(graph, case)
+            super().__init__(clock, graph, region, between=between, known=known)
 
     def slopes_of(self, units: Units, alpha: Tensor) -> Slopes:
         """Units have slopes ``(D, T)`` below, everything else its usual lines."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 
 from phalanx.bounds.options import Options
+from phalanx.bounds.outward.passes import NOTHING, Known
 from phalanx.bounds.problem import Between, Problem, methods
 from phalanx.graph.ir import Graph
 from phalanx.specs.property import Case
@@ -40,6 +41,7 @@ class Whole:
 
     units: Units
     between: Mapping[str, Between] = field(default_factory=dict)
+    sound: Known = NOTHING
     base: Compact | None = None
     passes: Decided | None = None
     checked: Checked | None = None
@@ -68,7 +70,7 @@ class Whole:
         """
         if self.checked is not None:
             return Proved(self.checked, case, self.units)
-        self.passes = self.passes or Decided(graph, case, clock, self.between)
+        self.passes = self.passes or Decided(graph, case, clock, self.between, self.sound)
         self.passes.clock = clock
         return Counted(self.passes, case, self.units)
 
@@ -103,6 +105,6 @@ def on_whole_box(graph: Graph, cases: Case | Sequence[Case], clock: Clock) -> Wh
 def whole(graph: Graph, inside: Inside) -> Whole:
     """What is known of a box, for all its cases."""
     if KEPT not in inside.kept:
-        inside.kept[KEPT] = Whole(units(graph, inside.boxes), inside.between)
+        inside.kept[KEPT] = Whole(units(graph, inside.boxes), inside.between, inside.sound)
     found: Whole = inside.kept[KEPT]
     return found
