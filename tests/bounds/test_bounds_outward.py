@@ -14,7 +14,7 @@ from torch import Tensor
 
 from phalanx.bounds.front import compute
 from phalanx.bounds.options import Options
-from phalanx.bounds.outward.passes import uncovered
+from phalanx.bounds.outward.passes import Passes, uncovered
 from phalanx.bounds.outward.recheck import (
     ALONE,
     all_positive,
@@ -191,6 +191,40 @@ def test_bounds_in_between_that_were_optimised_are_found_again(case: str, slopes
         loss = (1e-5 if case == "sigmoid" else 1e-6) * (1 + again.abs())
         assert (again >= found.lower[element] - loss).all()
         assert (again <= torch.cat([values, -values], 2).amin(0)[element]).all()
+
+
+def test_passes_begin_where_others_over_the_region_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What others left is cut with, and slopes that others followed are not followed again."""
+    walked: list[int] = []
+    walk = Passes.least_of
+    monkeypatch.setattr(
+        Passes, "least_of", lambda self, *a, **k: walked.append(1) or walk(self, *a, **k)
+    )
+    graph = prepare(network("conv", 5)).to(torch.float64)
+    region = around(graph, 0.6, 5, batch=1)
+    options, rows = Options(layers="full", iterations=15), both_sides(graph)
+    trace = compute(graph, region, method="alpha-crown", rows=rows, options=options).trace
+    between = trace.between[0]
+    assert len(between) > 1
+    plain, alone = Passes(graph, region), Passes(graph, region, between=between)
+    walked.clear()
+    both = Passes(graph, region, between=between, known=plain.left)
+    assert walked, "slopes are followed once"
+    walked.clear()
+    again = Passes(graph, region, between=between, known=both.left)
+    assert not walked
+    values = Exact(graph).values(points(region, 1)[0, 0])
+    tighter = 0
+    for name, side in both.sides.items():
+        assert torch.equal(again.sides[name].lower, side.lower)
+        assert torch.equal(again.sides[name].upper, side.upper)
+        for other in (plain, alone):
+            assert (side.lower >= other.sides[name].lower - 1e-6).all()
+            assert (side.upper <= other.sides[name].upper + 1e-6).all()
+        tighter += int((side.lower > plain.sides[name].lower + 1e-6).sum())
+        inside = zip(side.lower.flatten().tolist(), values[name].flatten(), strict=True)
+        assert all(Fraction(low) <= value for low, value in inside)
+    assert tighter > 0
 
 
 @pytest.mark.parametrize(

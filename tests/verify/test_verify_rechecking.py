@@ -16,7 +16,7 @@ from phalanx.graph.ir import Graph, Node
 from phalanx.specs.property import Case, Property
 from phalanx.verdicts import Verdict
 from phalanx.verify import portfolio, rechecking
-from phalanx.verify.bounding import prepared
+from phalanx.verify.bounding import Found, prepared
 from phalanx.verify.engine import Engine, Task
 from phalanx.verify.falsify import Effort
 from phalanx.verify.network import network_of
@@ -78,6 +78,19 @@ def test_a_recheck_that_time_runs_out_of_is_a_timeout(monkeypatch: pytest.Monkey
     assert (found.word, found.refuted, dict(found.by)) == ("timeout", 1, {"interval": 1})
     assert (told, watch.proven) == ([], False)
     assert found.seconds < 5
+
+
+def test_what_a_recheck_leaves_is_of_its_own_box() -> None:
+    """``|x_0| + |x_1| < 1`` on the smaller box alone; what is known of it is no help elsewhere."""
+    sides = (0.25, 1.0, 0.25)
+    prop = Property(tuple(case([[-1.0, 0.0]], [1.0], side=side) for side in sides))
+    graph, sound, never = prepared(tent(), mixed=False), {}, Clock()
+    for number, stands in ((0, True), (1, False), (2, True), (0, True)):
+        refuted = [(number, Found(1.0, 0))]
+        found = list(rechecking.recheck_cases(graph, prop, refuted, never, sound))
+        assert found == [(number, stands)]
+        assert found == list(rechecking.recheck_cases(graph, prop, refuted, never))
+    assert len(sound) == 2
 
 
 @pytest.mark.parametrize("count", [1, 3])
