@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from collections.abc import Callable
@@ -40,6 +41,8 @@ def command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., tuple[int, str, str]]:
     """Runs ``phalanx ARGUMENTS`` in this process: exit code, stdout, stderr."""
+    # A command that keeps a deadline forks a process without torch: here it would fork the tests.
+    importlib.import_module("torch")
     from phalanx.cli.main import main
 
     def run(*arguments: object) -> tuple[int, str, str]:

@@ -268,6 +268,7 @@ def test_a_table_is_solved_once_and_summed(tmp_path: Path, net: Path) -> None:
     instances = read_tables([table(tmp_path / "bench", net)], cap=30)
     assert [instance.timeout for instance in instances] == [30.0] * 3
     assert read_tables([tmp_path]) == read_tables([tmp_path / "bench" / "instances.csv"])
+    assert read_tables([tmp_path]) == read_tables([tmp_path / "bench"])
     fake = [sys.executable, "-c", FAKE]
     told: list[Record] = []
     records = solve(instances[:2], Ledger(tmp_path / "run"), told.append, fake)

@@ -40,7 +40,7 @@ Networks = Annotated[
 ]
 Tables = Annotated[
     list[Path] | None,
-    typer.Option("--table", help="instances.csv, or a folder of such folders: solve them all"),
+    typer.Option("--table", help="instances.csv, or a folder with some: solve them all"),
 ]
 Recheck = Annotated[
     bool, typer.Option("--recheck/--no-recheck", help="count the roundings of every proof")

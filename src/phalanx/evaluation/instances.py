@@ -91,7 +91,7 @@ class Record:
 
 
 def read_tables(paths: Sequence[Path], cap: float | None = None) -> list[Instance]:
-    """The instances of tables, or of the tables in the folders of a folder.
+    """The instances of tables, of a folder's own table, or of those in the folders of a folder.
 
     A table has the columns onnx, vnnlib, timeout and perhaps expected, with a header or, as in
     VNN-COMP, without one; its paths start at its own folder.
@@ -101,9 +101,12 @@ def read_tables(paths: Sequence[Path], cap: float | None = None) -> list[Instanc
     """
     found: list[Instance] = []
     for path in paths:
-        tables = sorted(path.glob("*/instances.csv")) if path.is_dir() else [path]
+        tables = [path]
+        if path.is_dir():
+            own = path / "instances.csv"
+            tables = [own] if own.is_file() else sorted(path.glob("*/instances.csv"))
         if not tables:
-            raise DataError(f"{path} has no folder with an instances.csv")
+            raise DataError(f"{path} has no instances.csv, and no folder with one")
         for table in tables:
             found += _of_table(table, cap)
     return found
