@@ -123,3 +123,8 @@ def test_branch_and_bound_tells_where_it_stands() -> None:
     assert all(set(numbers) == {"domains", "waiting", "bound"} for numbers in told)
     assert [numbers["domains"] for numbers in told] == sorted(n["domains"] for n in told)
     assert all(numbers["bound"] <= 0.01 for numbers in told[:-1])
+
+
+def test_an_engine_alone_draws_what_it_draws_in_a_portfolio() -> None:
+    alone = Task(tent(), reaches(1.5).cases[0], Clock())
+    assert alone.seed == Portfolio().seed == 0
