@@ -38,6 +38,8 @@ from phalanx.graph.run import execute
 COVERED = (INPUT, CONSTANT, *AFFINE, *CURVES, *JOINTS)
 BY_SIGN = ("relu", "leaky-relu", "abs")
 """Curves of which a known sign says all."""
+NEVER_FALLING = ("relu", "clip")
+"""Curves whose ends are those of what they read, and nothing is rounded."""
 TURNED = ("reshape", "transpose")
 """Operators that leave every number as it is, once."""
 LARGEST_ROWS = 1 << 19
@@ -125,7 +127,7 @@ class Passes(Walk):
             value = node.tensors["value"].expand(len(self.region), *node.shape)
             return Sides(value, value)
         inputs = [self.sides[name] for name in node.inputs]
-        if node.op in MOVES:
+        if node.op in (*MOVES, *NEVER_FALLING):
             return Sides(
                 image(node, [side.lower for side in inputs]),
                 image(node, [side.upper for side in inputs]),

@@ -33,7 +33,7 @@ from phalanx.graph.ir import CONSTANT, INPUT, Graph, Node
 
 Slopes = Mapping[str, tuple[Tensor, Tensor] | None]
 """By the name of a curve: slopes of its lines, ``(S or 1, *shape)`` each; not trusted. By that of
-an operator of several variables: the parameters of its planes, or None: its box."""
+an operator of several variables: the parameters of its planes. Of either None: its box."""
 
 HALVES = torch.tensor(0.5, dtype=torch.float64), torch.tensor(0.5, dtype=torch.float64)
 """Shares of planes of products of which those below are parallel to those above."""
@@ -180,12 +180,9 @@ class Walk:
         return found
 
     def by_boxes(self, rows: Tensor) -> Tensor:
-        """Rows of the output go back to the last curves, then meet boxes: lines without slope."""
-        zero = torch.zeros(1, dtype=rows.dtype)
-        flat: dict[str, tuple[Tensor, Tensor] | None]
-        flat = {n.name: (zero, zero) for n in self.graph if n.op in CURVES}
-        flat |= {n.name: None for n in self.graph if n.op in JOINTS}
-        return self.least(self.graph.output, rows, flat)
+        """Rows of the output go back to the last curves, then meet the boxes of these."""
+        met = {node.name: None for node in self.graph if node.op in (*CURVES, *JOINTS)}
+        return self.least(self.graph.output, rows, met)
 
     def usual_slopes(self, node: Node) -> tuple[Tensor, Tensor]:
         """The slopes that the rows of `phalanx.bounds.ops` choose."""
@@ -275,8 +272,8 @@ class Walk:
                 yield from ((name, *one) for name, one in zip(node.inputs, found, strict=True))
             else:
                 yield from zip(node.inputs, adjoint(node, rows), repeat(None))
-        elif node.op in JOINTS and node.name in slopes and slopes[node.name] is None:
-            sums.weigh(flat, size, Weights.of_box(self.sides[node.name]))
+        elif node.name in slopes and slopes[node.name] is None:
+            sums.weigh(flat, size, self._box(node, crop))
         elif node.op in JOINTS:
             sides = [self.sides[name] for name in node.inputs]
             place = slopes.get(node.name, HALVES if self.parallel else None)
