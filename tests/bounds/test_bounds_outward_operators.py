@@ -408,3 +408,15 @@ def test_rows_that_boxes_settle_go_no_further(name: str, monkeypatch) -> None:
                 assert all(a <= v <= b for a, v, b in inside)
             settled += int((side.lower != other.lower).sum() + (side.upper != other.upper).sum())
     assert settled > 0
+
+
+def test_zero_times_what_has_no_bound_is_no_sum() -> None:
+    """A sum with such a term says nothing; a single product with zero is zero."""
+    zero, wide = torch.zeros(1, 2, 2).double(), torch.full((1, 2, 2), math.inf).double()
+    x, y = Sides(-torch.ones(1, 2, 2).double(), wide), Sides(zero, zero)
+    rows = torch.ones(1, 2, 2, dtype=torch.float64)
+    for op, least in (("matmul", -math.inf), ("mul", 0.0)):
+        node = Node("z", op, ("x", "y"), (2, 2), {"inputs": ((2, 2), (2, 2))})
+        sums = Sums(1, torch.float64)
+        JOINTS[op].back(node, rows, [x, y], sums)
+        assert sums.lower().item() == pytest.approx(least, abs=1e-270)

@@ -163,26 +163,37 @@ def sloped_lines(  # noqa: PLR0917 - what `sampled_lines` takes, and two slopes
 
     By samples, or by the range of the function less that of the line; otherwise as `sampled_lines`.
     """
-    least = _lowest_rest(function, lower, upper, curvature, below)
-    most = -_lowest_rest(lambda x: -function(x), lower, upper, curvature, -above)
+    stray = ((upper - lower) / SAMPLES).square() * curvature / 8
+    lowest, highest = _touched(function, lower, upper, below, above)
+    least = function(lowest) - below * lowest - stray
+    most = function(highest) - above * highest + stray
     under = box.lower - torch.maximum(below * lower, below * upper)
     over = box.upper - torch.minimum(above * lower, above * upper)
     return Lines(below, least.fmax(under), above, most.fmin(over))
 
 
-def _lowest_rest(
-    function: Function, lower: Tensor, upper: Tensor, curvature: Tensor, tilt: Tensor
-) -> Tensor:
-    """At most ``f(x) - tilt x`` on the interval; its derivatives are those at the lowest sample."""
+def _touched(
+    function: Function, lower: Tensor, upper: Tensor, below: Tensor, above: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The samples at which ``f(x) - below x`` is lowest, and ``f(x) - above x`` highest.
+
+    Derivatives go through the ends of the interval, not through which samples these are.
+    """
     width = upper - lower
     with torch.no_grad():
-        share, least = torch.zeros_like(tilt * lower), function(lower) - tilt * lower
+        start = function(lower)
+        least, most = start - below * lower, start - above * lower
+        low, high = torch.zeros_like(least), torch.zeros_like(most)
         for i in range(1, SAMPLES + 1):
             x = lower + width * (i / SAMPLES)
-            rest = function(x) - tilt * x
-            share, least = torch.where(rest < least, i / SAMPLES, share), least.minimum(rest)
-    x = lower + width * share
-    return function(x) - tilt * x - (width / SAMPLES).square() * curvature / 8
+            y = function(x)
+            under, over = y - below * x, y - above * x
+            low, high = (
+                torch.where(under < least, i / SAMPLES, low),
+                torch.where(over > most, i / SAMPLES, high),
+            )
+            least, most = least.minimum(under), most.maximum(over)
+    return lower + width * low, lower + width * high
 
 
 class Smooth(Curve):

@@ -20,16 +20,31 @@ Place = tuple[Tensor, Tensor]
 """Shares in [0, 1] of positive and of negative coefficients; not trusted."""
 
 
-class Mul:
-    """``xy``, element by element; both are broadcast."""
+class _Product:
+    """A product that is linear in each of two variables."""
 
-    def interval(self, node: Node, sides: Sequence[Sides]) -> tuple[Tensor, Tensor]:
-        """The extremes of four products, each rounded once."""
-        x, y = sides
-        products = torch.stack(
-            [_product(a, b) for a in (x.lower, x.upper) for b in (y.lower, y.upper)]
-        )
-        return down(products.amin(0) - UNDERFLOW), up(products.amax(0) + UNDERFLOW)
+    extra: int
+    """Roundings besides those of sums: of products, constants and shares of rows."""
+
+    def times(self, x: Tensor, y: Tensor) -> Tensor:
+        """The product itself."""
+        raise NotImplementedError
+
+    def of_x(self, rows: Tensor, y: Tensor) -> Tensor:
+        """Rows of x, of rows of the product with this y."""
+        raise NotImplementedError
+
+    def of_y(self, rows: Tensor, x: Tensor) -> Tensor:
+        """Rows of y, of rows of the product with this x."""
+        raise NotImplementedError
+
+    def largest(self, x: Tensor, y: Tensor) -> Tensor:
+        """The product of largest values; no number where nothing is known of it."""
+        return self.times(x, y)
+
+    def terms(self, x: Tensor, y: Tensor) -> int:
+        """How many numbers the sums of a coefficient and of the constant have at most."""
+        raise NotImplementedError
 
     def loose(self, node: Node, side: Sides) -> Tensor:
         """Wherever it is no point."""
@@ -45,23 +60,60 @@ class Mul:
     ) -> list[Tensor]:
         """Positive coefficients take planes below, negative ones planes above."""
         x, y = sides
-        of_x = of_y = torch.zeros_like(rows)
+        of_x, of_y = rows.new_zeros(()), rows.new_zeros(())
         for part, low, ends in _turned(rows, x, y, place):
-            of_y = of_y + part * low
+            of_y = of_y + self.of_y(part, low)
             for side, end in zip((part.clamp_min(0), part.clamp_max(0)), ends, strict=True):
-                of_x = of_x + side * end
-                value, error = dot(side, (low * end).expand(1, *node.shape))
+                of_x = of_x + self.of_x(side, end)
+                value, error = dot(side, self.times(low, end).expand(1, *node.shape))
                 sums.add(-value, error)
-        # Each coefficient is rounded as a product and in the sum over what was broadcast, the
-        # constant's product too; shares of rows are rounded and do not quite add up.
+        # Weighed with the largest values each loses its share of ``|rows| . (max|x| max|y|)``; the
+        # shares of rows are rounded, and do not quite add up.
         repeats = sum(_repeats(node, index) for index in range(2))
-        size = _product(x.most, y.most).expand(1, *node.shape)
-        sums.lose(gamma(repeats + 16), rows, size)
+        size = self.largest(x.most, y.most)
+        lost = gamma(self.terms(x.lower, y.lower) + repeats + self.extra)
+        sums.lose(lost, rows, size.expand(1, *node.shape))
         return [_summed(part, node, index) for index, part in enumerate((of_x, of_y))]
 
 
-class MatMul:
+class Mul(_Product):
+    """``xy``, element by element; both are broadcast."""
+
+    extra = 16
+
+    def interval(self, node: Node, sides: Sequence[Sides]) -> tuple[Tensor, Tensor]:
+        """The extremes of four products, each rounded once."""
+        x, y = sides
+        products = torch.stack(
+            [_product(a, b) for a in (x.lower, x.upper) for b in (y.lower, y.upper)]
+        )
+        return down(products.amin(0) - UNDERFLOW), up(products.amax(0) + UNDERFLOW)
+
+    def times(self, x: Tensor, y: Tensor) -> Tensor:
+        """Number by number."""
+        return x * y
+
+    def of_x(self, rows: Tensor, y: Tensor) -> Tensor:
+        """Number by number."""
+        return rows * y
+
+    def of_y(self, rows: Tensor, x: Tensor) -> Tensor:
+        """Number by number."""
+        return rows * x
+
+    def largest(self, x: Tensor, y: Tensor) -> Tensor:
+        """Zero times anything is zero."""
+        return _product(x, y)
+
+    def terms(self, x: Tensor, y: Tensor) -> int:
+        """None: what was broadcast is counted with the repeats."""
+        return 0
+
+
+class MatMul(_Product):
     """``sum_k x_ik y_kj``: sums of such products."""
+
+    extra = 32
 
     def interval(self, node: Node, sides: Sequence[Sides]) -> tuple[Tensor, Tensor]:
         """``|xy - c_x c_y| <= |c_x| r_y + r_x (|c_y| + r_y)``, and the roundings of all sums."""
@@ -72,34 +124,22 @@ class MatMul:
         reach = up(radius + (3 * gamma(2 * cx.shape[-1] + 8) * size + UNDERFLOW))
         return down(middle - reach), up(middle + reach)
 
-    def loose(self, node: Node, side: Sides) -> Tensor:
-        """Wherever it is no point."""
-        return side.lower < side.upper
+    def times(self, x: Tensor, y: Tensor) -> Tensor:
+        """Of matrices."""
+        return x @ y
 
-    def back(
-        self,
-        node: Node,
-        rows: Tensor,
-        sides: Sequence[Sides],
-        sums: Sums,
-        place: Place | None = None,
-    ) -> list[Tensor]:
-        """The planes of single products, summed over the rows of coefficients."""
-        x, y = sides
-        of_x, of_y = rows.new_zeros(()), rows.new_zeros(())
-        for part, low, ends in _turned(rows, x, y, place):
-            of_y = of_y + low.mT @ part
-            for side, end in zip((part.clamp_min(0), part.clamp_max(0)), ends, strict=True):
-                of_x = of_x + side @ end.mT
-                value, error = dot(side, (low @ end).expand(1, *node.shape))
-                sums.add(-value, error)
-        # A coefficient of x sums over j four times, one of y over i twice, the constant over k;
-        # weighed with the largest values each loses its share of ``|rows| . (max|x| max|y|)``.
-        (i, k), j = x.lower.shape[-2:], y.lower.shape[-1]
-        repeats = sum(_repeats(node, index) for index in range(2))
-        size = (x.most @ y.most).expand(1, *node.shape)
-        sums.lose(gamma(4 * j + 2 * i + k + repeats + 32), rows, size)
-        return [_summed(part, node, index) for index, part in enumerate((of_x, of_y))]
+    def of_x(self, rows: Tensor, y: Tensor) -> Tensor:
+        """``rows y^T``."""
+        return rows @ y.mT
+
+    def of_y(self, rows: Tensor, x: Tensor) -> Tensor:
+        """``x^T rows``."""
+        return x.mT @ rows
+
+    def terms(self, x: Tensor, y: Tensor) -> int:
+        """One of x sums over j four times, one of y over i twice, the constant over k."""
+        (i, k), j = x.shape[-2:], y.shape[-1]
+        return 4 * j + 2 * i + k
 
 
 def _turned(
