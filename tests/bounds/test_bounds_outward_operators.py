@@ -173,7 +173,8 @@ def exactly(values: Tensor) -> list[Fraction]:
 def joint_violations(op: str, seed: int) -> tuple[int, float]:
     """How often rows of a product or maximum are less than their planes say, at corners.
 
-    Half of the time the planes of products are mixed, as a search asks for.
+    Half of the time they are other ones than the usual, as a search asks for; not all of what it
+    asks for are shares.
     """
     node, shapes = joint(op, seed)
     sides = boxes(shapes, seed)
@@ -182,9 +183,10 @@ def joint_violations(op: str, seed: int) -> tuple[int, float]:
     rows[1] = -rows[0]
     sums = Sums(len(rows), torch.float64)
     place = None
-    if op in ("mul", "matmul") and seed % 2:
-        below, above = torch.rand(2, *rows.shape, generator=random, dtype=torch.float64)
-        place = below.round() if seed % 4 == 1 else 2 * below - 0.5, above
+    if seed % 2:
+        count = 6 if op == "max-pool" else 1
+        drawn = torch.rand(2, 4, count, *node.shape, generator=random, dtype=torch.float64)
+        place = drawn[0].round() if seed % 4 == 1 else 2 * drawn[0] - 0.5, drawn[1]
     parts = JOINTS[op].back(node, rows, sides, sums, place)
     least = [Fraction(v) for v in sums.lower().tolist()]
     low, high = JOINTS[op].interval(node, sides)
@@ -231,6 +233,7 @@ def test_planes_are_below_at_corners_of_boxes(op: str) -> None:
 
 
 PRODUCT, TURNED = products.Mul.back, products._turned
+PLANES = pooling._planes
 
 
 def _wrong_corner(self, node, rows, sides, sums, place):
@@ -270,6 +273,20 @@ def test_planes_that_are_planted_too_high_are_caught(op, planted, monkeypatch) -
 def test_planes_mixed_with_wrong_ones_are_caught(op: str, monkeypatch) -> None:
     monkeypatch.setattr(products, "_turned", _wrong_share)
     assert sum(joint_violations(op, seed)[0] for seed in range(30)) > 0
+
+
+@pytest.mark.parametrize("factors", [(2.0, 1.0, 1.0), (1.0, 0.5, 1.0), (1.0, 1.0, 0.0)])
+def test_wrong_planes_of_windows_are_caught(factors, monkeypatch) -> None:
+    """Weights, slopes and offsets that do not belong together."""
+
+    def planted(lower, upper, place):
+        found = PLANES(lower, upper, place)
+        return [part * factor for part, factor in zip(found, factors, strict=True)]
+
+    seeds = range(1, 30, 2)
+    assert sum(joint_violations("max-pool", seed)[0] for seed in seeds) == 0
+    monkeypatch.setattr(pooling, "_planes", planted)
+    assert sum(joint_violations("max-pool", seed)[0] for seed in seeds) > 0
 
 
 def test_windows_are_those_of_the_operator() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from bounds_checks import outputs
+from bounds_checks import contains, outputs
 from bounds_nets import CURVES, POSITIVE, Net, around, points
 from torch import Tensor
 
@@ -66,7 +66,7 @@ def test_lines_hold_wherever_their_parameters_are(name: str) -> None:
 @pytest.mark.parametrize("name", TWO_SLOPES)
 def test_an_optimisation_begins_with_the_usual_lines(name: str) -> None:
     (node, row), box = node_of(name), intervals(name, 3)
-    usual, begun = row.lines(node, *box, None), row.lines(node, *box, row.start(node, box)[:, 0])
+    usual, begun = row.lines(node, *box, None), row.lines(node, *box, row.start(node, [box])[:, 0])
     size = 1 + box.lower.abs() + box.upper.abs()
     for x in box:  # no lower than usual, at either end
         less = (usual.lower_slope - begun.lower_slope) * x
@@ -75,7 +75,7 @@ def test_an_optimisation_begins_with_the_usual_lines(name: str) -> None:
         more = more + begun.upper_offset - usual.upper_offset
         scale = size * (1 + OPERATORS[node.op](node, x).abs())
         assert bool((torch.maximum(less, more) <= 1e-9 * scale).all())
-    parallel = row.lines(node, *box, row.start(node, box, parallel=True)[:, 0])
+    parallel = row.lines(node, *box, row.start(node, [box], parallel=True)[:, 0])
     torch.testing.assert_close(parallel.lower_slope, parallel.upper_slope)
 
 
@@ -118,8 +118,10 @@ def test_an_optimiser_gains(name: str) -> None:
     assert gained > 0.01 * widths
 
 
-def products(op: str, seed: int) -> Graph:
-    """Two layers of the same input, and their product."""
+def joined(op: str, seed: int) -> Graph:
+    """Two layers of the same input, and their product; or the largest of windows of layers."""
+    if op == "max-pool":
+        return pooled(seed)
     net = Net(seed, (3, 4)).dense(5)
     first, net.last = net.add("relu").last, net.builder.input
     other = net.dense(5).last
@@ -129,11 +131,21 @@ def products(op: str, seed: int) -> Graph:
     return net.add(op, other).graph()
 
 
-@pytest.mark.parametrize("op", ["mul", "matmul"])
-def test_planes_of_products_are_optimised_and_checked_again(op: str) -> None:
+def pooled(seed: int) -> Graph:
+    """Windows that overlap, the last of which are not complete."""
+    net = Net(seed, (2, 5, 5))
+    weight = {"weight": net.draw(3, 2, 2, 2)}
+    steps = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1)}
+    net.add("conv", tensors=weight, groups=1, **steps)
+    wide = {"kernel": (3, 2), "stride": (2, 1), "padding": (1, 0), "dilation": (1, 1)}
+    return net.add("max-pool", **wide, ceil_mode=True).add("reshape", shape=(27,)).dense(5).graph()
+
+
+@pytest.mark.parametrize("op", ["mul", "matmul", "max-pool"])
+def test_planes_are_optimised_and_checked_again(op: str) -> None:
     gained = width = lost = 0.0
     for seed in range(3):
-        graph = prepare(products(op, seed)).to(torch.float64)
+        graph = prepare(joined(op, seed)).to(torch.float64)
         region = around(graph, 0.5, seed, batch=1)
         unit = torch.eye(3, dtype=torch.float64)
         rows_ = torch.cat([unit, -unit])
@@ -157,7 +169,7 @@ def test_planes_of_products_are_optimised_and_checked_again(op: str) -> None:
 def test_a_zonotope_of_a_product_keeps_what_it_has_to_do_with_the_input(op: str) -> None:
     """No looser than backward passes through the same planes, and tighter than its box."""
     for seed in range(3):
-        graph = prepare(products(op, seed)).to(torch.float64)
+        graph = prepare(joined(op, seed)).to(torch.float64)
         region = around(graph, 0.3, seed)
         found = compute(graph, region, method="zonotope")
         reached = outputs(graph, points(region, 300))
@@ -173,6 +185,46 @@ def test_a_zonotope_of_a_product_keeps_what_it_has_to_do_with_the_input(op: str)
             one = compute(graph, region.element(element), method="zonotope", rows=rows_)
             again = recheck(graph, region.element(element), rows_, one.trace)
             assert bool((again[:3] >= parallel.lower[element] - 1e-9).all())
+
+
+def test_a_zonotope_of_windows_follows_one_entry_of_each() -> None:
+    """Neighbours have much in common: what one exceeds the other by is less than their boxes."""
+    boxed = linear = found = 0.0
+    for seed in range(4):
+        graph = prepare(pooled(seed)).to(torch.float64)
+        region = around(graph, 0.1, seed)
+        bounds = compute(graph, region, method="zonotope")
+        contains(graph, region, bounds)
+        found += float((bounds.upper - bounds.lower).sum())
+        for method in ("interval", "crown"):
+            other = compute(graph, region, method=method)
+            width = float((other.upper - other.lower).sum())
+            boxed += width * (method == "interval")
+            linear += width * (method == "crown")
+    assert found < 0.7 * boxed
+    assert found < 1.3 * linear
+
+
+def test_the_largest_takes_a_mean_below_and_slopes_above() -> None:
+    """By hand: windows of two, of which the second wins for certain."""
+    options = {"kernel": (2,), "stride": (2,), "padding": (0,), "dilation": (1,)}
+    node = Node("y", "max-pool", ("x",), (1, 2), {**options, "input": (1, 4), "inputs": ((1, 4),)})
+    box = Box(*torch.tensor([[[[0.0, -1, 0, 5]], [[2.0, 3, 1, 6]]]]).double().movedim(1, 0))
+    row = rows.get("max-pool")
+    begun = row.start(node, [box])
+    assert begun[:, 0, 0, 0].T.tolist() == [[1.0, 0.0, 1.0, 0.75], [0.0, 1.0, 0.0, 1.0]]
+    one = torch.ones(1, 1, 1, 2, dtype=torch.float64)
+    usual, place = (row.backward(node, [box], sign * one, p) for sign, p in ((1, None), (1, begun)))
+    torch.testing.assert_close(usual, place)
+    shares = torch.tensor([0.2, 0.6, 0.5, 0.25], dtype=torch.float64)
+    moved = shares.reshape(4, 1, 1, 1, 1).expand(4, 1, 1, 1, 2)
+    (below,), nothing = row.backward(node, [box], one, moved)
+    (above,), offset = row.backward(node, [box], -one, moved)
+    assert at(below) == [0.25, 0.75, 0.0, 1.0]
+    assert at(above) == [-0.5, -0.25, 0.0, -1.0]
+    assert float(nothing) == 0.0
+    # The largest is 3, of which a quarter of 3 - -1 is counted; and the other is at least 0.
+    assert float(offset) == -(0.75 * 3 + 0.25 * -1 - (0.5 * 0 + 0.25 * -1))
 
 
 def test_every_curve_but_steps_has_something_to_move() -> None:

@@ -38,11 +38,14 @@ def images(seed: int = 0, bias: bool = True) -> Graph:
     return net.graph()
 
 
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 @pytest.mark.parametrize("bias", [True, False])
-def test_windows_and_whole_images_give_the_same(monkeypatch, bias: bool) -> None:
+def test_windows_and_whole_images_give_the_same(monkeypatch, bias: bool, norm: str) -> None:
     for seed in range(3):
         graph = images(seed, bias)
         region = around(graph, 0.2, seed)
+        if norm != "linf":
+            region = Region(region.lower, region.upper, region.centre, norm, 0.6)
         monkeypatch.setattr("phalanx.bounds.engine.WORTH_A_PASS", 0)
         by_windows = compute(graph, region)
         contains(graph, region, by_windows, count=60, steps=4)

@@ -25,7 +25,6 @@ from phalanx.bounds.ops import (
     Affine,
     Box,
     Curve,
-    Joint,
     Lines,
     Row,
     Which,
@@ -304,7 +303,7 @@ class Engine:
         boxes = [self.boxes[name] for name in node.inputs]
         boxes = [Box(taken(box.lower, at), taken(box.upper, at)) for box in boxes]
         place = self.places.get(node.name)
-        if place is None and self.settings.parallel and isinstance(row, Joint) and row.parameters:
+        if place is None and self.settings.parallel and row.parameters:
             place = row.start(node, boxes, parallel=True)
         parts, share = row.backward(node, boxes, coefficients, place)
         return [cuts.cut(n, part) for n, part in zip(node.inputs, parts, strict=True)], share
@@ -330,7 +329,7 @@ class Engine:
                 raise TypeError(f"{node.op} is no curve")
             place = None
             if self.settings.parallel and row.parameters:
-                place = row.start(node, box, parallel=True)[:, 0]
+                place = row.start(node, [box], parallel=True)[:, 0]
             self._lines[node.name] = row.lines(node, *box, place)
         return self._lines[node.name]
 

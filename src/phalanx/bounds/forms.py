@@ -121,4 +121,4 @@ class Forms:
         row = self.engine.rows[node.name]
         if not isinstance(row, Curve) or not row.parameters:
             return self.engine.lines(node)
-        return row.lines(node, *box, row.start(node, box, parallel=True)[:, 0])
+        return row.lines(node, *box, row.start(node, [box], parallel=True)[:, 0])

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from phalanx.bounds.ascent import Ascent
 from phalanx.bounds.engine import Engine
-from phalanx.bounds.ops import Box, start
+from phalanx.bounds.ops import Box
 from phalanx.bounds.ops import rows as table
 from phalanx.bounds.problem import Between, Problem
 from phalanx.graph.ir import INPUT, Node
@@ -77,7 +77,7 @@ class Full:
                 continue
             boxes = [self.boxes[name] for name in node.inputs]
             if any(bool(part.any()) for part in row.loose(node, boxes)):
-                begin = start(row, node, boxes).detach()
+                begin = row.start(node, boxes).detach()
                 found[node.name] = begin.expand(-1, count, *begin.shape[2:]).clone()
                 found[node.name].requires_grad_(True)
         return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from phalanx.bounds.ops import Affine, Curve, Cut, Joint, Row, rows
+from phalanx.bounds.ops import Affine, Curve, Cut, Row, rows
 from phalanx.bounds.outward.curves import STRAIGHT
 from phalanx.bounds.prepare import NO_ROW, REWRITTEN
 from phalanx.bounds.programs.encode import encodings
@@ -90,7 +90,7 @@ def _of(node: Node, row: Row | None) -> Support:
         interval="yes",
         linear="yes",
         optimised="yes" if row.parameters else "no",
-        zonotope="yes" if curve or (isinstance(row, Joint) and row.bilinear) else "as a box",
+        zonotope="yes",
         lp="yes" if written else "as a box",
         milp="exact" if node.op in EXACT else "yes" if node.op in STEPS else "as lp",
         branching=str(row.cut),

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from phalanx.bounds.ops import Affine, Curve, taken
-from phalanx.bounds.region import Region
+from phalanx.bounds.region import DUAL, Region
 from phalanx.bounds.windows import (
     Place,
     Window,
@@ -87,8 +87,7 @@ class Windowed:
         engine = self.engine
         if node.op == INPUT:
             # A region with a `least` of its own (one that looks at a clock, say) is asked itself.
-            plain = type(engine.region).least is Region.least
-            return plain and engine.region.norm == "linf"
+            return type(engine.region).least is Region.least
         if node.op == "add":
             return all(engine.nodes[name].shape == node.shape for name in node.inputs)
         if isinstance(engine.rows[node.name], Curve):  # rows with lines of their own go on whole
@@ -115,9 +114,16 @@ class Windowed:
         return Window(values, window.at, window.place, window.shape), share
 
     def _on_region(self, node: Node, window: Window) -> Tensor:
+        """As `Region.least`, of coefficients in a window."""
         middle, half = self._of(window, node.name, "region")
-        values = window.values
-        return (values * middle - values.abs() * half).flatten(1).sum(1)
+        values, region = window.values, self.engine.region
+        found = (values * middle - values.abs() * half).flatten(1).sum(1)
+        if region.norm == "linf":
+            return found
+        centre, inside = self._of(window, node.name, "ball")
+        order = DUAL[region.norm]
+        gain = region.eps * torch.linalg.vector_norm((values * inside).flatten(1), order, dim=1)
+        return torch.maximum(found, (values * centre).flatten(1).sum(1) - gain)
 
     def _spread(self, name: str, window: Window) -> Tensor:
         count = torch.Size(window.shape).numel()
@@ -134,6 +140,9 @@ class Windowed:
                 parts = [side[at].reshape(window.shape) for side in (region.middle, region.half)]
             elif what == "inside":
                 parts = [window.values.new_ones(window.shape)]
+            elif what == "ball":
+                centre = engine.region.centre[at].reshape(window.shape)
+                parts = [centre, torch.ones_like(centre)]
             elif what == "box":
                 box = engine.boxes[name]
                 parts = [taken(side, at)[0] for side in (box.centre, box.radius)]

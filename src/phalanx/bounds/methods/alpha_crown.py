@@ -11,7 +11,7 @@ from torch import Tensor
 from phalanx.bounds.ascent import Ascent
 from phalanx.bounds.engine import Engine, Settings
 from phalanx.bounds.full import Full
-from phalanx.bounds.ops import Box, Which, start, taken
+from phalanx.bounds.ops import Box, Which, taken
 from phalanx.bounds.options import Options
 from phalanx.bounds.problem import Problem, methods
 from phalanx.graph.ir import Node
@@ -135,7 +135,8 @@ def _movable(engine: Engine, count: int, at: Which) -> dict[str, Tensor]:
             continue
         boxes = [engine.boxes[name] for name in node.inputs]
         if any(bool(part.any()) for part in row.loose(node, boxes)):
-            begin = start(row, node, [Box(taken(b.lower, at), taken(b.upper, at)) for b in boxes])
+            own = [Box(taken(b.lower, at), taken(b.upper, at)) for b in boxes]
+            begin = row.start(node, own)
             shape = (len(begin), count, *begin.shape[2:])
             places[node.name] = begin.detach().expand(shape).clone().requires_grad_(True)
     return places

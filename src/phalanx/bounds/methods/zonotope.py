@@ -10,7 +10,9 @@ from torch import Tensor
 
 from phalanx.bounds.engine import Engine, Settings, known
 from phalanx.bounds.ops import Affine, Box, Curve, Joint, merged
+from phalanx.bounds.ops.max_pool import windows
 from phalanx.bounds.problem import Problem, methods
+from phalanx.errors import GraphError
 from phalanx.graph.ir import INPUT, Node
 from phalanx.graph.operators import OPERATORS
 
@@ -32,8 +34,8 @@ class Zonotope:
 def zonotope(problem: Problem) -> Tensor:
     """A curve becomes its chord's slope, a shift, and one fresh generator for each open entry.
 
-    A product is linear but for one more of such generators; max-pooling becomes a box: what its
-    entries have to do with one another is lost. Of l2 and l1 balls the box around them is taken.
+    A product is linear but for one more of such generators, and so is the largest of a window: it
+    exceeds one entry by as much as the others do. Of l2 and l1 balls the box around them is taken.
     """
     engine = problem.engine(Settings(backward=False, parallel=True))
     # Backward passes through the same lines bound no worse (Salman et al. 2019); boxes would.
@@ -61,7 +63,7 @@ class _Pushed:
         """The zonotope of one more node."""
         engine = self.engine
         box = engine.interval(node)
-        found = self._first() if node.op == INPUT else self._image(node, box)
+        found = self._first() if node.op == INPUT else self._image(node)
         self.values[node.name] = found
         radius = self.reach(found.generators)
         both = Box(box.lower.fmax(found.centre - radius), box.upper.fmin(found.centre + radius))
@@ -79,10 +81,10 @@ class _Pushed:
         centre = (self.region.lower + self.region.upper) / 2
         return Zonotope(centre, unit.reshape(self.inputs, len(half), *shape))
 
-    def _image(self, node: Node, box: Box) -> Zonotope:
+    def _image(self, node: Node) -> Zonotope:
         row = self.engine.rows[node.name]
         if node.op == "constant":
-            centre = box.lower.expand(len(self.region), *node.shape)
+            centre = node.tensors["value"].expand(len(self.region), *node.shape)
             return Zonotope(centre, centre.new_zeros(self.inputs, *centre.shape))
         if isinstance(row, Curve):
             return self._curved(node)
@@ -90,10 +92,9 @@ class _Pushed:
             return self._affine(row, node)
         if isinstance(row, Joint) and row.bilinear:
             return self._product(node)
-        count = max(len(self.values[name].generators) for name in node.inputs)
-        half = box.radius.expand(len(self.region), *node.shape)
-        zeros = half.new_zeros(count, *half.shape)
-        return self._widened(Zonotope(box.centre.expand(half.shape), zeros), half)
+        if node.op == "max-pool":
+            return self._largest(node)
+        raise GraphError(f"there is no zonotope of {node.op!r}")
 
     def _affine(self, row: Affine, node: Node) -> Zonotope:
         sources = [self.values[name] for name in node.inputs]
@@ -120,6 +121,19 @@ class _Pushed:
         moved = times(left, second) + times(first, right)
         shifted = Zonotope(centre, moved.reshape(count, len(self.region), *node.shape))
         return self._widened(shifted, times(r, s))
+
+    def _largest(self, node: Node) -> Zonotope:
+        """The entry whose lower end is largest, and what the others exceed it by."""
+        (source,), (box,) = (self.values[name] for name in node.inputs), self._boxes(node)
+        lower, upper = (windows(node, side, -torch.inf) for side in box)
+        best = lower.argmax(1, keepdim=True)
+        centre, seen = (windows(node, x, 0.0) for x in (source.centre, merged(source.generators)))
+        seen = seen.reshape(-1, *centre.shape)
+        first, lead = centre.gather(1, best), seen.gather(2, best.expand(len(seen), *best.shape))
+        above = (centre - first + self.reach(seen - lead)).minimum(upper - lower.gather(1, best))
+        above = torch.where(torch.isneginf(upper), 0.0, above)  # places outside of the image
+        half = above.amax(1).clamp_min(0) / 2
+        return self._widened(Zonotope(first.squeeze(1) + half, lead.squeeze(2)), half)
 
     def _boxes(self, node: Node) -> list[Box]:
         return [self.engine.boxes[name] for name in node.inputs]

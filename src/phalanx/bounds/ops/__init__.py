@@ -95,7 +95,8 @@ class Row:
     """What all kinds have in common."""
 
     parameters = 0
-    """How many numbers in [0, 1] move the relaxation of one output."""
+    """How many numbers in [0, 1] move the relaxation of one output; of max-pooling, for each entry
+    of its window."""
 
     cut: Cut = Cut.NEVER
     """At zero, where it is straight on both sides (``SIGN``) or, where zero lies well inside, bends
@@ -117,6 +118,14 @@ class Row:
             place: the relaxation's parameters ``(P, S or 1, B, *shape)``; None: usual ones.
         """
         raise NotImplementedError
+
+    def start(self, node: Node, boxes: Sequence[Box], *, parallel: bool = False) -> Tensor:
+        """The usual parameters ``(P, 1, B, *shape)``, to begin an optimisation with.
+
+        ``parallel`` asks for what is below to be parallel to what is above, where there is such a
+        choice.
+        """
+        raise TypeError(f"{node.op} has no parameters")
 
     def loose(self, node: Node, boxes: Sequence[Box]) -> list[Tensor]:
         """For each input, where tighter bounds of it would tighten the relaxation."""
@@ -181,12 +190,9 @@ class Curve(Row):
         """Lines on ``[lower, upper]``; ``place`` as in `backward`."""
         raise NotImplementedError
 
-    def start(self, node: Node, box: Box, *, parallel: bool = False) -> Tensor:
-        """The usual parameters ``(P, 1, B, *shape)``, to begin an optimisation with.
-
-        ``parallel`` asks for a lower line parallel to the upper one, where there is such a choice.
-        """
-        half = torch.full_like(box.lower, 0.5)
+    def start(self, node: Node, boxes: Sequence[Box], *, parallel: bool = False) -> Tensor:
+        """Half-way, wherever that is."""
+        half = torch.full_like(boxes[0].lower, 0.5)
         return half.expand(self.parameters, 1, *half.shape)
 
     def dead(self, box: Box) -> Tensor | None:
@@ -237,10 +243,7 @@ class Joint(Row):
     """Whether it is linear in each of two variables, so that a zonotope of theirs has its image."""
 
     def start(self, node: Node, boxes: Sequence[Box], *, parallel: bool = False) -> Tensor:
-        """The usual parameters ``(P, 1, B, *shape)``, to begin an optimisation with.
-
-        ``parallel`` asks for planes below that are parallel to those above.
-        """
+        """All planes of the one kind, or half of them of the other."""
         shape = (self.parameters, 1, max(len(box.lower) for box in boxes), *node.shape)
         return torch.full(shape, 0.5 if parallel else 0.0, dtype=boxes[0].lower.dtype)
 
@@ -257,15 +260,6 @@ def turned(rows: Tensor, place: Tensor | None) -> tuple[Tensor, Tensor | None]:
         return rows, None
     moved = rows * torch.where(rows > 0, place[0], place[1])
     return rows - moved, moved
-
-
-def start(row: Row, node: Node, boxes: Sequence[Box]) -> Tensor:
-    """The parameters ``(P, 1, B, *shape)`` that an optimisation begins with."""
-    if isinstance(row, Joint):
-        return row.start(node, boxes)
-    if isinstance(row, Curve):
-        return row.start(node, boxes[0])
-    raise TypeError(f"{node.op} has no parameters")
 
 
 MOST_PRODUCTS = 64

@@ -222,10 +222,10 @@ class Smooth(Curve):
         below, above = (least + share * (most - least) for share in place)
         return sloped_lines(function, lower, upper, curvature, box, below, above)
 
-    def start(self, node: Node, box: Box, *, parallel: bool = False) -> Tensor:
+    def start(self, node: Node, boxes: Sequence[Box], *, parallel: bool = False) -> Tensor:
         """Those of the usual lines, which are parallel as they are."""
-        usual = self.lines(node, *box, None)
-        least, most = _slopes(lambda x: OPERATORS[node.op](node, x), *box)
+        usual = self.lines(node, *boxes[0], None)
+        least, most = _slopes(lambda x: OPERATORS[node.op](node, x), *boxes[0])
         width = torch.where(most > least, most - least, 1.0)
         places = [(slope - least) / width for slope in (usual.lower_slope, usual.upper_slope)]
         return torch.stack(places).nan_to_num(0.0).clamp(0, 1).unsqueeze(1)

@@ -36,9 +36,9 @@ class Abs(Curve):
         below = torch.where((lower < 0) & (upper > 0), tilt, known)
         return Lines(below, None, above, offset)
 
-    def start(self, node: Node, box: Box, *, parallel: bool = False) -> Tensor:
+    def start(self, node: Node, boxes: Sequence[Box], *, parallel: bool = False) -> Tensor:
         """The slope of the wider side, or that of the chord."""
-        lines = self.lines(node, box.lower, box.upper, None)
+        lines = self.lines(node, *boxes[0], None)
         slope = lines.upper_slope if parallel else lines.lower_slope
         return ((slope + 1) / 2).expand(1, 1, *slope.shape)
 

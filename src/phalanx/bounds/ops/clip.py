@@ -43,13 +43,13 @@ class Clip(Curve):
         least, most = ([y - slope * x for y, x in found] for slope in (below, above))
         return Lines(below, reduce(torch.minimum, least), above, reduce(torch.maximum, most))
 
-    def start(self, node: Node, box: Box, *, parallel: bool = False) -> Tensor:
+    def start(self, node: Node, boxes: Sequence[Box], *, parallel: bool = False) -> Tensor:
         """The usual slopes; parallel ones are those of the chord."""
         if parallel:
-            low, high = (OPERATORS["clip"](node, side) for side in box)
-            slope = chord(*box, low, high, torch.zeros_like(low)).clamp(0, 1)
+            low, high = (OPERATORS["clip"](node, side) for side in boxes[0])
+            slope = chord(*boxes[0], low, high, torch.zeros_like(low)).clamp(0, 1)
             return slope.expand(2, 1, *slope.shape)
-        return torch.stack(self._usual(node, *box)).unsqueeze(1)
+        return torch.stack(self._usual(node, *boxes[0])).unsqueeze(1)
 
     def _usual(self, node: Node, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
         """Slopes below and above."""

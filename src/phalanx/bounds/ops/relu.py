@@ -37,9 +37,9 @@ class Relu(Curve):
             slope = torch.where((below < 0) & (above > 0), place[0], chord)
         return Lines(slope, None, chord, -chord * below)
 
-    def start(self, node: Node, box: Box, *, parallel: bool = False) -> Tensor:
+    def start(self, node: Node, boxes: Sequence[Box], *, parallel: bool = False) -> Tensor:
         """Adaptive, or the chord's slope."""
-        lines = self.lines(node, box.lower, box.upper, None)
+        lines = self.lines(node, *boxes[0], None)
         slope = lines.upper_slope if parallel else lines.lower_slope
         return slope.expand(1, 1, *slope.shape)
 

@@ -8,8 +8,8 @@ from typing import Protocol
 from torch import Tensor
 
 from phalanx.bounds.outward.pooling import MaxPool
-from phalanx.bounds.outward.products import MatMul, Mul, Place
-from phalanx.bounds.outward.sums import Sides, Sums
+from phalanx.bounds.outward.products import MatMul, Mul
+from phalanx.bounds.outward.sums import Place, Sides, Sums
 from phalanx.graph.ir import Node
 
 

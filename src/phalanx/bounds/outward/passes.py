@@ -28,7 +28,7 @@ from phalanx.bounds.outward.curves import CURVES, STRAIGHT, corners, gaps
 from phalanx.bounds.outward.joints import JOINTS
 from phalanx.bounds.outward.rounding import UNDERFLOW, down, gamma, up
 from phalanx.bounds.outward.sums import Sides
-from phalanx.bounds.outward.walk import Walk, finite
+from phalanx.bounds.outward.walk import Walk, finite, placed
 from phalanx.bounds.problem import Between
 from phalanx.bounds.region import DUAL, Region
 from phalanx.errors import GraphError
@@ -262,8 +262,7 @@ class Passes(Walk):
             node = self.graph[name]
             row, side = table.get(node.op), self.sides[node.inputs[0]]
             if node.op in JOINTS:
-                first, second = place.double().clamp(0, 1)
-                found[name] = (first, second)
+                found[name] = placed(place)
                 continue
             if not isinstance(row, Curve):
                 raise TypeError(f"{node.op} is no curve")

@@ -13,10 +13,13 @@ from torch.nn.functional import pad
 
 from phalanx.bounds.outward.affine import image
 from phalanx.bounds.outward.rounding import UNDERFLOW, dot, gamma, up
-from phalanx.bounds.outward.sums import Sides, Sums
+from phalanx.bounds.outward.sums import Place, Sides, Sums
 from phalanx.graph.ir import Node
 
 Shape = tuple[int, ...]
+
+LEAST_WEIGHT = 1e-3
+"""Means of entries whose weights are all smaller are not taken."""
 
 
 class MaxPool:
@@ -48,47 +51,64 @@ class MaxPool:
         rows: Tensor,
         sides: Sequence[Sides],
         sums: Sums,
-        place: object = None,
+        place: Place | None = None,
     ) -> list[Tensor]:
-        """Rows of windows, added up in the entries they came from; there is no choice of planes."""
+        """Rows of windows, added up in the entries they came from."""
         table, (side,) = _table_of(node), sides
-        below, above, offset = _planes(*_windows(side, table))
+        below, above, offset = _planes(*_windows(side, table), place)
         flat, numbers = rows.flatten(1), side.lower.numel()
         positive, negative = flat.clamp_min(0), flat.clamp_max(0)
         found = flat.new_zeros(len(flat), numbers + 1)
-        for entry, low, high in zip(table, below, above, strict=True):
-            found.index_add_(1, entry, positive * low + negative * high)
+        for number, entry in enumerate(table):
+            part = positive * below[:, number] + negative * above[:, number]
+            found.index_add_(1, entry, part)
         sums.add(*dot(negative, offset))
         most = torch.cat([side.most.flatten(), torch.zeros(1, dtype=rows.dtype)])[table]
-        size = (torch.maximum(below, above) * torch.where(below + above > 0, most, 0.0)).sum(0)
+        size = (torch.maximum(below, above) * torch.where(below + above > 0, most, 0.0)).sum(1)
         shared = int(torch.bincount(table.flatten(), minlength=numbers + 1)[:-1].max())
-        sums.lose(gamma(2 * shared + 4), flat, size[None])
+        # Weights of a mean are quotients by a sum: each is within that many roundings of its own.
+        sums.lose(gamma(2 * shared + len(table) + 8), flat, size)
         return [found[:, :-1].reshape(len(rows), *node.attributes["inputs"][0])]
 
 
-def _planes(lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Slopes below and above ``(K, windows)``, and the offset above ``(1, windows)``.
+def _planes(lower: Tensor, upper: Tensor, place: Place | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Weights below and slopes above ``(S or 1, K, windows)``, and the offset above.
 
-    Above, the chords of all that exceed the largest lower end m, ``s_i = (u_i - m) / (u_i -
-    l_i)``, or the largest upper end, whichever is less at the centre.
+    Usually below, the entry whose lower end is largest, m. Usually above, the chords of all that
+    exceed m, ``s_i = (u_i - m) / (u_i - l_i)``, or the largest upper end, whichever is less at the
+    centre.
+
+    Args:
+        lower, upper: ends of the entries of windows ``(K, windows)``.
+        place: other weights and slopes, ``(S or 1, K, *output shape)`` each.
     """
     best = lower.argmax(0, keepdim=True)
     most, top = lower.gather(0, best), upper.amax(0, keepdim=True)
-    winner = torch.zeros_like(lower).scatter(0, best, 1.0)
+    winner = torch.zeros_like(lower).scatter(0, best, 1.0)[None]
     sure = _sure(lower, upper)
     slope = torch.where(upper > most, (upper - most) / (upper - lower), 0.0)
     slope = slope.nan_to_num(0.0, 0.0, 0.0).clamp(0, 1)
-    chosen = slope > 0
-    reach = most + (slope * torch.where(chosen, (upper - lower) / 2, 0.0)).sum(0, keepdim=True)
-    slope = torch.where(reach < top, slope, 0.0)
+    reach = most + (slope * torch.where(slope > 0, (upper - lower) / 2, 0.0)).sum(0, keepdim=True)
+    slope = torch.where(reach < top, slope, 0.0)[None]
+    weight = winner
+    if place is not None:
+        movable = ~sure & torch.isfinite(lower) & torch.isfinite(upper)
+        weights, slopes = (torch.where(movable, part.flatten(2).clamp(0, 1), 0.0) for part in place)
+        total = weights.sum(1, keepdim=True)
+        weight = torch.where(total > LEAST_WEIGHT, weights / total, winner)
+        slope = torch.where(movable, slopes, slope)
+    offset = torch.where(sure, 0.0, _offset(slope, lower, upper))
+    return weight, torch.where(sure, winner, slope), offset.squeeze(1)
+
+
+def _offset(slope: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+    """What is above with those slopes ``(S, 1, windows)``: ``max_k (...) - sum_i s_i l_i``."""
     low = torch.where(slope > 0, lower, 0.0)
-    tops = ((1 - slope) * upper + slope * low).amax(0, keepdim=True)
-    start = (slope * low).sum(0, keepdim=True)
+    tops = ((1 - slope) * upper + slope * low).amax(1, keepdim=True)
+    start = (slope * low).sum(1, keepdim=True)
     ends = torch.where(torch.isfinite(upper), upper.abs(), 0.0).maximum(low.abs())
-    size = ends.amax(0, keepdim=True) + (slope * low.abs()).sum(0, keepdim=True)
-    offset = up(tops - start + (gamma(len(lower) + 12) * size + UNDERFLOW))
-    above = torch.where(sure, winner, slope)
-    return winner, above, torch.where(sure, 0.0, offset)
+    size = ends.amax(1, keepdim=True) + (slope * low.abs()).sum(1, keepdim=True)
+    return up(tops - start + (gamma(len(lower) + 12) * size + UNDERFLOW))
 
 
 def _sure(lower: Tensor, upper: Tensor) -> Tensor:

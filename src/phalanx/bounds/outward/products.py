@@ -13,11 +13,8 @@ import torch
 from torch import Tensor
 
 from phalanx.bounds.outward.rounding import UNDERFLOW, dot, down, gamma, up
-from phalanx.bounds.outward.sums import Sides, Sums
+from phalanx.bounds.outward.sums import Place, Sides, Sums
 from phalanx.graph.ir import Node
-
-Place = tuple[Tensor, Tensor]
-"""Shares in [0, 1] of positive and of negative coefficients; not trusted."""
 
 
 class _Product:
@@ -153,7 +150,7 @@ def _turned(
     if place is None:
         yield rows, x.lower, (y.lower, y.upper)
         return
-    below, above = (share.clamp(0, 1) for share in place)
+    below, above = (share.squeeze(1).clamp(0, 1) for share in place)
     moved = rows * torch.where(rows > 0, below, above)
     yield rows - moved, x.lower, (y.lower, y.upper)
     yield moved, x.upper, (y.upper, y.lower)

@@ -12,6 +12,10 @@ from torch import Tensor
 from phalanx.bounds.outward.crops import Crop
 from phalanx.bounds.outward.rounding import SAFE, UNDERFLOW, UNIT, down, gamma, up
 
+Place = tuple[Tensor, Tensor]
+"""Parameters of the planes of an operator, ``(S or 1, k, *shape)`` each: of those for positive
+coefficients and of those for negative ones; not trusted."""
+
 
 def flattened(part: Tensor) -> Tensor:
     """What rows are multiplied with: ``(n,)`` of one region, ``(B, n)`` where each row has its own.

@@ -27,7 +27,7 @@ from phalanx.bounds.outward.curves import CURVES, gaps
 from phalanx.bounds.outward.joints import JOINTS
 from phalanx.bounds.outward.picks import picked
 from phalanx.bounds.outward.rounding import SAFE, UNDERFLOW, UNIT, dot, gamma
-from phalanx.bounds.outward.sums import Sides, Sums, Weights, flattened
+from phalanx.bounds.outward.sums import Place, Sides, Sums, Weights, flattened
 from phalanx.bounds.region import DUAL, Region
 from phalanx.graph.ir import CONSTANT, INPUT, Graph, Node
 
@@ -35,8 +35,6 @@ Slopes = Mapping[str, tuple[Tensor, Tensor] | None]
 """By the name of a curve: slopes of its lines, ``(S or 1, *shape)`` each; not trusted. By that of
 an operator of several variables: the parameters of its planes. Of either None: its box."""
 
-HALVES = torch.tensor(0.5, dtype=torch.float64), torch.tensor(0.5, dtype=torch.float64)
-"""Shares of planes of products of which those below are parallel to those above."""
 FEW = 16
 """Rows that are too few to be asked on the way whether they are settled."""
 
@@ -191,9 +189,15 @@ class Walk:
             raise TypeError(f"{node.op} is no curve")
         box, place = Box(side.lower, side.upper), None
         if self.parallel and row.parameters:
-            place = row.start(node, box, parallel=True)[:, 0]
+            place = row.start(node, [box], parallel=True)[:, 0]
         lines = row.lines(node, *box, place)
         return finite(lines.lower_slope), finite(lines.upper_slope)
+
+    def _parallel(self, node: Node) -> Place:
+        """Planes of an operator of several variables that are as parallel as there are."""
+        sides = (self.sides[name] for name in node.inputs)
+        boxes = [Box(side.lower, side.upper) for side in sides]
+        return placed(table.get(node.op).start(node, boxes, parallel=True)[:, :, 0])
 
     def _put(self, on: _Walking, name: str, rows: Tensor, crop: Crop | None) -> None:
         """One more branch; the last sum is charged where it is read, those before it here."""
@@ -276,7 +280,7 @@ class Walk:
             sums.weigh(flat, size, self._box(node, crop))
         elif node.op in JOINTS:
             sides = [self.sides[name] for name in node.inputs]
-            place = slopes.get(node.name, HALVES if self.parallel else None)
+            place = slopes.get(node.name, self._parallel(node) if self.parallel else None)
             parts = JOINTS[node.op].back(node, rows, sides, sums, place)
             yield from zip(node.inputs, parts, repeat(None))
         else:
@@ -343,6 +347,12 @@ class Walk:
 
     def _of_region(self) -> Weights:
         return Weights.of_box(Sides(self.region.lower, self.region.upper))
+
+
+def placed(place: Tensor) -> Place:
+    """Parameters ``(P, S, *shape)`` of planes, those below and those above."""
+    below, above = place.double().unflatten(0, (2, -1)).transpose(1, 2)
+    return below, above
 
 
 def finite(slope: Tensor) -> Tensor:

@@ -56,7 +56,7 @@ def tell(problem: Problem, engine: Engine, told: Told, at: tuple[int, int]) -> N
         if node.op not in ("relu", "leaky-relu") or not least < 1 or not isinstance(curve, Curve):
             continue
         if name not in places:
-            start = curve.start(node, engine.boxes[node.inputs[0]])
+            start = curve.start(node, [engine.boxes[node.inputs[0]]])
             places[name] = start.expand(len(start), *problem.rows.shape[:2], *node.shape).clone()
         slope = weighed_slopes(written, rest, multipliers)
         known = np.flatnonzero(np.isfinite(slope))

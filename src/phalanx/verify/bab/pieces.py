@@ -315,7 +315,7 @@ class _Asked:
         row = self.engine.rows[node.name]
         if not isinstance(row, Curve) or not row.parameters:
             return None
-        start = row.start(node, self.engine.boxes[node.inputs[0]])
+        start = row.start(node, [self.engine.boxes[node.inputs[0]]])
         found = start.expand(len(start), rows, *start.shape[2:]).clone()
         return found.requires_grad_(True)
 
