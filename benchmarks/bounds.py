@@ -34,6 +34,7 @@ from phalanx.data.locate import load
 from phalanx.graph.from_onnx import from_onnx
 from phalanx.graph.ir import Graph
 from phalanx.graph.run import run
+from phalanx.runs.provenance import cpu_model, utc_now
 
 
 @dataclass(frozen=True)
@@ -183,7 +184,8 @@ def main() -> None:
             rows.append(row_of(network, asked, method, arguments.peer, arguments.rounds))
             print(json.dumps(rows[-1]), flush=True)
             if arguments.write:
-                kept = {"torch": torch.__version__, "threads": 1, "rows": rows, "acasxu": acas}
+                machine = {"processor": cpu_model(), "torch": torch.__version__, "threads": 1}
+                kept = {"machine": machine, "measured": utc_now(), "rows": rows, "acasxu": acas}
                 RESULT.write_text(json.dumps(kept, indent=1) + "\n")
 
 

@@ -24,6 +24,7 @@ from phalanx.data.locate import load
 from phalanx.evaluation.bounding import BoundSweep, open_bound_run, request_bounds
 from phalanx.models.model import Model
 from phalanx.models.resolve import resolve_all
+from phalanx.runs.provenance import cpu_model, utc_now
 from phalanx.runs.schema import CertificateRecord
 from phalanx.verdicts import Verdict
 
@@ -48,12 +49,21 @@ def main() -> None:
     names = ("data", "images", "norm", "method", "reducer")
     result = {
         **{name: getattr(asked, name) for name in names},
-        "members": [member.card.name for member in members],
+        "machine": {"processor": cpu_model(), "torch": torch.__version__, "threads": 1},
+        "measured": utc_now(),
+        "members": [made(member) for member in members],
         "radii": [{"eps": eps, **at(eps, members, asked)} for eps in asked.eps],
     }
     print(json.dumps(result, indent=1))
     if asked.write:
         RESULTS.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def made(member: Model) -> dict[str, object]:
+    """Its name, its weights' digest, and what its recipe says of the training, if it has one."""
+    recipe = member.card.extra.get("recipe", {})
+    said = {key: recipe[key] for key in ("model", "loss", "epochs", "seed") if key in recipe}
+    return {"name": member.card.name, "digest": member.card.digest, "recipe": said}
 
 
 def at(eps: float, members: list[Model], asked: argparse.Namespace) -> dict[str, object]:
