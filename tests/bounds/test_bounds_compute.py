@@ -6,10 +6,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from bounds_nets import Net
 from torch import nn
 
 from phalanx.bounds.front import compute, margins
 from phalanx.bounds.options import Options
+from phalanx.bounds.prepare import prepare
 from phalanx.bounds.region import Region, ball, box
 from phalanx.bounds.sparse import Cuts
 from phalanx.errors import DataError, GraphError, NonFiniteError, ParameterError, PhalanxError
@@ -128,3 +130,12 @@ def test_an_operator_without_a_row_is_named() -> None:
     )
     with pytest.raises(GraphError, match="'odd' \\(erf\\) cannot be bounded"):
         compute(strange, box(torch.zeros(1, 3), torch.ones(1, 3)))
+
+
+def test_windows_of_padding_alone_are_refused() -> None:
+    """Dilated ones around a single number; of two numbers every window sees one."""
+    steps = {"kernel": (2,), "stride": (1,), "padding": (1,), "dilation": (2,), "ceil_mode": False}
+    graph = Net(0, (1, 1)).add("max-pool", **steps).graph()
+    with pytest.raises(GraphError, match="nothing but padding"):
+        prepare(graph)
+    prepare(Net(0, (1, 2)).add("max-pool", **steps).graph())

@@ -62,7 +62,8 @@ def joint_violations(op: str, seed: int) -> tuple[int, float]:
     place = None
     if seed % 2:
         count = 6 if op == "max-pool" else 1
-        drawn = torch.rand(2, 4, count, *node.shape, generator=random, dtype=torch.float64)
+        own = 1 if seed % 3 == 0 else 4  # shares of all rows, or of each
+        drawn = torch.rand(2, own, count, *node.shape, generator=random, dtype=torch.float64)
         place = drawn[0].round() if seed % 4 == 1 else 2 * drawn[0] - 0.5, drawn[1]
     parts = JOINTS[op].back(node, rows, sides, sums, place)
     least = [Fraction(v) for v in sums.lower().tolist()]
@@ -164,6 +165,51 @@ def test_wrong_planes_of_windows_are_caught(factors, monkeypatch) -> None:
     assert sum(joint_violations("max-pool", seed)[0] for seed in seeds) == 0
     monkeypatch.setattr(pooling, "_planes", planted)
     assert sum(joint_violations("max-pool", seed)[0] for seed in seeds) > 0
+
+
+def test_what_is_unbounded_or_no_number_proves_nothing_false() -> None:
+    """Windows of which nothing is known below, and parameters that are NaN or anything else."""
+    claims = 0
+    for seed in range(60):
+        node, (shape,) = joint("max-pool", seed)
+        random = torch.Generator().manual_seed(seed)
+        middle, width, *draw = torch.rand(4, 1, *shape, generator=random, dtype=torch.float64)
+        low = torch.where(draw[0] < (0.2, 0.97)[seed % 2], -torch.inf, middle - width)
+        high = torch.where(draw[1] < (0.0, 0.2)[seed % 3 == 0], torch.inf, middle + width)
+        rows = torch.randn(4, *node.shape, generator=random, dtype=torch.float64)
+        place = 3 * torch.rand(2, 4, 6, *node.shape, generator=random, dtype=torch.float64) - 1
+        if seed % 4 == 3:
+            place[0, 1, 0], place[1, 2, 1] = torch.nan, torch.nan
+        sums = Sums(len(rows), torch.float64)
+        (part,) = pooling.MaxPool().back(node, rows, [Sides(low, high)], sums, (place[0], place[1]))
+        least = sums.lower()
+        for _ in range(8):
+            share = torch.rand(low.shape, generator=random)
+            x = torch.where(share < 0.5, low.clamp_min(-1e4), high.clamp_max(1e4))
+            y = OPERATORS[node.op](node, x)
+            value = (rows * y).flatten(1).sum(1) - (part * x).flatten(1).sum(1)
+            claimed = torch.isfinite(least) & torch.isfinite(value)
+            claims += int(claimed.sum())
+            assert bool((least <= value + 1e-9 * (1 + value.abs()))[claimed].all())
+    assert claims > 100
+
+
+def test_weights_of_long_windows_are_charged_for_their_sum() -> None:
+    """Of a thousand entries: all but one round to nothing beside the first, and add up."""
+    count, half = 1000, 0.49 * 2**-52
+    net = Net(0, (1, count))
+    steps = {"stride": (count,), "padding": (0,), "dilation": (1,), "ceil_mode": False}
+    node = prepare(net.add("max-pool", kernel=(count,), **steps).builder.graph(net.last))[net.last]
+    low = torch.ones(1, 1, count, dtype=torch.float64)
+    weights = torch.full((1, count, 1, 1), half, dtype=torch.float64)
+    weights[0, 0] = 1.0
+    sums = Sums(1, torch.float64)
+    side = Sides(low, low + 2**-40)
+    one = torch.ones(1, 1, 1, dtype=torch.float64)
+    (part,) = pooling.MaxPool().back(node, one, [side], sums, (weights, weights))
+    value = 1 - sum(exactly(part))
+    assert value < 0, "the weights sum to more than one"
+    assert Fraction(sums.lower().item()) <= value
 
 
 def test_windows_are_those_of_the_operator() -> None:

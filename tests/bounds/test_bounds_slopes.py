@@ -214,8 +214,9 @@ def test_the_largest_takes_a_mean_below_and_slopes_above() -> None:
     begun = row.start(node, [box])
     assert begun[:, 0, 0, 0].T.tolist() == [[1.0, 0.0, 1.0, 0.75], [0.0, 1.0, 0.0, 1.0]]
     one = torch.ones(1, 1, 1, 2, dtype=torch.float64)
-    usual, place = (row.backward(node, [box], sign * one, p) for sign, p in ((1, None), (1, begun)))
-    torch.testing.assert_close(usual, place)
+    for sign in (1, -1):
+        usual, place = (row.backward(node, [box], sign * one, p) for p in (None, begun))
+        torch.testing.assert_close(usual, place)
     shares = torch.tensor([0.2, 0.6, 0.5, 0.25], dtype=torch.float64)
     moved = shares.reshape(4, 1, 1, 1, 1).expand(4, 1, 1, 1, 2)
     (below,), nothing = row.backward(node, [box], one, moved)

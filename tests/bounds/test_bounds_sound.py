@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from bounds_checks import contains, enumerated, outputs, tighter
-from bounds_nets import CASES, CURVES, LAYERS, Net, around, network, untested
+from bounds_nets import CASES, CURVES, LAYERS, Net, around, network, points, untested
 
 from phalanx.bounds.front import compute
 from phalanx.bounds.ops import Box, Curve, Lines, rows
@@ -30,6 +30,26 @@ def test_bounds_contain_every_answer(method: str, case: str) -> None:
         region = around(graph, eps, seed)
         found = compute(graph, region, method=method, options=Options(iterations=4))
         contains(graph, region, found, count=50, steps=5 if eps > 0.1 else 0)
+
+
+@pytest.mark.parametrize("curve", [None, "relu", "sigmoid", "abs"])
+@pytest.mark.parametrize("method", METHODS)
+def test_networks_that_end_in_curves_or_have_no_layers(method: str, curve: str | None) -> None:
+    """Rows of the output with coefficients of both signs, such as margins are."""
+    for seed, layers in enumerate((0, 1, 2)):
+        net = Net(seed, (3,))
+        for _ in range(layers):
+            net.dense(3, 1.5).add("relu")
+        net = net.add(curve) if curve else net
+        graph = net.builder.graph(net.last)
+        around_it = around(graph, 0.8, seed)
+        rows = torch.tensor([[1.0, -1, 0], [-1, 0.5, 0.5], [-2, 3, 0.1]], dtype=torch.float64)
+        for norm in ("linf", "l2"):
+            region = Region(around_it.lower, around_it.upper, around_it.centre, norm, 0.7)
+            found = compute(graph, region, method=method, rows=rows).lower
+            reached = outputs(graph, points(region, 200)) @ rows.T
+            assert bool((found <= reached.amin(0) + 1e-9).all()), (norm, layers)
+            assert bool(torch.isfinite(found).all())
 
 
 @pytest.mark.slow
@@ -111,6 +131,16 @@ def test_in_full_over_other_operators(case: str) -> None:
     full = compute(graph, region, method="alpha-crown", options=options)
     assert (full.lower >= compute(graph, region).lower - 1e-9).all()
     contains(graph, region, full, count=50, steps=4)
+
+
+def test_layers_that_nothing_movable_leads_to() -> None:
+    """Bounds of a sum of sums are asked for, on the way to which there is no curve."""
+    graph = Net(1, (4,)).dense(5).dense(6, 2.0).add("relu").dense(3).add("relu").graph()
+    box = around(graph, 0.4, 1)
+    for region in (box, Region(box.lower, box.upper, box.centre, "l2", 0.5)):
+        found = compute(graph, region, method="alpha-crown", options=BY_LAYERS)
+        contains(graph, region, found)
+        assert (found.lower >= compute(graph, region).lower - 1e-9).all()
 
 
 def test_rows_that_are_enough_are_left_alone() -> None:

@@ -10,6 +10,7 @@ from bounds_nets import Net, around
 from phalanx.bounds.engine import Engine, Settings
 from phalanx.bounds.forms import Forms
 from phalanx.bounds.front import compute
+from phalanx.bounds.options import Options
 from phalanx.bounds.prepare import prepare
 from phalanx.bounds.region import Region, box
 from phalanx.bounds.windows import Place, Window, begun, joined, laid_out
@@ -128,3 +129,15 @@ def test_rows_of_a_layer_whose_dead_entries_are_cut() -> None:
     box = engine.boxes[layer]
     assert (box.lower - 1e-6 <= found.T).all()
     assert (box.upper + 1e-9 >= found.T).all()
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_windows_that_are_wide_from_the_start(norm: str) -> None:
+    """One pixel is all window, whose box is met at once; in full it is bounded before there is one."""
+    net = Net(4, (1, 4, 4))
+    weight, steps = {"weight": net.draw(2, 1, 3, 3)}, {**PLAIN, "stride": (2, 2)}
+    net.add("conv", tensors=weight, **{**steps, "padding": (0, 0)}).add("leaky-relu", slope=-0.5)
+    boxes = around(graph := net.graph(), 0.4, 4)
+    region = Region(boxes.lower, boxes.upper, boxes.centre, norm, 0.5)
+    found = compute(graph, region, method="alpha-crown-full", options=Options(iterations=3))
+    contains(graph, region, found, count=60, steps=0)

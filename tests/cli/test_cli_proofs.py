@@ -91,7 +91,7 @@ def test_a_proof_has_the_time_that_is_left(
     tmp_path: Path, command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The answer stands, and it is said that there is no proof; the file is not begun."""
-    from phalanx.cli import verify
+    from phalanx.runtime import age
     from phalanx.verify import proving
     from phalanx.verify.proof.broken import ProofBroken
 
@@ -100,7 +100,7 @@ def test_a_proof_has_the_time_that_is_left(
             time.sleep(0.01)
         raise ProofBroken("a tree of boxes", "planted")
 
-    monkeypatch.setattr(verify, "LONGEST_START", 0.0)
+    monkeypatch.setattr(age, "LONGEST_START", 0.0)
     monkeypatch.setattr(proving, "proof_for", slow)
     files, proof = (net(tmp_path), query(tmp_path, 2.6)), tmp_path / "p.safetensors"
     code, out, err = command("verify", *files, "--timeout", 4, "--proof", proof)

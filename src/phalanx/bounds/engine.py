@@ -25,6 +25,7 @@ from phalanx.bounds.ops import (
     Affine,
     Box,
     Curve,
+    Joint,
     Lines,
     Row,
     Which,
@@ -154,7 +155,7 @@ class Engine:
                 exact.add(node.name)
                 if node.op in ("reshape", "transpose", "scale"):
                     free.add(node.name)
-        return free | exact if self.region.norm == "linf" else set()
+        return free | exact if self.region.norm == "linf" else {self.graph.input.name}
 
     def wanted(self, node: Node, box: Box) -> Tensor | None:
         """Which entries ``(B, n)`` would tighten a relaxation; None where none would."""
@@ -303,7 +304,8 @@ class Engine:
         boxes = [self.boxes[name] for name in node.inputs]
         boxes = [Box(taken(box.lower, at), taken(box.upper, at)) for box in boxes]
         place = self.places.get(node.name)
-        if place is None and self.settings.parallel and row.parameters:
+        parallel = self.settings.parallel and isinstance(row, Joint) and row.bilinear
+        if place is None and parallel:
             place = row.start(node, boxes, parallel=True)
         parts, share = row.backward(node, boxes, coefficients, place)
         return [cuts.cut(n, part) for n, part in zip(node.inputs, parts, strict=True)], share

@@ -111,10 +111,9 @@ class Full:
         """The output's rows, over boxes that are bounded anew on the way."""
         engine = self.base.renewed({})
         for node in self.graph:
-            box = self.boxes[node.name]
+            box = engine.boxes[node.name] = self.boxes[node.name]
             if node.name in self.open:
-                box = self._bounded(engine, node, box)
-            engine.boxes[node.name] = box
+                engine.boxes[node.name] = self._bounded(engine, node, box)
         return self._output(engine, self.places[""])
 
     def _output(self, engine: Engine, places: Mapping[str, Tensor]) -> Tensor:

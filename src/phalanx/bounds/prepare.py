@@ -56,6 +56,8 @@ def prepare(graph: Graph, *, exact: bool = False) -> Prepared:
                 repair=NO_ROW,
             )
         _check_finite(node)
+        if node.op == "max-pool":
+            _check_windows(node, shapes[node.inputs[0]])
         inputs = tuple(shapes[name] for name in node.inputs)
         seen = {"inputs": inputs, "input": inputs[0]} if inputs else {}
         tensors = {**node.tensors, "zero": torch.zeros(())} if node.op == "pad" else node.tensors
@@ -70,6 +72,19 @@ def _check_finite(node: Node) -> None:
                 f"node {node.name!r} ({node.op}) has a {key} with NaN or infinite numbers",
                 why="its value could be NaN, of which no bound speaks",
             )
+
+
+def _check_windows(node: Node, shape: tuple[int, ...]) -> None:
+    """Dilated windows may see nothing but padding."""
+    a = node.attributes
+    axes = (a["kernel"], a["stride"], a["padding"], a["dilation"])
+    for size, count, k, s, p, d in zip(shape[1:], node.shape[1:], *axes, strict=True):
+        for start in range(-p, count * s - p, s):
+            if not any(0 <= at < size for at in range(start, start + k * d, d)):
+                raise GraphError(
+                    f"node {node.name!r} (max-pool) has windows of nothing but padding",
+                    why="the largest of no numbers is minus infinity, of which no bound speaks",
+                )
 
 
 def _without_softmax(graph: Graph) -> Graph:

@@ -133,7 +133,7 @@ class Methods(Registry[Method]):
             noun="bounding method",
             aliases={
                 **{"ibp": "interval", "deeppoly": "crown", "deepz": "zonotope"},
-                **{"k-relu": "kpoly", "krelu": "kpoly"},
+                **{"k-relu": "kpoly", "krelu": "kpoly", "wong-kolter": "fast-lin"},
             },
         )
         self._reads: dict[str, tuple[str, ...]] = {}

@@ -16,6 +16,8 @@ KINDS = ("interval", "linear", "optimised", "zonotope", "lp", "milp", "branching
 alpha-crown moves, generators, linear programs (lp, kpoly), those with whole numbers, and branch and
 bound on what it reads (boxes of few inputs are cut whatever the layers are)."""
 
+FOLLOWED = ("mul", "matmul", "max-pool")
+"""Operators of several variables that zonotopes go through."""
 EXACT, STEPS = (*STRAIGHT, "max-pool"), ("sign", "floor")
 """Operators that whole numbers write down exactly, and but for the ends of their steps."""
 
@@ -90,7 +92,7 @@ def _of(node: Node, row: Row | None) -> Support:
         interval="yes",
         linear="yes",
         optimised="yes" if row.parameters else "no",
-        zonotope="yes",
+        zonotope="yes" if curve or node.op in FOLLOWED else "no",
         lp="yes" if written else "as a box",
         milp="exact" if node.op in EXACT else "yes" if node.op in STEPS else "as lp",
         branching=str(row.cut),

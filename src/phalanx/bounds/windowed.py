@@ -120,7 +120,8 @@ class Windowed:
         found = (values * middle - values.abs() * half).flatten(1).sum(1)
         if region.norm == "linf":
             return found
-        centre, inside = self._of(window, node.name, "ball")
+        (centre,) = self._of(window, node.name, "centre")
+        (inside,) = self._of(window, node.name, "inside")
         order = DUAL[region.norm]
         gain = region.eps * torch.linalg.vector_norm((values * inside).flatten(1), order, dim=1)
         return torch.maximum(found, (values * centre).flatten(1).sum(1) - gain)
@@ -140,9 +141,8 @@ class Windowed:
                 parts = [side[at].reshape(window.shape) for side in (region.middle, region.half)]
             elif what == "inside":
                 parts = [window.values.new_ones(window.shape)]
-            elif what == "ball":
-                centre = engine.region.centre[at].reshape(window.shape)
-                parts = [centre, torch.ones_like(centre)]
+            elif what == "centre":
+                parts = [engine.region.centre[at].reshape(window.shape)]
             elif what == "box":
                 box = engine.boxes[name]
                 parts = [taken(side, at)[0] for side in (box.centre, box.radius)]

@@ -12,6 +12,7 @@ from phalanx.cli import options as opt
 from phalanx.cli.console import answer, as_json, log
 from phalanx.cli.deadline import Known, keep_time
 from phalanx.errors import ParameterError, PhalanxError, SampleErrors
+from phalanx.runtime.age import started
 from phalanx.verdicts import Verdict
 
 if TYPE_CHECKING:
@@ -22,10 +23,6 @@ if TYPE_CHECKING:
 
 SECONDS = 120.0
 """Where nobody says how long."""
-LONGEST_START = 5.0
-"""Processor seconds before the command that are its start, and count; a process that has used more
-did something else before.
-"""
 
 Files = Annotated[
     list[str] | None,
@@ -84,8 +81,7 @@ def verify(
 
     The first line on stdout is sat, unsat, unknown, timeout (timed-out in VNN-LIB 2.0) or error.
     """
-    used = time.process_time()
-    began = time.monotonic() - (used if used < LONGEST_START else 0.0)
+    began = started()
     if table:
         if files or network or proof or timeout is not None:
             raise ParameterError(

@@ -29,7 +29,7 @@ Seconds = Annotated[float, typer.Argument(metavar="TIMEOUT", help="seconds")]
 Folder = Annotated[Path, typer.Argument(help="where the scripts are written")]
 
 SCRIPTS = {
-    "install_tool.sh": "pip install 'phalanx[onnx]'",
+    "install_tool.sh": "pip install 'phalanx[onnx,milp,smt]'",
     "prepare_instance.sh": 'exec phalanx vnncomp prepare "$@"',
     "run_instance.sh": 'exec phalanx vnncomp run "$@"',
 }

@@ -87,13 +87,16 @@ def eclipse_rates(graph: Graph, rows: Tensor) -> Tensor:
 
 
 def chain(graph: Graph) -> list[Tensor]:
-    """The weights of a graph that is one chain of linear layers with one curve between two.
+    """The weights of a graph that is one chain of linear layers and curves.
+
+    What ends in a curve ends in the identity behind it: a row is bounded within the last layer's
+    form, as if nothing were between the two.
 
     Raises:
         GraphError: see `eclipse`.
     """
     weights: list[Tensor] = []
-    before = INPUT
+    before, bent = INPUT, True
     for node in graph:
         if node.op == INPUT:
             before = node.name
@@ -103,11 +106,16 @@ def chain(graph: Graph) -> list[Tensor]:
             weight = node.tensors["weight"].double()
             # Two layers without a curve between them: the identity is one of slopes in [0, 1].
             weights.append(weight)
+            bent = False
         elif not (fits and node.op in (*GENTLE, "reshape")):
             raise GraphError(
                 f"node {node.name!r} ({node.op}) is no part of a fully connected chain",
                 why=f"ECLipsE speaks of linear layers with {', '.join(GENTLE)} between them",
                 repair="the product of norms: phalanx.bounds.lipschitz.product",
             )
+        elif node.op != "reshape":
+            bent = True
         before = node.name
+    if bent:
+        weights.append(torch.eye(math.prod(graph[graph.output].shape), dtype=torch.float64))
     return weights

@@ -112,6 +112,8 @@ def ascended(
                 asked = best <= (torch.inf if options.enough is None else options.enough)
                 if step + 1 == options.iterations or not bool(asked.any()):
                     break
+                if not found.requires_grad:  # nothing that can be moved lies on the way
+                    break
                 ascent.climb(torch.where(asked & torch.isfinite(found), found, 0.0).sum())
     finally:
         engine.places = saved

@@ -16,6 +16,9 @@ from phalanx.errors import GraphError
 from phalanx.graph.ir import INPUT, Node
 from phalanx.graph.operators import OPERATORS
 
+TOO_WIDE = 2.0
+"""A window's box is taken where an entry, and what others exceed it by, reach so much further."""
+
 
 @dataclass(frozen=True, eq=False)
 class Zonotope:
@@ -38,7 +41,8 @@ def zonotope(problem: Problem) -> Tensor:
     exceeds one entry by as much as the others do. Of l2 and l1 balls the box around them is taken.
     """
     engine = problem.engine(Settings(backward=False, parallel=True))
-    # Backward passes through the same lines bound no worse (Salman et al. 2019); boxes would.
+    # Backward passes through the same lines bound no worse (Salman et al. 2019), boxes would. Of a
+    # window they take other planes, which are now better, now worse by some per cent.
     problem.trace.backward = True
     pushed = _Pushed(engine)
     for node in problem.graph:
@@ -123,7 +127,7 @@ class _Pushed:
         return self._widened(shifted, times(r, s))
 
     def _largest(self, node: Node) -> Zonotope:
-        """The entry whose lower end is largest, and what the others exceed it by."""
+        """The entry whose lower end is largest, and what the others exceed it by; or the box."""
         (source,), (box,) = (self.values[name] for name in node.inputs), self._boxes(node)
         lower, upper = (windows(node, side, -torch.inf) for side in box)
         best = lower.argmax(1, keepdim=True)
@@ -131,9 +135,13 @@ class _Pushed:
         seen = seen.reshape(-1, *centre.shape)
         first, lead = centre.gather(1, best), seen.gather(2, best.expand(len(seen), *best.shape))
         above = (centre - first + self.reach(seen - lead)).minimum(upper - lower.gather(1, best))
-        above = torch.where(torch.isneginf(upper), 0.0, above)  # places outside of the image
         half = above.amax(1).clamp_min(0) / 2
-        return self._widened(Zonotope(first.squeeze(1) + half, lead.squeeze(2)), half)
+        middle, lead = first.squeeze(1) + half, lead.squeeze(2)
+        top, most = upper.amax(1), lower.amax(1)
+        wide = self.reach(lead) + half > TOO_WIDE * (top - most) / 2
+        half = torch.where(wide, (top - most) / 2, half)
+        middle = torch.where(wide, (top + most) / 2, middle)
+        return self._widened(Zonotope(middle, torch.where(wide, 0.0, lead)), half)
 
     def _boxes(self, node: Node) -> list[Box]:
         return [self.engine.boxes[name] for name in node.inputs]

@@ -1,4 +1,4 @@
-"""The largest value of each window: one entry below it, chords of several above."""
+"""The largest value of each window: means of entries below it, slopes of several above."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from phalanx.bounds.ops.max_pool import LEAST_WEIGHT
 from phalanx.bounds.outward.affine import image
 from phalanx.bounds.outward.rounding import UNDERFLOW, dot, gamma, up
 from phalanx.bounds.outward.sums import Place, Sides, Sums
@@ -18,16 +19,15 @@ from phalanx.graph.ir import Node
 
 Shape = tuple[int, ...]
 
-LEAST_WEIGHT = 1e-3
-"""Means of entries whose weights are all smaller are not taken."""
-
 
 class MaxPool:
-    """``max_i x_i >= x_k`` for any k; ``max_i x_i <= sum_i s_i x_i + c`` for any s in [0, 1].
+    """``sum_i w_i x_i <= max_i x_i <= sum_i s_i x_i + c``, w of sum 1, any s in [0, 1].
 
-    On a box the second needs ``c >= max_k ((1 - s_k) u_k + s_k l_k) - sum_i s_i l_i``: the largest
-    entry is some k, of which s_k is counted already, and all others are at least at their lower
-    ends. So slopes may be rounded, and c is computed for the slopes as they are.
+    Weights are quotients by their sum, each within as many roundings of such a w as the window has
+    entries, and one more: that is charged like the roundings of a product. On a box the slopes need
+    ``c >= max_k ((1 - s_k) u_k + s_k l_k) - sum_i s_i l_i``: the largest entry is some k, of which
+    s_k is counted already, and all others are at least at their lower ends. So slopes may be
+    rounded, and c is computed for the slopes as they are.
     """
 
     def interval(self, node: Node, sides: Sequence[Sides]) -> tuple[Tensor, Tensor]:
@@ -63,10 +63,10 @@ class MaxPool:
             part = positive * below[:, number] + negative * above[:, number]
             found.index_add_(1, entry, part)
         sums.add(*dot(negative, offset))
-        most = torch.cat([side.most.flatten(), torch.zeros(1, dtype=rows.dtype)])[table]
+        # A place outside of the image that wins, where nothing is known of those inside, says so.
+        most = torch.cat([side.most.flatten(), torch.full((1,), torch.inf).to(rows)])[table]
         size = (torch.maximum(below, above) * torch.where(below + above > 0, most, 0.0)).sum(1)
         shared = int(torch.bincount(table.flatten(), minlength=numbers + 1)[:-1].max())
-        # Weights of a mean are quotients by a sum: each is within that many roundings of its own.
         sums.lose(gamma(2 * shared + len(table) + 8), flat, size)
         return [found[:, :-1].reshape(len(rows), *node.attributes["inputs"][0])]
 

@@ -18,7 +18,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from phalanx.bounds.ops import Box, Curve
+from phalanx.bounds.ops import Box, Curve, Joint
 from phalanx.bounds.ops import rows as table
 from phalanx.bounds.outward import crops
 from phalanx.bounds.outward.affine import AFFINE, adjoint, lengths, magnitude, offset, roundings
@@ -193,11 +193,14 @@ class Walk:
         lines = row.lines(node, *box, place)
         return finite(lines.lower_slope), finite(lines.upper_slope)
 
-    def _parallel(self, node: Node) -> Place:
-        """Planes of an operator of several variables that are as parallel as there are."""
+    def _parallel(self, node: Node) -> Place | None:
+        """Planes of a product that are parallel, if such are asked for."""
+        row = table.get(node.op)
+        if not self.parallel or not (isinstance(row, Joint) and row.bilinear):
+            return None
         sides = (self.sides[name] for name in node.inputs)
         boxes = [Box(side.lower, side.upper) for side in sides]
-        return placed(table.get(node.op).start(node, boxes, parallel=True)[:, :, 0])
+        return placed(row.start(node, boxes, parallel=True)[:, :, 0])
 
     def _put(self, on: _Walking, name: str, rows: Tensor, crop: Crop | None) -> None:
         """One more branch; the last sum is charged where it is read, those before it here."""
@@ -280,7 +283,7 @@ class Walk:
             sums.weigh(flat, size, self._box(node, crop))
         elif node.op in JOINTS:
             sides = [self.sides[name] for name in node.inputs]
-            place = slopes.get(node.name, self._parallel(node) if self.parallel else None)
+            place = slopes.get(node.name) or self._parallel(node)
             parts = JOINTS[node.op].back(node, rows, sides, sums, place)
             yield from zip(node.inputs, parts, repeat(None))
         else:
