@@ -133,7 +133,7 @@ def test_rows_of_a_layer_whose_dead_entries_are_cut() -> None:
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_windows_that_are_wide_from_the_start(norm: str) -> None:
-    """One pixel is all window, whose box is met at once; in full it is bounded before there is one."""
+    """One pixel is all window; in full it is bounded before it has a box to meet."""
     net = Net(4, (1, 4, 4))
     weight, steps = {"weight": net.draw(2, 1, 3, 3)}, {**PLAIN, "stride": (2, 2)}
     net.add("conv", tensors=weight, **{**steps, "padding": (0, 0)}).add("leaky-relu", slope=-0.5)
