@@ -120,6 +120,23 @@ def test_a_module_with_unread_layers_is_usable(run, tmp_path):
     assert "branching" in result.stdout
 
 
+@pytest.mark.parametrize(("classes", "says"), [(3, "input must be declared"), (1, "one output")])
+def test_layers_are_told_of_a_file_whose_input_nobody_declares(run, tmp_path, classes, says):
+    onnx = pytest.importorskip("onnx")
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    weight = onnx.numpy_helper.from_array(np.ones((4, classes), dtype=np.float32), "w")
+    ends = [helper.make_tensor_value_info(n, kind, [1, s]) for n, s in (("x", 4), ("y", classes))]
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["h"]), helper.make_node("Relu", ["h"], ["y"])]
+    graph = helper.make_graph(nodes, "net", ends[:1], ends[1:], [weight])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    (tmp_path / "net.onnx").write_bytes(model.SerializeToString())
+    result = run(tmp_path / "net.onnx", "--json")
+    assert isinstance(result.exception, ModelError)
+    (told,) = json.loads(result.stdout)["models"]
+    assert [layer["op"] for layer in told["layers"]] == ["linear", "relu"]
+    assert says in told["findings"][0]["says"]
+
+
 def test_a_file_that_is_none_is_a_typed_error(run, tmp_path):
     (tmp_path / "no.onnx").write_bytes(b"\x00\xff")
     result = run(tmp_path / "no.onnx", *WORDS)

@@ -14,7 +14,7 @@ from phalanx.cli.options import (
     Json,
     Models,
 )
-from phalanx.errors import GraphError, ModelError
+from phalanx.errors import ModelError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -88,16 +88,19 @@ def _read(models: list[str], said: Declaration) -> tuple[list[Model], list[Repor
     from phalanx.models.imported import is_onnx
     from phalanx.models.resolve import resolve_all
 
-    try:
-        return resolve_all(models, said, check=False), []
-    except GraphError:
-        files = [spec for spec in models if is_onnx(Path(spec)) and Path(spec).is_file()]
-        examined = [Report(spec, *examine_file(Path(spec))) for spec in files]
-        unread = [report for report in examined if report.layers]
-        if not unread:
-            raise  # no file, or one of which not even the layers are known
-    names = {report.name for report in unread}
-    return resolve_all([spec for spec in models if spec not in names], said, check=False), unread
+    patients: list[Model] = []
+    unread: list[Report] = []
+    for spec in models:
+        try:
+            patients += resolve_all([spec], said, check=False)
+        except ModelError as refused:
+            if not (is_onnx(Path(spec)) and Path(spec).is_file()):
+                raise
+            report = Report(spec, *examine_file(Path(spec), refused))
+            if not report.layers:
+                raise  # not even the layers are known
+            unread.append(report)
+    return patients, unread
 
 
 def _inputs(data: str, data_dir: Path | None, limit: int) -> tuple[Tensor, Tensor | None]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from phalanx.bounds.support import Support, support
 from phalanx.errors import GraphError, ModelError
-from phalanx.graph.from_onnx import from_onnx, onnx_outline
+from phalanx.graph.from_onnx import onnx_outline
 from phalanx.graph.simplify import simplify
 from phalanx.models.fold import fold_batchnorm
 from phalanx.models.imported import input_shape, outline_of
@@ -107,19 +107,17 @@ def layers(model: Model, x: Tensor | None = None) -> list[Support]:
         return []
 
 
-def examine_file(path: Path) -> tuple[list[Finding], list[Support]]:
+def examine_file(path: Path, refused: ModelError) -> tuple[list[Finding], list[Support]]:
     """What can be said about an ONNX file of which no model can be made, and its `layers`.
 
-    No findings where the file itself can be read.
+    Args:
+        path: the file.
+        refused: why: its graph, or what nobody has declared about its input.
     """
-    try:
-        from_onnx(path)
-    except GraphError as error:
-        refused = error
-    else:
-        return [], []
     says = f"{refused.what}; {refused.why}" if refused.why else refused.what
-    found = [Finding("model", Level.ERROR, says, refused.repair), _SMOOTHING_A_FILE]
+    found = [Finding("model", Level.ERROR, says, refused.repair)]
+    if isinstance(refused, GraphError):
+        found.append(_SMOOTHING_A_FILE)
     try:
         return found, support(simplify(onnx_outline(path)))
     except GraphError:

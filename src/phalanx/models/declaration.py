@@ -147,6 +147,12 @@ def _check_complete(module: nn.Module, said: Declaration) -> None:
     }
     if not any(missing.values()):
         return
+    if (said.classes or _outputs(module)) == 1:
+        raise ModelError(
+            f"{type(module).__name__} has one output",
+            why="a classifier has one for each of two classes or more",
+            repair="phalanx verify NET PROPERTY takes networks of any outputs",
+        )
     low, high = said.input_range or (0, 1)
     classes = said.classes or _outputs(module) or 10
     line = f"--input-range {low:g} {high:g} --classes {classes}"
