@@ -11,7 +11,7 @@ from verify_nets import case, reaches, tent
 
 import phalanx
 from phalanx.ensembles.ensemble import Ensemble
-from phalanx.errors import ParameterError, QueryError
+from phalanx.errors import NonFiniteError, ParameterError, QueryError
 from phalanx.models.model import InputSpec, Model
 from phalanx.specs.robustness import robust
 from phalanx.verdicts import Verdict
@@ -35,6 +35,15 @@ def test_the_room_is_a_function(tmp_path: Path) -> None:
         property_of(3)  # type: ignore[arg-type]
     with pytest.raises(QueryError):
         property_of(tmp_path / "absent.vnnlib")
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_weights_that_are_no_numbers_are_refused_once(value: float) -> None:
+    graph = tent()
+    layer = next(node for node in graph if node.op == "linear")
+    layer.tensors["weight"][0, 0] = value
+    with pytest.raises(NonFiniteError, match="weight with NaN"):
+        verify(graph, reaches(1.0), 60)
 
 
 def test_a_model_is_verified_in_its_own_units() -> None:

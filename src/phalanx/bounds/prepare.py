@@ -55,7 +55,7 @@ def prepare(graph: Graph, *, exact: bool = False) -> Prepared:
                 why="no row of phalanx.bounds.ops says how",
                 repair=NO_ROW,
             )
-        _check_finite(node)
+        check_finite(node)
         if node.op == "max-pool":
             _check_windows(node, shapes[node.inputs[0]])
         inputs = tuple(shapes[name] for name in node.inputs)
@@ -65,7 +65,12 @@ def prepare(graph: Graph, *, exact: bool = False) -> Prepared:
     return Prepared(tuple(nodes), graph.output)
 
 
-def _check_finite(node: Node) -> None:
+def check_finite(node: Node) -> None:
+    """Refuse weights and constants that are no numbers.
+
+    Raises:
+        NonFiniteError: names the node.
+    """
     for key, tensor in node.tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise NonFiniteError(

@@ -38,6 +38,14 @@ def by_bounds(method: str | None, models: Sequence[Model], sigma: str | None) ->
     return True
 
 
+OTHERWISE = {
+    "each": ("a run of bounds is of one classifier", "a command for every model"),
+    "plan": ("what bounds cost is not known before", "--limit 5"),
+    "budget": ("what bounds cost is not known before", "--limit and --every"),
+}
+"""Why options of smoothing other than its own parameters are refused, and what to do instead."""
+
+
 def request_by_bounds(
     models: list[Model],
     load_data: tuple[str, Path | None, int, int | None],
@@ -55,9 +63,9 @@ def request_by_bounds(
 
     given = [name for name, value in refused.items() if value not in (None, False)]
     if given or plan:
-        raise ParameterError(
-            f"--{(given or ['plan'])[0]} with bounds", why="it speaks of randomized smoothing"
-        )
+        name = (given or ["plan"])[0]
+        why, repair = OTHERWISE.get(name, ("it speaks of randomized smoothing", ""))
+        raise ParameterError(f"--{name} with bounds", why=why, repair=repair)
     if radius not in (None, ["search"]):
         raise ParameterError(
             f"--radius {' '.join(radius or ())} with bounds",

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from phalanx.bounds.prepare import check_finite
 from phalanx.errors import DataError, MissingDependencyError, ParameterError
-from phalanx.graph.ir import Graph, Node
+from phalanx.graph.ir import CONSTANT, Graph, Node
 from phalanx.graph.run import run
 from phalanx.specs.property import Property
 from phalanx.specs.vnnlib.query import Query
@@ -36,6 +37,9 @@ LINEAR = ("mean", "softmax", "weighted")
 class Network:
     """A network to be verified, on flat inputs.
 
+    Raises:
+        NonFiniteError: a weight is NaN or infinite.
+
     Attributes:
         graph: in the type that the network computes in; inputs in the property's units.
         runtime: where a counterexample is repeated.
@@ -45,6 +49,11 @@ class Network:
     graph: Graph
     runtime: Runtime
     name: str = "the network"
+
+    def __post_init__(self) -> None:
+        for node in self.graph:
+            if node.op != CONSTANT:  # an infinite constant may be folded away
+                check_finite(node)
 
     @property
     def sizes(self) -> tuple[int, int]:

@@ -69,7 +69,7 @@ class Result:
         return (
             f"Result: {self.verdict} ({self.reason}){how}, {self.refuted} of {self.cases} cases"
             f" refuted, {self.seconds:.2f} s, of which {self.rechecked:.2f} s to check again"
-            + "".join(f"; a step failed: {failure}" for failure in self.failures)
+            + "".join(f"; a step failed: {failure}" for failure in dict.fromkeys(self.failures))
         )
 
 
