@@ -89,6 +89,7 @@ class Cut(StrEnum):
     SIGN = "sign"
     TURN = "turn"
     HALVES = "halves"
+    PAIRS = "pairs"
 
 
 class Row:
@@ -100,7 +101,8 @@ class Row:
 
     cut: Cut = Cut.NEVER
     """At zero, where it is straight on both sides (``SIGN``) or, where zero lies well inside, bends
-    the other way (``TURN``); in ``HALVES``; or not at all."""
+    the other way (``TURN``); in ``HALVES``; where two of its arguments change places (``PAIRS``);
+    or not at all."""
 
     def interval(self, node: Node, *boxes: Box) -> Box:
         """Bounds of the output from bounds of the inputs."""

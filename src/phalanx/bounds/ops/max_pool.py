@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from phalanx.bounds.ops import Box, Joint, monotone, rows, total
+from phalanx.bounds.ops import Box, Cut, Joint, monotone, rows, total
 from phalanx.graph.ir import Node
 from phalanx.graph.operators import OPERATORS
 
@@ -31,6 +31,7 @@ class MaxPool(Joint):
     """
 
     parameters = 2
+    cut = Cut.PAIRS
 
     def interval(self, node: Node, *boxes: Box) -> Box:
         """It never falls."""

@@ -21,6 +21,7 @@ from phalanx.verify.bab.cases import side_by_side
 from phalanx.verify.bab.curves import NAME as CURVES
 from phalanx.verify.bab.curves import CurveOptions, split_curves
 from phalanx.verify.bab.inputs import Bounder, InputOptions, Network, split_inputs
+from phalanx.verify.bab.maxima import by_relus
 from phalanx.verify.bab.nested import nested
 from phalanx.verify.bab.relus import NAME as RELUS
 from phalanx.verify.bab.relus import ReluOptions, split_relus
@@ -89,6 +90,9 @@ def search(
         found = _on_inputs(ready, every, _network(graph), part, options.inputs)
         if found.verdict is not Verdict.UNKNOWN or (alone and found.reason == TIMEOUT):
             return found
+    split = by_relus(ready)
+    if split is not ready:
+        ready, inside = split, None
     if any(node.op not in (INPUT, CONSTANT, "relu", *AFFINE) for node in ready):
         after = _on_curves(ready, every, _network(graph), clock, options.curves, inside)
         return after if found is None or after.verdict is not Verdict.UNKNOWN else found
