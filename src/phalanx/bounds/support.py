@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from phalanx.bounds.ops import Affine, Curve, Cut, Row, rows
+from phalanx.bounds.ops import Affine, Curve, Cut, Joint, Row, rows
 from phalanx.bounds.outward.curves import STRAIGHT
 from phalanx.bounds.prepare import NO_ROW, REWRITTEN
 from phalanx.bounds.programs.encode import encodings
@@ -16,8 +16,6 @@ KINDS = ("interval", "linear", "optimised", "zonotope", "lp", "milp", "branching
 alpha-crown moves, generators, linear programs (lp, kpoly), those with whole numbers, and branch and
 bound on what it reads (boxes of few inputs are cut whatever the layers are)."""
 
-FOLLOWED = ("mul", "matmul", "max-pool")
-"""Operators of several variables that zonotopes go through."""
 EXACT, STEPS = (*STRAIGHT, "max-pool"), ("sign", "floor")
 """Operators that whole numbers write down exactly, and but for the ends of their steps."""
 
@@ -92,7 +90,7 @@ def _of(node: Node, row: Row | None) -> Support:
         interval="yes",
         linear="yes",
         optimised="yes" if row.parameters else "no",
-        zonotope="yes" if curve or node.op in FOLLOWED else "no",
+        zonotope="yes" if curve or (isinstance(row, Joint) and row.followed) else "no",
         lp="yes" if written else "as a box",
         milp="exact" if node.op in EXACT else "yes" if node.op in STEPS else "as lp",
         branching=str(row.cut),

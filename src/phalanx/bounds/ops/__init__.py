@@ -241,6 +241,9 @@ def beneath(rows: Tensor, lines: Lines, at: Which = None) -> tuple[Tensor, Tenso
 class Joint(Row):
     """Several variables at once."""
 
+    followed = False
+    """Whether zonotopes go through it."""
+
     bilinear = False
     """Whether it is linear in each of two variables, so that a zonotope of theirs has its image."""
 

@@ -19,7 +19,7 @@ class MatMul(Joint):
     """
 
     parameters = 2
-    bilinear = True
+    followed = bilinear = True
 
     def interval(self, node: Node, *boxes: Box) -> Box:
         """Centre and radius: ``|xy - c_x c_y| <= |c_x| r_y + r_x |c_y| + r_x r_y``."""

@@ -32,6 +32,7 @@ class MaxPool(Joint):
 
     parameters = 2
     cut = Cut.PAIRS
+    followed = True
 
     def interval(self, node: Node, *boxes: Box) -> Box:
         """It never falls."""

@@ -21,7 +21,7 @@ class Mul(Joint):
     """
 
     parameters = 2
-    bilinear = True
+    followed = bilinear = True
 
     def interval(self, node: Node, *boxes: Box) -> Box:
         """The extremes of four products."""
