@@ -16,7 +16,7 @@ MOST = 15
 
 def steps(margin, high: float = 0.5, fine: float = FINE) -> tuple[Bracket, int]:
     """A search to its end, and how long it took."""
-    bracket, count = Bracket(high, margin(0.0), margin(high), fine), 0
+    bracket, count = Bracket(0.0, high, margin(0.0), margin(high), fine), 0
     while bracket.open:
         at = bracket.place()
         assert bracket.low < at < bracket.high
@@ -59,7 +59,7 @@ def test_margins_that_always_leave_the_larger_part():
         return draw.choice((1e-9, 1.0, 1e9)) * draw.uniform(0.1, 1)
 
     for _ in range(2000):
-        bracket, count = Bracket(0.5, size(), -size(), FINE), 0
+        bracket, count = Bracket(0.0, 0.5, size(), -size(), FINE), 0
         while bracket.open:
             at = bracket.place()
             holds = at - bracket.low <= bracket.high - at

@@ -70,6 +70,7 @@ def compute(
     rows: Tensor | None = None,
     offset: Tensor | None = None,
     options: Options | None = None,
+    decide: bool = False,
 ) -> Bounds:
     """Bounds of a network's outputs over all inputs a threat allows.
 
@@ -83,6 +84,8 @@ def compute(
             output that are bounded below; None: the outputs, below and above.
         offset: what is added to them, ``(B, S)`` or ``(S,)``.
         options: see `Options`; those that the method does not read change nothing.
+        decide: it is asked only whether all rows of an input are above zero, so that programs are
+            not solved for rows that simpler bounds decide, nor after the first that fails.
 
     Raises:
         ParameterError: no such method, a radius that is none, or a reducer that is not bounded.
@@ -100,8 +103,8 @@ def compute(
     region, bounding = _region(threat, x), methods.get(method)
     own, traces = options or Options(), []
 
-    def bound(graph: Graph, wanted: Tensor) -> Tensor:
-        problem = Problem(graph, region, wanted, own)
+    def bound(graph: Graph, wanted: Tensor, decide: bool = False) -> Tensor:
+        problem = Problem(graph, region, wanted, own, decide=decide)
         traces.append(problem.trace)
         return bounding(problem)
 
@@ -115,7 +118,7 @@ def compute(
     else:
         graph = _ready(model, region)
         wanted = _wanted(rows, graph[graph.output].shape, region)
-        found = bound(graph, wanted)
+        found = bound(graph, wanted, decide and rows is not None and offset is None)
     found = _counted(found).T
     if rows is None:
         count = found.shape[1] // 2

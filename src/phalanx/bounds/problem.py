@@ -47,6 +47,7 @@ class Trace:
             and, under its name, the output's rows.
         boxes: of all nodes, ``(B, *shape)``, where these were tightened by backward passes: they
             hold in the region, whatever is asked of the output.
+        left: whether rows were left as they were because they had been decided.
     """
 
     backward: bool = True
@@ -55,6 +56,7 @@ class Trace:
     planes: dict[tuple[int, int], list[Plane]] = field(default_factory=dict)
     between: dict[int, dict[str, Between]] = field(default_factory=dict)
     boxes: dict[str, Box] = field(default_factory=dict)
+    left: bool = False
 
     def add(self, boxes: Mapping[str, Box], count: int) -> None:
         """Boxes of the next ``count`` elements."""
@@ -79,6 +81,8 @@ class Problem:
         boxes: of all nodes, where they have been found before: methods whose boxes are CROWN's
             take these in their place.
         enough: likewise ``(S, B)``, in place of the options' one for all rows.
+        decide: it is asked only whether all rows of an element are above zero: rows that are need
+            not be made better, nor any where one stays below.
         go_on: asked before every step of ``layers="full"`` but the first; None: always yes. Where
             it looks at a clock, answers depend on the machine.
     """
@@ -90,6 +94,7 @@ class Problem:
     trace: Trace = field(default_factory=Trace)
     boxes: Mapping[str, Box] = field(default_factory=dict)
     enough: Tensor | None = None
+    decide: bool = False
     go_on: Callable[[], bool] | None = None
 
     def parts(self) -> Iterator[Problem]:
@@ -110,6 +115,20 @@ class Problem:
         self.trace.backward, self.trace.parallel = settings.backward, settings.parallel
         given = self.boxes if settings == Settings() else {}
         return Engine(self.graph, self.region, settings, given=given)
+
+    def asked(self, found: Tensor) -> list[int]:
+        """Rows of one element that are to be made better, in order.
+
+        Args:
+            found: its bounds so far ``(S,)``. Where it is to be decided only, rows above zero are
+                left as they are, and the lowest comes first: it is the likeliest to fail.
+        """
+        if not self.decide:
+            return list(range(len(found)))
+        order: list[int] = found.argsort().tolist()
+        rows = [row for row in order if not found[row] > 0]
+        self.trace.left |= len(rows) < len(found)
+        return rows
 
     def by_boxes(self, engine: Engine) -> Tensor:
         """``(S, B)``: the rows go back over affine operators only, then meet boxes.
@@ -137,10 +156,21 @@ class Methods(Registry[Method]):
             },
         )
         self._reads: dict[str, tuple[str, ...]] = {}
+        self._above: dict[str, str] = {}
 
-    def register(self, name: str, *, reads: Sequence[str] = ()) -> Callable[[Method], Method]:
-        """Decorator: offer a method under ``name``; ``reads`` are names of its options."""
+    def register(
+        self, name: str, *, reads: Sequence[str] = (), above: str = ""
+    ) -> Callable[[Method], Method]:
+        """Decorator: offer a method under ``name``.
+
+        Args:
+            name: of its file.
+            reads: names of its options.
+            above: a cheaper method that its bounds are not below, from whose radii it goes on.
+        """
         self._reads[name] = tuple(reads)
+        if above:
+            self._above[name] = above
         return super().register(name)
 
     def reads(self, name: str) -> tuple[str, ...]:
@@ -151,6 +181,15 @@ class Methods(Registry[Method]):
         """
         self.get(name)
         return self._reads.get(self.aliases.get(name, name), ())
+
+    def above(self, name: str) -> str | None:
+        """The cheaper method that a method's bounds are not below, if it names one.
+
+        Raises:
+            ParameterError: nothing has that name.
+        """
+        self.get(name)
+        return self._above.get(self.aliases.get(name, name))
 
 
 methods = Methods()

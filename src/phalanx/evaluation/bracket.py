@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 SHIFT, ORDER = 0.2, 2.0
 """How far from the line's zero to the middle a place is moved: kappa_1 and kappa_2 of the paper."""
@@ -13,17 +14,18 @@ class Bracket:
 
     The ITP method (Oliveira & Takahashi, ACM TOMS 2021): a line between the margins says where to
     look, moved a little to the middle, and never so far from it that more than one step over those
-    of a search by halves were needed: ``1 + ceil(log2(high / fine))`` in all, 15 for ``2**-14``,
+    of a search by halves were needed: ``1 + ceil(log2((high - low) / fine))``, 15 for ``2**-14``,
     and at most one more where the last width exceeds ``fine`` by roundings alone. Where a margin is
     not known the middle is taken.
 
     Args:
-        high: a radius that does not hold; zero does.
-        above: the margin at zero.
+        low: a radius that holds.
+        high: one that does not.
+        above: the margin at ``low``.
         below: the margin at ``high``, or minus infinity.
         fine: the width at which the search ends.
 
-    >>> bracket, steps = Bracket(1.0, 3.0, -27.0, 2.0**-14), 0
+    >>> bracket, steps = Bracket(0.0, 1.0, 3.0, -27.0, 2.0**-14), 0
     >>> while bracket.open:
     ...     at = bracket.place()
     ...     bracket.cut(at, 3 - 30 * at**2, above=3 - 30 * at**2 > 0)
@@ -32,10 +34,10 @@ class Bracket:
     (0.316, True)
     """
 
-    def __init__(self, high: float, above: float, below: float, fine: float) -> None:
-        self.low, self.high = 0.0, high
-        self._above, self._below, self._fine, self._first = above, below, fine, high
-        self._most = 1 + max(0, math.ceil(math.log2(high / fine)))
+    def __init__(self, low: float, high: float, above: float, below: float, fine: float) -> None:
+        self.low, self.high = low, high
+        self._above, self._below, self._fine, self._first = above, below, fine, high - low
+        self._most = 1 + math.ceil(math.log2(max(1.0, (high - low) / fine)))
         self._steps = 0
 
     @property
@@ -63,3 +65,34 @@ class Bracket:
             self.low, self._above = at, margin
         else:
             self.high, self._below = at, margin
+
+
+Margin = Callable[[float], tuple[bool, float]]
+"""Whether a radius holds, and its margin."""
+
+
+def climbed(holds: Margin, first: float, most: float, *, gap: float, fine: float) -> Bracket:
+    """A bracket around a radius that is thought to hold: a sixteenth more, then twice as much more.
+
+    Radii far above the largest one that holds are thereby not tried; methods take longest there.
+
+    Args:
+        holds: asked of one radius after another, until one fails or ``most`` holds.
+        first: above 0; with ``most`` that one comes first.
+        most: the largest.
+        gap: the margin at zero.
+        fine: as of `Bracket`, which is closed where ``most`` holds.
+
+    >>> bracket = climbed(lambda eps: (eps < 0.5, 0.5 - eps), 0.4, 1.0, gap=0.5, fine=1e-3)
+    >>> round(bracket.low, 3), round(bracket.high, 3)
+    (0.475, 0.575)
+    """
+    low, above, at, step = 0.0, gap, first, max(first / 16, fine)
+    while True:
+        good, margin = holds(at)
+        if not good:
+            return Bracket(low, at, above, margin, fine)
+        low, above = at, margin
+        if at >= most:
+            return Bracket(low, low, above, -math.inf, fine)
+        at, step = min(at + step, most), 2 * step

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from copy import deepcopy
+from copy import copy, deepcopy
 from dataclasses import dataclass, replace
 from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
 
-from phalanx.bounds.front import Apart, compute, margins
+from phalanx.bounds.front import Apart, Bounds, compute, margins
 from phalanx.bounds.joint import joint
 from phalanx.bounds.options import Options
 from phalanx.bounds.outward.ensembles import recheck_ensemble
@@ -25,7 +25,7 @@ from phalanx.bounds.prepare import prepare
 from phalanx.bounds.problem import Trace, methods
 from phalanx.ensembles.ensemble import Ensemble
 from phalanx.errors import GraphError, NonFiniteError, ParameterError
-from phalanx.evaluation.bracket import Bracket
+from phalanx.evaluation.bracket import climbed
 from phalanx.graph.ir import Graph
 from phalanx.models.imported import graph_of
 from phalanx.models.model import Model
@@ -149,7 +149,7 @@ class Prover:
         found, confirmed = torch.full((self.classes - 1,), -torch.inf), None
         for name in self.methods:
             tried.append(name)
-            bounds = compute(self.bounded, threat, x, method=name, rows=rows, options=self.options)
+            bounds = self._bounds(name, x, rows, threat, decide=True)
             found = bounds.lower[0]
             confirmed = None
             if not all_positive(found):
@@ -157,10 +157,20 @@ class Prover:
             if not (self.exact and confirm):
                 return self._proof(True, found, label, tried, None)
             found = self._again(x, rows[0], threat, bounds.traces)
+            if not all_positive(found) and any(trace.left for trace in bounds.traces):
+                bounds = self._bounds(name, x, rows, threat, decide=False)
+                found = self._again(x, rows[0], threat, bounds.traces)
             confirmed = all_positive(found)
             if confirmed:
                 return self._proof(True, found, label, tried, True)
         return self._proof(False, found, label, tried, confirmed)
+
+    def _bounds(
+        self, name: str, x: Tensor, rows: Tensor, threat: Threat, *, decide: bool
+    ) -> Bounds:
+        return compute(
+            self.bounded, threat, x, method=name, rows=rows, options=self.options, decide=decide
+        )
 
     def _again(self, x: Tensor, rows: Tensor, threat: Threat, traces: Sequence[Trace]) -> Tensor:
         region = outward_ball(threat, x)
@@ -182,27 +192,47 @@ class Prover:
 
         What is returned has been proven itself: nothing is taken to be monotone. Checking again
         costs several times what the bounds do, so that the search goes by these alone; where it
-        ended is checked, and smaller radii where that fails.
+        ended is checked, and smaller radii where that fails. A method that is never below a
+        cheaper one goes on from where that one ended.
         """
-        proof = self.prove(x, label, most)
-        if proof.holds:
-            return most.eps, proof
-        best, fine = proof, FINENESS * most.eps
-        bracket = Bracket(most.eps, self._gap(x, label), _margin(proof), fine)
-        while bracket.open:
-            at = bracket.place()
-            proof = self.prove(x, label, replace(most, eps=at), confirm=False)
-            bracket.cut(at, _margin(proof), above=proof.holds)
-            best = proof if proof.holds else best
-        radius, back = bracket.low, fine
+        back = FINENESS * most.eps
+        radius, proof = self._by_bounds(x, label, most)
         if radius > 0 and not self.exact:
-            return radius, best
+            return radius, proof
         while radius > 0:
             proof = self.prove(x, label, replace(most, eps=radius))
             if proof.holds:
                 return radius, proof
             radius, back = radius - back, 2 * back
         return 0.0, proof
+
+    def _by_bounds(self, x: Tensor, label: int, most: Threat) -> tuple[float, Proof]:
+        """The largest radius by bounds alone, and what was found there; or 0 and what failed."""
+        fine, cheaper = FINENESS * most.eps, self._cheaper()
+        proofs: dict[float, Proof] = {}
+
+        def holds(eps: float) -> tuple[bool, float]:
+            proofs[eps] = self.prove(x, label, replace(most, eps=eps), confirm=False)
+            return proofs[eps].holds, _margin(proofs[eps])
+
+        first = most.eps
+        if cheaper is not None:
+            first = max(cheaper._by_bounds(x, label, most)[0], fine)
+        bracket = climbed(holds, first, most.eps, gap=self._gap(x, label), fine=fine)
+        while bracket.open:
+            good, margin = holds(at := bracket.place())
+            bracket.cut(at, margin, above=good)
+        return bracket.low, proofs[bracket.low or bracket.high]
+
+    def _cheaper(self) -> Prover | None:
+        """This one, by the cheaper method that the last of its own is not below."""
+        last = self.methods[-1]
+        name = methods.above(last) if last in methods.names() else None
+        if name is None:
+            return None
+        other = copy(self)
+        other.methods = (name,)
+        return other
 
     def _gap(self, x: Tensor, label: int) -> float:
         """The margin at the input itself."""

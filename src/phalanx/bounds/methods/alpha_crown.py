@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ LARGEST = 1 << 28
 """Coefficients of one step of ``full``; what has more is bounded by CROWN."""
 
 
-@methods.register("alpha-crown", reads=(*READS, "layers"))
+@methods.register("alpha-crown", reads=(*READS, "layers"), above="crown")
 def alpha_crown(problem: Problem) -> Tensor:
     """Every row of the output has lines of its own, moved along the bound's gradient.
 
@@ -39,6 +39,9 @@ def alpha_crown(problem: Problem) -> Tensor:
     if isinstance(engine, _Optimising):
         engine.options = options
     engine.bound_all()
+    if problem.decide and options.enough is None:
+        options, problem.trace.left = replace(options, enough=0.0), True
+        problem = replace(problem, options=options)
     if options.layers == "full":
         return _in_full(problem, engine).fmax(problem.by_boxes(engine))
     problem.trace.add(engine.boxes, len(problem.region))
@@ -51,7 +54,12 @@ def alpha_crown(problem: Problem) -> Tensor:
 def _in_full(problem: Problem, engine: Engine) -> Tensor:
     """Element by element; CROWN's own bounds where these are better, or memory would not do."""
     found = []
+    plain = engine.least({problem.graph.output: problem.rows}, None)
     for at in range(len(problem.region)):
+        if problem.decide and bool((plain[:, at] > 0).all()):
+            found.append(plain[:, at])
+            problem.trace.add(engine.part(at).boxes, 1)
+            continue
         one = Full(problem, engine, at)
         if one.numbers > LARGEST:
             found.append(torch.full_like(problem.rows[:, 0].flatten(1)[:, 0], -torch.inf))
@@ -59,7 +67,6 @@ def _in_full(problem: Problem, engine: Engine) -> Tensor:
             found.append(one.ascended())
             problem.trace.between[at] = one.between()
         problem.trace.add(one.best, 1)
-    plain = engine.least({problem.graph.output: problem.rows}, None)
     return torch.stack(found, 1).fmax(plain)
 
 

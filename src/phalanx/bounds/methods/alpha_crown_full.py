@@ -10,7 +10,7 @@ from phalanx.bounds.methods.alpha_crown import READS, alpha_crown
 from phalanx.bounds.problem import Problem, methods
 
 
-@methods.register("alpha-crown-full", reads=READS)
+@methods.register("alpha-crown-full", reads=READS, above="crown")
 def alpha_crown_full(problem: Problem) -> Tensor:
     """`alpha-crown` with ``layers="full"``, by a name of its own for those that choose by name."""
     return alpha_crown(replace(problem, options=replace(problem.options, layers="full")))

@@ -38,7 +38,7 @@ class Cut:
     constant: Tensor
 
 
-@methods.register("fast-c2v")
+@methods.register("fast-c2v", above="crown")
 def fast_c2v(problem: Problem) -> Tensor:
     """Never below CROWN on the same boxes; rows and elements are taken one by one."""
     engine = problem.engine(Settings())
@@ -54,7 +54,7 @@ def fast_c2v(problem: Problem) -> Tensor:
         return found
     for element in range(len(problem.region)):
         part = engine.part(element)
-        for row in range(len(problem.rows)):
+        for row in problem.asked(found[:, element]):
             pass_ = _Pass(part, layers)
             wanted = problem.rows[row : row + 1, element : element + 1]
             pass_.back(wanted, {})
@@ -63,6 +63,8 @@ def fast_c2v(problem: Problem) -> Tensor:
             found[row, element] = found[row, element].fmax(better.squeeze())
             if cuts:
                 problem.trace.planes[row, element] = pass_.planes
+            if problem.decide and not found[row, element] > 0:
+                break
     return found
 
 

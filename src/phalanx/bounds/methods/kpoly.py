@@ -14,7 +14,7 @@ ROUNDS = 6
 """In which the most violated side of every group's hull is added."""
 
 
-@methods.register("kpoly", reads=("group", "cuts", "seconds"))
+@methods.register("kpoly", reads=("group", "cuts", "seconds"), above="lp")
 def kpoly(problem: Problem) -> Tensor:
     """As `lp`, and sides of hulls of ``group`` ReLUs where the program's point violates them.
 

@@ -10,7 +10,7 @@ from phalanx.bounds.programs.relax import Separators, relaxed
 from phalanx.bounds.programs.sum_cuts import sum_cuts
 
 
-@methods.register("lp", reads=("cuts", "seconds"))
+@methods.register("lp", reads=("cuts", "seconds"), above="crown")
 def lp(problem: Problem) -> Tensor:
     """The best that lines on CROWN's boxes can prove; each bound is computed from multipliers.
 

@@ -39,7 +39,9 @@ Separators = Callable[[Engine, int], Sequence[tuple[Separator, int]]]
 def relaxed(problem: Problem, separators: Separators | None = None) -> Tensor:
     """Lower bounds ``(S, B)``, never below CROWN's over the same boxes.
 
-    Boxes, programs and bounds are in double precision, whatever the problem is in.
+    Boxes, programs and bounds are in double precision, whatever the problem is in. Where it is to
+    be decided only, programs are solved for rows that CROWN leaves at or below zero, the lowest
+    first, until one stays there.
 
     Raises:
         MissingDependencyError: highspy is not installed. GraphError: a program that is too large.
@@ -57,18 +59,23 @@ def relaxed(problem: Problem, separators: Separators | None = None) -> Tensor:
         begun = engine.least({wide.graph.output: wide.rows}, None).fmax(wide.by_boxes(engine))
         found, matrices = begun.clone(), Matrices()
         for element in range(len(wide.region)):
+            if not (order := problem.asked(begun[:, element])):
+                continue
             kept = wide.region.norm != "linf"
             encoding = encode(wide.graph, engine.boxes, element, kept=kept, matrices=matrices)
             asked = [*_balls(wide.region.element(element))]
             asked += separators(engine, element) if separators else ()
             solver = Solver(encoding.program, problem.options.seconds, wide.region.element(element))
             added: list[Cuts] = []
-            for row in range(len(wide.rows)):
+            for row in order:
                 coefficients = wide.rows[row, element].reshape(-1).numpy()
                 cost = encoding.cost(wide.graph.output, coefficients)
-                told = least_with_cuts(encoding, solver, cost, asked, added)
+                enough = 0.0 if problem.decide else math.inf
+                told = least_with_cuts(encoding, solver, cost, asked, added, enough=enough)
                 found[row, element] = max(float(found[row, element]), told.solution.bound)
                 tell(wide, engine, told, (row, element))
+                if problem.decide and not found[row, element] > 0:
+                    break
     return found.to(kind)
 
 
