@@ -19,9 +19,7 @@ MOST = Threat("linf", 1.0)
 @pytest.fixture(scope="module")
 def model() -> Model:
     torch.manual_seed(0)
-    net = nn.Sequential(
-        nn.Linear(6, 12), nn.ReLU(), nn.Linear(12, 12), nn.ReLU(), nn.Linear(12, 3)
-    )
+    net = nn.Sequential(nn.Linear(6, 12), nn.ReLU(), nn.Linear(12, 12), nn.ReLU(), nn.Linear(12, 3))
     with torch.no_grad():
         for layer in net[::2]:
             layer.weight *= 3

@@ -68,7 +68,7 @@ class GridMethod(Part):
         options: as ``phalanx certify --set`` takes them.
         networks: only these; empty: all.
         norms: that it is asked about; empty: all.
-        radii: whether its average radius is searched for.
+        radii: whether its average radius is searched for, or of which networks.
         published: its names in the published figures.
         runs_as: another method of the grid that is the same computation; its runs are read.
     """
@@ -77,7 +77,7 @@ class GridMethod(Part):
     options: dict[str, Any] = Field(default_factory=dict)
     networks: tuple[str, ...] = ()
     norms: tuple[Norm, ...] = ()
-    radii: bool = True
+    radii: bool | tuple[str, ...] = True
     published: tuple[str, ...] = ()
     runs_as: str = ""
 
@@ -122,6 +122,11 @@ class Grid(Part):
     @model_validator(mode="after")
     def _names_exist(self) -> Grid:
         asked = [("method", name, one.networks) for name, one in self.methods.items()]
+        asked += [
+            ("method", name, one.radii)
+            for name, one in self.methods.items()
+            if isinstance(one.radii, tuple)
+        ]
         asked += [("scale", name, scale.networks) for name, scale in self.scales.items()]
         for noun, name, networks in asked:
             if unknown := set(networks) - set(self.networks):
@@ -132,13 +137,19 @@ class Grid(Part):
                 raise ValueError(f"method {name!r} is not the same computation as {one.runs_as!r}")
         return self
 
-    def goes(self, method: str, network: str, training: str, norm: str) -> bool:
+    def goes(
+        self, method: str, network: str, training: str, norm: str, *, search: bool = False
+    ) -> bool:
         """Whether a method certifies what a training made of a network, in that norm.
 
-        Smoothing certifies what was trained under noise, bounds everything else.
+        Smoothing certifies what was trained under noise, bounds everything else. With ``search``
+        whether it looks for the largest radius, which smoothing finds by itself.
         """
         one, noisy = self.methods[method], self.trainings[training].sigma > 0
         asked = network in (one.networks or self.networks) and norm in (one.norms or [norm])
+        if search:
+            looked = one.radii if isinstance(one.radii, bool) else network in one.radii
+            asked = asked and looked and one.method != SMOOTHING
         return asked and noisy == (one.method == SMOOTHING)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import product
 from math import prod
 from pathlib import Path
 
@@ -78,14 +79,10 @@ def entries(setting: GridSetting) -> Iterator[Entry]:
     grid = setting.grid
     for training, trained in grid.trainings.items():
         for norm, radii in trained.at.items():
-            for name, method in grid.methods.items():
-                for network in grid.networks:
-                    if not grid.goes(name, network, training, norm):
-                        continue
-                    for eps in radii:
-                        yield Entry(network, training, name, norm, eps)
-                    if method.radii and setting.scale.radii and method.method != SMOOTHING:
-                        yield Entry(network, training, name, norm, None)
+            asked = [*radii, None] if setting.scale.radii else radii
+            for name, network, eps in product(grid.methods, grid.networks, asked):
+                if grid.goes(name, network, training, norm, search=eps is None):
+                    yield Entry(network, training, name, norm, eps)
 
 
 def grid_steps(setting: GridSetting) -> list[Step]:

@@ -74,9 +74,11 @@ def _methods(setting: GridSetting, like: Entry) -> list[str]:
     grid = setting.grid
     return [
         name
-        for name, one in grid.methods.items()
-        if (one.radii or like.eps is not None)
-        and any(grid.goes(name, network, like.training, like.norm) for network in grid.networks)
+        for name in grid.methods
+        if any(
+            grid.goes(name, network, like.training, like.norm, search=like.eps is None)
+            for network in grid.networks
+        )
     ]
 
 
@@ -85,7 +87,9 @@ def _why_not(setting: GridSetting, entry: Entry, column: int) -> str:
     grid = setting.grid
     if column:
         return ABSENT
-    asked = grid.goes(entry.method, entry.network, entry.training, entry.norm)
+    asked = grid.goes(
+        entry.method, entry.network, entry.training, entry.norm, search=entry.eps is None
+    )
     return NOT_RUN if asked else LARGER
 
 
