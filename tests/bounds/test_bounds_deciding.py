@@ -12,6 +12,7 @@ from torch import Tensor
 from phalanx.bounds.front import compute
 from phalanx.bounds.options import Options
 from phalanx.bounds.problem import methods
+from phalanx.bounds.programs import relax
 from phalanx.bounds.programs import solver as solving
 from phalanx.bounds.programs.program import Draft
 from phalanx.bounds.programs.solver import Solver, Status
@@ -65,15 +66,21 @@ def test_programs_are_solved_for_what_is_open_alone(
 ) -> None:
     """For none where CROWN decides, for the lowest where no row holds; for every row otherwise."""
     graph, region = near("lp", 3, share)
-    least, solved = Solver.least, []
+    least, write = Solver.least, relax.encode
+    solved, written = [], []
 
     def counted(self: Solver, *given: object) -> object:
         solved.append(given)
         return least(self, *given)
 
+    def noted(*given: object, **more: object) -> object:
+        written.append(given)
+        return write(*given, **more)
+
     monkeypatch.setattr(Solver, "least", counted)
+    monkeypatch.setattr(relax, "encode", noted)
     compute(graph, region, method="lp", rows=ROWS, decide=True)
-    assert len(solved) == most
+    assert len(solved) == len(written) == most
     compute(graph, region, method="lp", rows=ROWS)
     assert len(solved) == most + 3
 

@@ -193,7 +193,7 @@ def test_no_cell_of_a_table_is_silently_empty(tmp_path, command):
     assert cells["interval"] == ["not run", "-", "not run", "-"]
     assert cells["zonotope"] == ["left out", "-", "not run", "-"]
     assert cells["crown"][2] == "not run"
-    assert "Left out: for a larger machine." in table.note
+    assert "Left out: for a larger machine, or networks of another kind." in table.note
 
 
 def test_parts_and_scales_that_are_not_there_are_refused():

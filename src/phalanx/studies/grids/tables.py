@@ -14,7 +14,7 @@ from phalanx.studies.grids.steps import Entry, GridSetting
 ABSENT = "-"
 NOT_RUN = "not run"
 LARGER = "left out"
-"""What a grid leaves for a larger machine; the note says so."""
+"""What a grid leaves for a larger machine, or is no method of a network; the note says so."""
 UPPER = "PGD Upper Bound"
 """What the published figures call the accuracy that an attack leaves."""
 
@@ -116,7 +116,7 @@ def _accuracies(setting: GridSetting, training: str, where: str, found: Sequence
 
 
 def _left(setting: GridSetting) -> str:
-    """What is left for a larger machine."""
+    """What is left out."""
     said = ""
     if setting.scale.networks:
         said = f"At this scale only {', '.join(setting.grid.networks)}. "
@@ -125,7 +125,7 @@ def _left(setting: GridSetting) -> str:
         for m in setting.grid.methods.values()
         if m.networks
     ):
-        said += f"{LARGER.capitalize()}: for a larger machine. "
+        said += f"{LARGER.capitalize()}: for a larger machine, or networks of another kind. "
     return said
 
 
