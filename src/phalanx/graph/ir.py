@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 from torch import Tensor
 
@@ -97,15 +97,23 @@ class Graph:
                 found[name].append(node)
         return found
 
-    def to(self, *args: Any, **kwargs: Any) -> Graph:
-        """The graph with its tensors moved as by `torch.Tensor.to`; integers keep their type."""
+    def to(self, *args: Any, **kwargs: Any) -> Self:
+        """The graph with its tensors moved as by `torch.Tensor.to`; integers keep their type.
+
+        Itself where they are there already.
+        """
         if args and not isinstance(args[0], str) and len(args) == 1 and not kwargs:
             kwargs, args = {"dtype": args[0]} if _is_dtype(args[0]) else {"device": args[0]}, ()
         nodes = [
             replace(node, tensors={k: _moved(t, args, kwargs) for k, t in node.tensors.items()})
             for node in self.nodes
         ]
-        return Graph(tuple(nodes), self.output)
+        same = all(
+            moved is tensor
+            for new, node in zip(nodes, self.nodes, strict=True)
+            for moved, tensor in zip(new.tensors.values(), node.tensors.values(), strict=True)
+        )
+        return self if same else replace(self, nodes=tuple(nodes))
 
 
 def refuse_opaque(graph: Graph) -> Graph:

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from phalanx.bounds.lipschitz.kept import once_a_graph
 from phalanx.bounds.lipschitz.norms import UNIT, spectral_norm
 from phalanx.bounds.outward.rounding import gamma
 from phalanx.errors import GraphError
@@ -79,11 +80,16 @@ def eclipse_rates(graph: Graph, rows: Tensor) -> Tensor:
     Raises:
         GraphError: see `eclipse`.
     """
-    form, error = chain_form(chain(graph))
+    form, error = _form(graph)
     rows = rows.double()
     square = ((rows @ form) * rows).sum(2)
     loss = gamma(2 * len(form) + 4) * ((rows.abs() @ form.abs()) * rows.abs()).sum(2)
     return (square + loss + error * rows.square().sum(2)).sqrt() * (1 + 8 * UNIT)
+
+
+@once_a_graph
+def _form(graph: Graph) -> tuple[Tensor, float]:
+    return chain_form(chain(graph))
 
 
 def chain(graph: Graph) -> list[Tensor]:

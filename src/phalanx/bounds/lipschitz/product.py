@@ -12,6 +12,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from phalanx.bounds.lipschitz.kept import once_a_graph
 from phalanx.bounds.lipschitz.norms import (
     UNIT,
     convolution_norm,
@@ -34,6 +35,7 @@ REPEATED = {"l2": 0.5, "l1": 1.0, "linf": 0.0}
 """To which power of the number of copies a value becomes longer by being repeated."""
 
 
+@once_a_graph
 def constants(graph: Graph, norm: str = "l2") -> dict[str, float]:
     """For every node, how fast its value can change with the input: ``|v(x) - v(y)| / |x - y|``.
 

@@ -82,7 +82,7 @@ def search(
     options = options or SearchOptions()
     every = [cases] if isinstance(cases, Case) else list(cases)
     free = max((int((case.lower < case.upper).sum()) for case in every), default=0)
-    ready = prepare(graph.to(torch.float64), exact=True).to(torch.float64)
+    ready: Graph = prepare(graph.to(torch.float64), exact=True).to(torch.float64)
     found = None
     if free <= options.few:
         alone = free <= options.very_few
