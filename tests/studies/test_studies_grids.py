@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from pydantic import ValidationError
 
 from phalanx.errors import ConfigurationError, ParameterError
 from phalanx.models.build import lay_out
@@ -194,6 +195,34 @@ def test_no_cell_of_a_table_is_silently_empty(tmp_path, command):
     assert cells["zonotope"] == ["left out", "-", "not run", "-"]
     assert cells["crown"][2] == "not run"
     assert "Left out: for a larger machine, or networks of another kind." in table.note
+
+
+def test_searches_and_trainings_are_left_out_network_by_network(tmp_path):
+    networks = dict.fromkeys(("a", "b"), TINY.networks["small"])
+    training = next(iter(TINY.trainings))
+    methods = {
+        "crown": {"method": "crown", "radii": ["a"]},
+        "interval": {"method": "interval", "radii": False, "left_out": [["b", training]]},
+    }
+    fields = {**TINY.model_dump(), "networks": networks, "methods": methods}
+    tiny = Grid.model_validate(fields)
+    scale = tiny.scales["smoke"].model_copy(update={"radii": True})
+    found = {
+        (one.method, one.network, one.eps is None)
+        for one in entries(GridSetting(tiny, scale, tmp_path))
+        if one.training == training
+    }
+    fixed = {("crown", "a", False), ("crown", "b", False), ("interval", "a", False)}
+    assert found == {*fixed, ("crown", "a", True)}
+    for wrong in (
+        {"left_out": [["c", training]]},
+        {"left_out": [["a", "never"]]},
+        {"radii": ["c"]},
+        {"networks": ["c"]},
+    ):
+        bad = {**fields, "methods": {"crown": {"method": "crown", **wrong}}}
+        with pytest.raises(ValidationError, match=r"there is no (network 'c'|training 'never')"):
+            Grid.model_validate(bad)
 
 
 def test_parts_and_scales_that_are_not_there_are_refused():

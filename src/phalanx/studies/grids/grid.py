@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from fractions import Fraction
 from typing import Annotated, Any, Literal
 
@@ -67,6 +67,7 @@ class GridMethod(Part):
         method: as ``phalanx certify --method`` takes it, or ``smoothing``.
         options: as ``phalanx certify --set`` takes them.
         networks: only these; empty: all.
+        left_out: a network and a training each, of those.
         norms: that it is asked about; empty: all.
         radii: whether its average radius is searched for, or of which networks.
         published: its names in the published figures.
@@ -76,6 +77,7 @@ class GridMethod(Part):
     method: str
     options: dict[str, Any] = Field(default_factory=dict)
     networks: tuple[str, ...] = ()
+    left_out: tuple[tuple[str, str], ...] = ()
     norms: tuple[Norm, ...] = ()
     radii: bool | tuple[str, ...] = True
     published: tuple[str, ...] = ()
@@ -121,17 +123,14 @@ class Grid(Part):
 
     @model_validator(mode="after")
     def _names_exist(self) -> Grid:
-        asked = [("method", name, one.networks) for name, one in self.methods.items()]
-        asked += [
-            ("method", name, one.radii)
-            for name, one in self.methods.items()
-            if isinstance(one.radii, tuple)
-        ]
-        asked += [("scale", name, scale.networks) for name, scale in self.scales.items()]
-        for noun, name, networks in asked:
-            if unknown := set(networks) - set(self.networks):
-                raise ValueError(f"{noun} {name!r}: there is no network {min(unknown)!r}")
+        for size, scale in self.scales.items():
+            _known(f"scale {size!r}", "network", scale.networks, self.networks)
         for name, one in self.methods.items():
+            radii = () if isinstance(one.radii, bool) else one.radii
+            networks = (*one.networks, *radii, *(network for network, _ in one.left_out))
+            _known(f"method {name!r}", "network", networks, self.networks)
+            trainings = [training for _, training in one.left_out]
+            _known(f"method {name!r}", "training", trainings, self.trainings)
             other = self.methods.get(one.runs_as)
             if other is not None and (other.method, other.options) != (one.method, one.options):
                 raise ValueError(f"method {name!r} is not the same computation as {one.runs_as!r}")
@@ -147,10 +146,16 @@ class Grid(Part):
         """
         one, noisy = self.methods[method], self.trainings[training].sigma > 0
         asked = network in (one.networks or self.networks) and norm in (one.norms or [norm])
+        asked = asked and (network, training) not in one.left_out
         if search:
             looked = one.radii if isinstance(one.radii, bool) else network in one.radii
             asked = asked and looked and one.method != SMOOTHING
         return asked and noisy == (one.method == SMOOTHING)
+
+
+def _known(who: str, noun: str, asked: Iterable[str], there: Collection[str]) -> None:
+    if unknown := set(asked) - set(there):
+        raise ValueError(f"{who}: there is no {noun} {min(unknown)!r}")
 
 
 def grid_names() -> list[str]:
