@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from phalanx.bounds.front import compute
+from phalanx.bounds.front import compute, margins
 from phalanx.evaluation import proving
-from phalanx.evaluation.bracket import climbed
+from phalanx.evaluation.bracket import Bracket, climbed
 from phalanx.evaluation.proving import FINENESS, Prover
 from phalanx.models.model import InputSpec, Model
 from phalanx.specs.threat import Threat
@@ -103,6 +103,43 @@ def test_climbing_ends_around_the_root(first: float, root: float) -> None:
         assert not bracket.open
     else:
         assert bracket.low < root <= bracket.high <= 1.0
-        assert bracket.high <= max(first, 2.1 * root + first)
+        assert bracket.high <= max(first, 5 * root)
     assert tried == sorted(set(tried))
     assert len(tried) <= 12
+
+
+def test_an_open_record_names_the_class_that_was_asked_last(model: Model) -> None:
+    """Others keep a cheaper method's bounds, of which the record says nothing."""
+    prover, seen = Prover(model, (6,), method="lp"), 0
+    for x in inputs():
+        label = prover.answer(x)
+        radius, _ = prover.radius(x, label, MOST)
+        for factor in (1.05, 1.3):
+            threat = Threat("linf", factor * radius)
+            proof = prover.prove(x, label, threat)
+            rows = margins(torch.tensor([label]), 3)
+            full = compute(model, threat, x, method="lp", rows=rows).lower[0]
+            place = proof.against - (proof.against > label)
+            assert not proof.holds
+            assert proof.margin == pytest.approx(float(full[place]), abs=1e-4)
+            seen += 1
+    assert seen == 12
+
+
+@pytest.mark.parametrize("eps", [1e-300, 1e-320])
+def test_the_least_radii_end_a_search(model: Model, eps: float) -> None:
+    prover, x = Prover(model, (6,), method="alpha-crown"), inputs()[0]
+    radius, proof = prover.radius(x, prover.answer(x), Threat("linf", eps))
+    assert proof.holds
+    assert 0 < radius <= eps
+
+
+def test_brackets_begin_anywhere() -> None:
+    bracket, steps = Bracket(0.4, 0.5, 0.025, -0.075, 1e-4), 0
+    while bracket.open:
+        at = bracket.place()
+        assert bracket.low < at < bracket.high
+        bracket.cut(at, 0.425 - at, above=at < 0.425)
+        steps += 1
+    assert bracket.low < 0.425 <= bracket.high
+    assert steps <= 8

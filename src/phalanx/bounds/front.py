@@ -84,8 +84,9 @@ def compute(
             output that are bounded below; None: the outputs, below and above.
         offset: what is added to them, ``(B, S)`` or ``(S,)``.
         options: see `Options`; those that the method does not read change nothing.
-        decide: it is asked only whether all rows of an input are above zero, so that programs are
-            not solved for rows that simpler bounds decide, nor after the first that fails.
+        decide: whether all ``rows`` of an input are above zero is all that is asked: costly methods
+            leave what simpler bounds decide, and stop at the first that fails, which the trace
+            names. Of no consequence with an offset, or for members apart.
 
     Raises:
         ParameterError: no such method, a radius that is none, or a reducer that is not bounded.

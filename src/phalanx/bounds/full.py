@@ -36,6 +36,7 @@ class Full:
         self.graph, self.options, self.go_on = problem.graph, problem.options, problem.go_on
         self.base = engine.part(at)
         self.rows = problem.rows[:, at : at + 1]
+        self.decide = problem.decide
         self.enough: Tensor | float | None = self.options.enough
         if problem.enough is not None:
             self.enough = problem.enough[:, at]
@@ -95,7 +96,9 @@ class Full:
             asked = torch.ones_like(best)
             if self.enough is not None:
                 asked = (best <= self.enough).to(best.dtype)
-            if not every or step + 1 == self.options.iterations or not bool(asked.any()):
+            # Rows share their lines: until all are above zero each of them counts.
+            done = not bool(asked.any()) or (self.decide and bool((best > 0).all()))
+            if not every or step + 1 == self.options.iterations or done:
                 break
             with torch.enable_grad():
                 ascent.climb((torch.where(torch.isfinite(found), found, 0.0) * asked).sum())

@@ -47,7 +47,8 @@ class Trace:
             and, under its name, the output's rows.
         boxes: of all nodes, ``(B, *shape)``, where these were tightened by backward passes: they
             hold in the region, whatever is asked of the output.
-        left: whether rows were left as they were because they had been decided.
+        decided: whether bounds were made better only until everything was decided.
+        failed: by element the row that is not above zero and ended it; others were not asked.
     """
 
     backward: bool = True
@@ -56,7 +57,8 @@ class Trace:
     planes: dict[tuple[int, int], list[Plane]] = field(default_factory=dict)
     between: dict[int, dict[str, Between]] = field(default_factory=dict)
     boxes: dict[str, Box] = field(default_factory=dict)
-    left: bool = False
+    decided: bool = False
+    failed: dict[int, int] = field(default_factory=dict)
 
     def add(self, boxes: Mapping[str, Box], count: int) -> None:
         """Boxes of the next ``count`` elements."""
@@ -125,10 +127,16 @@ class Problem:
         """
         if not self.decide:
             return list(range(len(found)))
+        self.trace.decided = True
         order: list[int] = found.argsort().tolist()
-        rows = [row for row in order if not found[row] > 0]
-        self.trace.left |= len(rows) < len(found)
-        return rows
+        return [row for row in order if not found[row] > 0]
+
+    def ends(self, bound: Tensor, row: int, element: int) -> bool:
+        """Whether a row of `asked` has failed by this bound, so that no other need be asked."""
+        if not self.decide or bool(bound > 0):
+            return False
+        self.trace.failed[element] = row
+        return True
 
     def by_boxes(self, engine: Engine) -> Tensor:
         """``(S, B)``: the rows go back over affine operators only, then meet boxes.

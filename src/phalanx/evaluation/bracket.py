@@ -72,7 +72,7 @@ Margin = Callable[[float], tuple[bool, float]]
 
 
 def climbed(holds: Margin, first: float, most: float, *, gap: float, fine: float) -> Bracket:
-    """A bracket around a radius that is thought to hold: a sixteenth more, then twice as much more.
+    """A bracket around a radius that is thought to hold: a sixteenth more, then four times as much.
 
     Radii far above the largest one that holds are thereby not tried; methods take longest there.
 
@@ -85,7 +85,7 @@ def climbed(holds: Margin, first: float, most: float, *, gap: float, fine: float
 
     >>> bracket = climbed(lambda eps: (eps < 0.5, 0.5 - eps), 0.4, 1.0, gap=0.5, fine=1e-3)
     >>> round(bracket.low, 3), round(bracket.high, 3)
-    (0.475, 0.575)
+    (0.425, 0.525)
     """
     low, above, at, step = 0.0, gap, first, max(first / 16, fine)
     while True:
@@ -95,4 +95,4 @@ def climbed(holds: Margin, first: float, most: float, *, gap: float, fine: float
         low, above = at, margin
         if at >= most:
             return Bracket(low, low, above, -math.inf, fine)
-        at, step = min(at + step, most), 2 * step
+        at, step = min(at + step, most), 4 * step

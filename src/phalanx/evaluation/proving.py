@@ -147,23 +147,24 @@ class Prover:
         rows = margins(torch.tensor([label]), self.classes, x.dtype)
         tried: list[str] = []
         found, confirmed = torch.full((self.classes - 1,), -torch.inf), None
+        failed: int | None = None
         for name in self.methods:
             tried.append(name)
             bounds = self._bounds(name, x, rows, threat, decide=True)
-            found = bounds.lower[0]
-            confirmed = None
+            found, confirmed = bounds.lower[0], None
+            failed = bounds.traces[0].failed.get(0)
             if not all_positive(found):
                 continue
             if not (self.exact and confirm):
                 return self._proof(True, found, label, tried, None)
             found = self._again(x, rows[0], threat, bounds.traces)
-            if not all_positive(found) and any(trace.left for trace in bounds.traces):
+            if not all_positive(found) and any(trace.decided for trace in bounds.traces):
                 bounds = self._bounds(name, x, rows, threat, decide=False)
                 found = self._again(x, rows[0], threat, bounds.traces)
             confirmed = all_positive(found)
             if confirmed:
                 return self._proof(True, found, label, tried, True)
-        return self._proof(False, found, label, tried, confirmed)
+        return self._proof(False, found, label, tried, confirmed, failed=failed)
 
     def _bounds(
         self, name: str, x: Tensor, rows: Tensor, threat: Threat, *, decide: bool
@@ -180,10 +181,17 @@ class Prover:
         return recheck(self.exact[0], region, rows, traces[0])
 
     def _proof(
-        self, holds: bool, found: Tensor, label: int, tried: list[str], confirmed: bool | None
+        self,
+        holds: bool,
+        found: Tensor,
+        label: int,
+        tried: list[str],
+        confirmed: bool | None,
+        *,
+        failed: int | None = None,
     ) -> Proof:
-        least, at = found.min(0)
-        against = int(at) + (int(at) >= label)
+        at = int(found.argmin()) if failed is None else failed
+        least, against = found[at], at + (at >= label)
         margin = float(least) if bool(torch.isfinite(least)) else None
         return Proof(holds, margin, against, tried[-1], tuple(tried), confirmed)
 
@@ -195,7 +203,7 @@ class Prover:
         ended is checked, and smaller radii where that fails. A method that is never below a
         cheaper one goes on from where that one ended.
         """
-        back = FINENESS * most.eps
+        back = _fine(most)
         radius, proof = self._by_bounds(x, label, most)
         if radius > 0 and not self.exact:
             return radius, proof
@@ -208,7 +216,7 @@ class Prover:
 
     def _by_bounds(self, x: Tensor, label: int, most: Threat) -> tuple[float, Proof]:
         """The largest radius by bounds alone, and what was found there; or 0 and what failed."""
-        fine, cheaper = FINENESS * most.eps, self._cheaper()
+        fine, cheaper = _fine(most), self._cheaper()
         proofs: dict[float, Proof] = {}
 
         def holds(eps: float) -> tuple[bool, float]:
@@ -240,6 +248,10 @@ class Prover:
             scores = self.model(x)[0].double()
         others = scores[torch.arange(len(scores)) != label]
         return float(scores[label] - others.max())
+
+
+def _fine(most: Threat) -> float:
+    return max(FINENESS * most.eps, math.ulp(0.0))
 
 
 def _margin(proof: Proof) -> float:

@@ -39,12 +39,12 @@ def alpha_crown(problem: Problem) -> Tensor:
     if isinstance(engine, _Optimising):
         engine.options = options
     engine.bound_all()
-    if problem.decide and options.enough is None:
-        options, problem.trace.left = replace(options, enough=0.0), True
-        problem = replace(problem, options=options)
+    problem.trace.decided = problem.decide
     if options.layers == "full":
         return _in_full(problem, engine).fmax(problem.by_boxes(engine))
     problem.trace.add(engine.boxes, len(problem.region))
+    if problem.decide and options.enough is None:
+        options = replace(options, enough=0.0)
     begun = {problem.graph.output: problem.rows}
     kept = problem.trace.places
     found = ascended(engine, len(problem.rows), options, lambda: engine.least(begun, None), kept)

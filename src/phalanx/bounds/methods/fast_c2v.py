@@ -63,7 +63,7 @@ def fast_c2v(problem: Problem) -> Tensor:
             found[row, element] = found[row, element].fmax(better.squeeze())
             if cuts:
                 problem.trace.planes[row, element] = pass_.planes
-            if problem.decide and not found[row, element] > 0:
+            if problem.ends(found[row, element], row, element):
                 break
     return found
 

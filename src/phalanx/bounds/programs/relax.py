@@ -26,6 +26,10 @@ from phalanx.bounds.programs.slopes import Told, tell
 from phalanx.bounds.programs.solver import Solver, Status
 from phalanx.bounds.region import Region
 
+ALL_ROUNDS = 64
+"""As many as find cuts, hardly ever so many: who decides stops at a bound above zero, and has not
+the cuts that were added for other rows."""
+
 BALL_ROUNDS = 8
 """Tangents that steer a program into an l1 or l2 ball; its bounds use the ball itself."""
 
@@ -65,6 +69,8 @@ def relaxed(problem: Problem, separators: Separators | None = None) -> Tensor:
             encoding = encode(wide.graph, engine.boxes, element, kept=kept, matrices=matrices)
             asked = [*_balls(wide.region.element(element))]
             asked += separators(engine, element) if separators else ()
+            if problem.decide:
+                asked = [(separator, ALL_ROUNDS) for separator, _ in asked]
             solver = Solver(encoding.program, problem.options.seconds, wide.region.element(element))
             added: list[Cuts] = []
             for row in order:
@@ -74,7 +80,7 @@ def relaxed(problem: Problem, separators: Separators | None = None) -> Tensor:
                 told = least_with_cuts(encoding, solver, cost, asked, added, enough=enough)
                 found[row, element] = max(float(found[row, element]), told.solution.bound)
                 tell(wide, engine, told, (row, element))
-                if problem.decide and not found[row, element] > 0:
+                if problem.ends(found[row, element], row, element):
                     break
     return found.to(kind)
 

@@ -136,7 +136,7 @@ def started(program: Program, seconds: float | None, first: str = SIMPLEX) -> An
 
     Args:
         program: whole numbers and all.
-        seconds: of each run.
+        seconds: of all runs together.
         first: the solver of a program without whole numbers.
 
     Raises:

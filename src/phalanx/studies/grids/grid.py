@@ -69,7 +69,7 @@ class GridMethod(Part):
         networks: only these; empty: all.
         left_out: a network and a training each, of those.
         norms: that it is asked about; empty: all.
-        radii: whether its average radius is searched for, or of which networks.
+        radii: whether its average radius is searched for, or of which of these networks.
         published: its names in the published figures.
         runs_as: another method of the grid that is the same computation; its runs are read.
     """
@@ -127,8 +127,10 @@ class Grid(Part):
             _known(f"scale {size!r}", "network", scale.networks, self.networks)
         for name, one in self.methods.items():
             radii = () if isinstance(one.radii, bool) else one.radii
-            networks = (*one.networks, *radii, *(network for network, _ in one.left_out))
-            _known(f"method {name!r}", "network", networks, self.networks)
+            _known(f"method {name!r}", "network", one.networks, self.networks)
+            asked = one.networks or self.networks
+            networks = (*radii, *(network for network, _ in one.left_out))
+            _known(f"method {name!r}", "network", networks, asked)
             trainings = [training for _, training in one.left_out]
             _known(f"method {name!r}", "training", trainings, self.trainings)
             other = self.methods.get(one.runs_as)

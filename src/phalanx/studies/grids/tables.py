@@ -120,10 +120,10 @@ def _left(setting: GridSetting) -> str:
     said = ""
     if setting.scale.networks:
         said = f"At this scale only {', '.join(setting.grid.networks)}. "
+    every = set(setting.grid.networks)
     if any(
-        set(setting.grid.networks) - set(m.networks)
+        m.left_out or (m.networks and every - set(m.networks)) or not isinstance(m.radii, bool)
         for m in setting.grid.methods.values()
-        if m.networks
     ):
         said += f"{LARGER.capitalize()}: for a larger machine, or networks of another kind. "
     return said
@@ -158,7 +158,8 @@ def _radii(setting: GridSetting, where: str, found: Sequence[Figure]) -> Table:
         title=f"{setting.grid.name}, {where}: average certified radius",
         columns=columns,
         rows=rows,
-        note="Input units, wrong answers count as 0; found by search, every one proven itself.",
+        note="Input units, wrong answers count as 0; found by search, every one proven itself. "
+        f"{_left(setting)}".strip(),
     )
 
 
