@@ -120,12 +120,16 @@ def compute(
         graph = _ready(model, region)
         wanted = _wanted(rows, graph[graph.output].shape, region)
         found = bound(graph, wanted, decide and rows is not None and offset is None)
-    found = _counted(found).T
-    if rows is None:
+    lower, upper = _sides(_counted(found).T, offset, both=rows is None)
+    return Bounds(lower, upper, method, traces=tuple(traces))
+
+
+def _sides(found: Tensor, offset: Tensor | None, *, both: bool) -> tuple[Tensor, Tensor | None]:
+    """Lower bounds ``(B, S)``; with ``both`` the second half are those of the outputs negated."""
+    if both:
         count = found.shape[1] // 2
-        return Bounds(found[:, :count], -found[:, count:], method, traces=tuple(traces))
-    lower = found if offset is None else found + offset
-    return Bounds(lower, None, method, traces=tuple(traces))
+        return found[:, :count], -found[:, count:]
+    return found if offset is None else found + offset, None
 
 
 def _ready(model: Model | Graph, region: Region) -> Graph:
